@@ -6,12 +6,12 @@
     y = layer.forward(np.ones((200, 3072), np.float32))  # (200, 100)
     dx = layer.backward(np.ones_like(y))                 # (200, 3072); layer.grads is filled
 
-Every module has `forward(x)`, which keeps in the instance what backward needs, and `backward(dout)`, which takes
-dL/dY and returns dL/dX. Neither changes the arrays it is given, and between the two calls the caller does not change
-them either. Modules compute in the dtype they are given: float32 input and parameters give float32, float64 float64.
+Every module has `forward(x)`, which keeps in the instance what backward needs, and `backward(dout)`, which
+takes dL/dY and returns dL/dX. Neither changes the arrays it is given; between the two calls the caller does not
+either. Modules compute in the dtype they are given: float32 input with float32 parameters gives float32.
 
-Names follow the assignment: X and Y are input and output, W and b weight and bias, T targets, S samples in a batch, M
-features in, N features out, C classes, ∘ is the element-wise product, 1 a vector of ones.
+Names follow the assignment: X and Y are input and output, W and b weight and bias, T targets, S samples in a
+batch, M features in, N features out, C classes, ∘ is the element-wise product, 1 a vector of ones.
 """
 
 import numpy as np
@@ -21,8 +21,8 @@ from numpy.typing import DTypeLike
 Array = np.ndarray
 
 
-def _normal(rng: np.random.Generator | None, std: float, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Draws of N(0, std²), from NumPy's global generator (the one `np.random.seed` seeds) where rng is None."""
+def _normal(rng: np.random.Generator | None, std: float, shape: tuple, dtype: DTypeLike) -> Array:
+    """Draws of N(0, std²), from NumPy's global generator (`np.random.seed` seeds it) where rng is None."""
     return (np.random if rng is None else rng).normal(0.0, std, shape).astype(dtype)
 
 
@@ -144,7 +144,7 @@ class SoftMaxModule:
         return y
 
     def backward(self, dout: Array) -> Array:
-        """dL/dX = Y ∘ (dL/dY - ((dL/dY ∘ Y) 1) 1ᵀ) of shape (S, C), from dout of the same shape (question 1.1c).
+        """dL/dX = Y ∘ (dL/dY - ((dL/dY ∘ Y) 1) 1ᵀ) from dout, both of shape (S, C) (question 1.1c).
 
         Row by row that is the Jacobian, diag(y) - y yᵀ, times the row of dL/dY.
         """
@@ -154,8 +154,8 @@ class SoftMaxModule:
 class CrossEntropyModule:
     """L = -1/S Σ_ik T_ik log(X_ik), the mean over the batch (question 1.1c ii).
 
-    Probabilities are clipped below at the smallest normal number of their dtype, so that loss and gradient stay
-    finite at p = 0: the loss of a sample never exceeds 87.4 in float32 (p = 1.2e-38), 708.4 in float64 (2.2e-308).
+    Probabilities are clipped below at the smallest normal number of their dtype, so that loss and gradient
+    stay finite at p = 0: a sample's loss never exceeds 87.4 in float32, 708.4 in float64.
     """
 
     def forward(self, x: Array, y: Array) -> float:
@@ -170,10 +170,10 @@ class CrossEntropyModule:
 
     @staticmethod
     def _checked(x: Array, y: Array) -> tuple[Array, Array]:
-        """Clipped probabilities, and targets in their dtype: float64 targets would make every gradient float64."""
+        """Clipped probabilities, and targets in their dtype, lest float64 targets make float64 gradients."""
         if x.ndim != 2 or x.shape != np.shape(y):
-            raise ValueError("CrossEntropyModule expects probabilities and one-hot targets of one shape (S, C), "
-                             f"got {x.shape} and {np.shape(y)}")
+            raise ValueError("CrossEntropyModule expects probabilities and one-hot targets of one shape "
+                             f"(S, C), got {x.shape} and {np.shape(y)}")
         return np.maximum(x, np.finfo(x.dtype).tiny), np.asarray(y, x.dtype)
 
 
@@ -227,8 +227,8 @@ class Conv2dModule:
             dL/dK_ocij = Σ_nhw dL/dY_nohw X_n,c,h+i,w+j        dL/db_o = Σ_nhw dL/dY_nohw
             dL/dX_ncuv = Σ_oij dL/dY_n,o,u-i,v-j K_ocij        (dL/dY is 0 outside its borders)
 
-        For one 3x3 image and one 2x2 kernel: dL/dK11 = dL/dY11 X11 + dL/dY12 X12 + dL/dY21 X21 + dL/dY22 X22 and
-        dL/dX12 = dL/dY11 K12 + dL/dY12 K11.
+        For one 3x3 image and one 2x2 kernel: dL/dX12 = dL/dY11 K12 + dL/dY12 K11 and
+        dL/dK11 = dL/dY11 X11 + dL/dY12 X12 + dL/dY21 X21 + dL/dY22 X22.
 
         Args:
             dout: dL/dY of shape (S, C_out, H', W').
