@@ -1,0 +1,86 @@
+"""Checkpoint files: written whole or not at all, read without executing anything.
+
+The NumPy scripts keep theirs as .npz (arrays, and one JSON text for everything else); `training_pytorch` adds .pt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is missing, truncated or of another program: one line that names it and the way out."""
+
+
+@dataclass(frozen=True)
+class CheckpointFormat:
+    """File ending, save(path, checkpoint) and load(path) -> checkpoint, a nested dict."""
+
+    suffix: str
+    save: Callable[[Path, dict[str, Any]], None]
+    load: Callable[[Path], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO]:
+    """Write to a temporary name, then rename: a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with open(temporary, mode, newline=None if "b" in mode else "") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def missing(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} does not exist: that run was stopped before its first checkpoint; start it anew")
+
+
+def damaged(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} is not a whole checkpoint (damaged, or made by something else); "
+                           f"use another, or start anew")
+
+
+def _save_npz(path: Path, checkpoint: dict[str, Any]) -> None:
+    arrays: dict[str, np.ndarray] = {}
+
+    def take_array(value: Any) -> dict[str, str]:
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{type(value)} cannot go into a checkpoint")
+        key = f"array_{len(arrays)}"
+        arrays[key] = value
+        return {"array": key}
+
+    text = json.dumps(checkpoint, default=take_array)
+    with atomic_write(path) as file:
+        np.savez(file, checkpoint=np.array(text), **arrays)
+
+
+def _load_npz(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise missing(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            def give_array(value: dict[str, Any]) -> Any:
+                return file[value["array"]] if value.keys() == {"array"} else value
+
+            return json.loads(str(file["checkpoint"]), object_hook=give_array)
+    except (ValueError, KeyError, EOFError, OSError, TypeError, AttributeError, zipfile.BadZipFile, MemoryError,
+            NotImplementedError):
+        raise damaged(path) from None
+
+
+NPZ = CheckpointFormat(".npz", _save_npz, _load_npz)

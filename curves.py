@@ -1,0 +1,65 @@
+"""The rows of metrics.csv, and the loss and accuracy curves of one run or several drawn from them."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+METRICS = ["step", "split", "loss", "accuracy", "seconds", "images_per_second"]
+STYLES = {"train": ":", "validation": "--", "test": "-"}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv, numbers as numbers; a last line cut short by a kill is left out."""
+    rows = []
+    with open(path, newline="") as file:
+        for row in csv.DictReader(file):
+            with contextlib.suppress(TypeError, ValueError):
+                rows.append({"step": int(row["step"]), "split": row["split"],
+                             **{key: float(row[key]) for key in METRICS[2:]}})
+    return rows
+
+
+def load_curves(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """{split: {'step': [...], 'loss': [...], 'accuracy': [...]}} of a run folder."""
+    curves: dict[str, dict[str, list[float]]] = {}
+    for row in read_metrics(folder / "metrics.csv"):
+        curve = curves.setdefault(row["split"], {"step": [], "loss": [], "accuracy": []})
+        for key, values in curve.items():
+            values.append(row[key])
+    return curves
+
+
+def data_title(folder: Path) -> str:
+    """What the run was trained on, for a title: nobody shall take the stand-in for CIFAR-10."""
+    config = json.loads((folder / "config.json").read_text())
+    name = config["data_name"]
+    return f"SYNTHETIC DATA ({name})" if config["data"] == "synthetic" else name
+
+
+def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = None) -> None:
+    """Overlay the runs in `folders`: loss on the left, accuracy on the right; writes target.png and target.svg."""
+    from matplotlib.figure import Figure  # here, and not at the top: it takes as long as all other imports
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
+    labels = labels or ([""] if len(folders) == 1 else [folder.name for folder in folders])
+    for number, (folder, label) in enumerate(zip(folders, labels, strict=True)):
+        for order, (split, curve) in enumerate(load_curves(folder).items()):
+            colour = f"C{number}" if len(folders) > 1 else f"C{order}"
+            alone = len(curve["step"]) == 1  # one evaluation is a point: a line would not show
+            for key, axis in axes.items():
+                axis.plot(curve["step"], curve[key], STYLES.get(split, "-"), color=colour, linewidth=1.6,
+                          marker="o" if alone else None, label=f"{label} {split}".strip())
+    for key, axis in axes.items():
+        axis.set(xlabel="training step", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy"}[key])
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="small")
+    titles = sorted({data_title(folder) for folder in folders})
+    scripts = sorted({json.loads((folder / "config.json").read_text())["script"] for folder in folders})
+    figure.suptitle(f"{', '.join(scripts)} on {', '.join(titles)}")
+    for suffix in (".png", ".svg"):
+        figure.savefig(target.with_name(target.name + suffix), dpi=110)

@@ -1,0 +1,149 @@
+"""Flags of the training scripts: a dataclass whose fields are the command line, checked in one place.
+
+    @dataclass
+    class Config(TrainingFlags):
+        dropout: float = flag(0.0, "probability of zeroing a hidden unit", type=fraction)
+
+    config = parse_flags(Config, __doc__)       # from the command line; a mistake is one line and exit status 2
+    config = Config(dropout=0.5)                # from Python: the same checks, as UserError
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+class UserError(Exception):
+    """Something the user can put right: one line that names it and the way out. Exit status 2."""
+
+
+def flag(default: Any, help: str, type: Callable[[Any], Any] = str, choices: list[str] | None = None,
+         resumable: bool = False) -> Any:
+    """A command-line flag as a dataclass field. `resumable`: may differ from the checkpoint's on --resume."""
+    return field(default=default, metadata=dict(help=help, type=type, choices=choices, resumable=resumable))
+
+
+def _number(value: Any, kind: Callable, ok: Callable[[Any], bool], what: str) -> Any:
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{value!r} is not {what}") from None
+    if not ok(number) or (kind is int and not isinstance(value, str) and number != value):
+        raise ValueError(f"{value!r} is not {what}")
+    return number
+
+
+def positive_int(value: Any) -> int:
+    return _number(value, int, lambda n: n > 0, "a whole number above 0")
+
+
+def non_negative_int(value: Any) -> int:
+    return _number(value, int, lambda n: n >= 0, "a whole number of 0 or more")
+
+
+def seed_int(value: Any) -> int:
+    return _number(value, int, lambda n: 0 <= n < 2**32, "a whole number between 0 and 2^32 - 1")
+
+
+def positive_float(value: Any) -> float:
+    return _number(value, float, lambda x: 0 < x < math.inf, "a finite number above 0")
+
+
+def non_negative_float(value: Any) -> float:
+    return _number(value, float, lambda x: 0 <= x < math.inf, "a finite number of 0 or more")
+
+
+def fraction(value: Any) -> float:
+    return _number(value, float, lambda x: 0 <= x < 1, "a number from 0 up to, not including, 1")
+
+
+def hidden_units(value: Any) -> list[int]:
+    """'200,100' -> [200, 100]; '' -> [] (no hidden layer)."""
+    units = value.split(",") if isinstance(value, str) and value.strip() else list(value or [])
+    try:
+        return [positive_int(unit) for unit in units]
+    except ValueError:
+        raise ValueError(f"{value!r} is not a comma-separated list of whole numbers above 0, such as 200,100") from None
+
+
+@dataclass
+class TrainingFlags:
+    """The flags of every training script, with the assignment's names and the MLP scripts' defaults."""
+
+    learning_rate: float = flag(1e-3, "step size of the optimizer", type=positive_float)
+    max_steps: int = flag(1400, "number of training steps (batches)", type=positive_int, resumable=True)
+    batch_size: int = flag(200, "images per training step", type=positive_int)
+    eval_freq: int = flag(100, "evaluate the whole test split every so many steps, and after the last one",
+                          type=positive_int)
+    data_dir: str = flag("./cifar10/cifar-10-batches-py", "folder of the data set's files", resumable=True)
+    seed: int = flag(42, "seed of the initial weights, the batch order and dropout", type=seed_int)
+    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", resumable=True)
+    resume: str = flag("", "run folder, or checkpoint in it, to continue from; it brings its own flags",
+                       resumable=True)
+    validation_size: int = flag(0, "hold out this many training images: they are evaluated in place of the test "
+                                   "split, which is then read once, after the last step", type=non_negative_int)
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            try:
+                setattr(self, f.name, f.metadata["type"](value))
+            except ValueError as error:
+                raise UserError(f"--{f.name}: {error}") from None
+            choices = f.metadata["choices"]
+            if choices and value not in choices:
+                raise UserError(f"--{f.name}: {value!r} is not one of {', '.join(choices)}")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is one line on stderr instead of a page of usage."""
+
+    def error(self, message: str) -> Any:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def parse_flags(config_class: type, description: str, argv: list[str] | None = None) -> Any:
+    """Flags of the command line -> config. With --resume, the checkpoint's flags stand where none is given."""
+    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
+                     allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    for f in dataclasses.fields(config_class):
+        shown = f.default if not isinstance(f.default, str) or f.default else "''"
+        choices = f.metadata["choices"]
+        parser.add_argument(f"--{f.name}", metavar="{" + ",".join(choices) + "}" if choices else f.name.upper(),
+                            help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"))
+    given = vars(parser.parse_args(argv))
+    if not given.get("resume"):
+        return config_class(**given)
+    saved = saved_flags(Path(given["resume"]), config_class)
+    config = config_class(**{**saved, "output_dir": "", **given})
+    refuse_changed_flags(config, config_class(**saved), given["resume"])
+    return config
+
+
+def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
+    """The flags of the run at `resume` (a run folder or a checkpoint in it), from its config.json."""
+    folder = resume if resume.is_dir() else resume.parent
+    if not resume.exists():
+        raise UserError(f"--resume: {resume} does not exist; give a run folder such as results/<script>/<time>")
+    try:
+        flags = json.loads((folder / "config.json").read_text())["flags"]
+        return {f.name: flags[f.name] for f in dataclasses.fields(config_class)}
+    except FileNotFoundError:
+        raise UserError(f"--resume: {folder} holds no config.json, so it is not a run folder") from None
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError, OSError):
+        raise UserError(f"--resume: {folder / 'config.json'} is not of this script, or is damaged") from None
+
+
+def refuse_changed_flags(config: TrainingFlags, saved: TrainingFlags, where: Any) -> None:
+    for f in dataclasses.fields(config):
+        old, new = getattr(saved, f.name), getattr(config, f.name)
+        if old != new and not f.metadata["resumable"]:
+            raise UserError(f"--resume: {where} was trained with --{f.name} {old}, not {new}; "
+                            f"leave the flag out, or start a new run without --resume")

@@ -1,0 +1,101 @@
+"""Train the NumPy MLP (question 1.2) by plain mini-batch gradient descent.
+
+    python train_mlp_numpy.py                                       # the defaults: one hidden layer of 100 ELUs
+    python train_mlp_numpy.py --dnn_hidden_units 200,100 --activation relu
+    python train_mlp_numpy.py --dnn_hidden_units '' --max_steps 500 # multinomial logistic regression
+    python train_mlp_numpy.py --dataset mnist --epochs 20 --dnn_hidden_units 15,15 --activation relu \\
+        --learning_rate 0.005 --batch_size 64 --weight_std 0.1      # the three-layer net on MNIST
+    python train_mlp_numpy.py --resume results/train_mlp_numpy/<time>
+
+Curves, metrics and checkpoints are left in results/train_mlp_numpy/<time>/.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cifar10_utils import DataSet, get_cifar10
+from mnist_utils import get_mnist
+
+from flags import TrainingFlags, flag, hidden_units, non_negative_float, non_negative_int
+from mlp_numpy import MLP
+from modules import ACTIVATIONS, CrossEntropyModule, LinearModule
+from training import Run, accuracy, run_script
+
+EVALUATION_BATCH = 1000
+
+
+@dataclass
+class Config(TrainingFlags):
+    dnn_hidden_units: list[int] = flag("100", "widths of the hidden layers, such as 200,100; '' for none",
+                                       type=hidden_units)
+    activation: str = flag("elu", "activation function of the hidden layers", choices=list(ACTIVATIONS))
+    weight_std: float = flag(1e-4, "standard deviation of the initial weights", type=non_negative_float)
+    dataset: str = flag("cifar10", "which images; with mnist, --data_dir is ./mnist unless given",
+                        choices=["cifar10", "mnist"])
+    epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
+                       type=non_negative_int, resumable=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset == "mnist" and self.data_dir == TrainingFlags.data_dir:
+            self.data_dir = "./mnist"
+
+
+def evaluate(model: MLP, split: DataSet) -> tuple[float, float]:
+    """Mean loss and accuracy over every sample of `split` once."""
+    loss_module = CrossEntropyModule()
+    loss_sum = correct_sum = 0.0
+    for x, y in split.batches(EVALUATION_BATCH):
+        probabilities = model.forward(x.reshape(len(x), -1))
+        loss_sum += float(loss_module.forward(probabilities, y)) * len(x)
+        correct_sum += accuracy(probabilities, y) * len(x)
+    return loss_sum / split.num_examples, correct_sum / split.num_examples
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train as `config` says and return the run's summary."""
+    get_data = get_mnist if config.dataset == "mnist" else get_cifar10
+    data = get_data(config.data_dir, validation_size=config.validation_size, seed=config.seed)
+    n_inputs = int(np.prod(data.train.images.shape[1:]))
+
+    model = MLP(n_inputs, config.dnn_hidden_units, 10, activation=config.activation,
+                weight_std=config.weight_std, rng=np.random.default_rng(config.seed))
+    linear_modules = [layer for layer in model.layers if isinstance(layer, LinearModule)]
+    loss_module = CrossEntropyModule()
+
+    def snapshot() -> dict[str, Any]:
+        return {"params": [module.params for module in linear_modules], "batches": data.train.state()}
+
+    def load(state: dict[str, Any]) -> None:
+        for module, params in zip(linear_modules, state["params"], strict=True):
+            for key, value in params.items():
+                module.params[key][...] = value
+        data.train.load_state(state["batches"])
+
+    with Run(config, "train_mlp_numpy", data) as run:
+        run.parameters = model.n_parameters
+        run.restore(load)
+        # A diverging run overflows on its way to the check in run.record: one clear line, no warnings before it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in run.steps(snapshot, lambda split: evaluate(model, data[split])):
+                x, y = data.train.next_batch(config.batch_size)    # (B, C, H, W), (B, 10)
+                x = x.reshape(len(x), -1)                          # (B, D)
+
+                probabilities = model.forward(x)                   # (B, 10)
+                loss = loss_module.forward(probabilities, y)
+                model.backward(loss_module.backward(probabilities, y))
+
+                for module in linear_modules:
+                    for key, gradient in module.grads.items():
+                        module.params[key] -= config.learning_rate * gradient
+
+                run.record(loss, accuracy(probabilities, y), len(x))
+    return run.summary
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(Config, train, __doc__))

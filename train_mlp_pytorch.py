@@ -1,0 +1,54 @@
+"""Train the PyTorch MLP (question 2.1).
+
+    python train_mlp_pytorch.py                                     # the NumPy script's defaults
+    python train_mlp_pytorch.py --dnn_hidden_units 500,200 --activation relu --optimizer adam \\
+        --learning_rate 8e-4 --batch_size 300 --max_steps 3000 --weight_decay 0.001
+    python train_mlp_pytorch.py --normalization layer --dropout 0.2 --validation_size 5000
+    python train_mlp_pytorch.py --resume results/train_mlp_pytorch/<time>
+
+Curves, metrics and checkpoints are left in results/train_mlp_pytorch/<time>/.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from cifar10_utils import get_cifar10
+
+from flags import UserError, flag, fraction, hidden_units, non_negative_float
+from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS
+from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)
+from training_pytorch import TorchFlags, train_classifier
+
+
+@dataclass
+class Config(TorchFlags):
+    dnn_hidden_units: list[int] = flag("100", "widths of the hidden layers, such as 200,100; '' for none",
+                                       type=hidden_units)
+    activation: str = flag("elu", "activation function of the hidden layers", choices=list(ACTIVATIONS))
+    normalization: str = flag("none", "between a hidden layer's linear map and its activation: layer and batch are "
+                                      "ours with the backward by hand, *_torch are PyTorch's",
+                              choices=list(NORMALIZATIONS))
+    dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
+    weight_std: float = flag(0.0, "standard deviation of normal initial weights with zero biases; 0 for PyTorch's "
+                                  "default", type=non_negative_float)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.normalization.startswith("batch") and self.batch_size == 1:
+            raise UserError("--batch_size: batch normalization has no statistics of a single sample; use 2 or more")
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train as `config` says and return the run's summary."""
+    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed)
+    return train_classifier(
+        lambda: MLP(3 * 32 * 32, config.dnn_hidden_units, 10, config.activation, config.normalization,
+                    config.dropout, config.weight_std),
+        data, config, "train_mlp_pytorch")
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(Config, train, __doc__))

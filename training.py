@@ -1,0 +1,419 @@
+"""What every training script shares and none of it needs torch: flags, run folder, metrics, checkpoints, curves.
+
+A script is three things: a dataclass of flags, a function `train(config)`, and one call:
+
+    @dataclass
+    class Config(TrainingFlags):
+        max_steps: int = flag(1400, "training steps", type=positive_int)
+
+    def train(config):
+        ...
+        with Run(config, "train_something", data) as run:
+            for step in run.steps(snapshot, evaluate):
+                ...forward, backward, update...
+                run.record(loss, accuracy(predictions, targets), len(targets))
+        return run.summary
+
+    if __name__ == "__main__":
+        sys.exit(run_script(Config, train, __doc__))
+
+`Run.steps` evaluates every `--eval_freq` steps and after the last one, writes `metrics.csv` and `last.*`, and on
+Ctrl-C saves before it leaves, so that `--resume` continues with the very next batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cifar10_utils import DataError
+from tqdm import tqdm
+
+from checkpoints import NPZ, CheckpointError, CheckpointFormat, atomic_write
+from curves import METRICS, plot_curves, read_metrics
+from flags import TrainingFlags, UserError, parse_flags, refuse_changed_flags, saved_flags
+
+AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
+
+
+class Diverged(Exception):
+    """The training loss is no longer a finite number. Exit status 3."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a polite kill; the run is saved. Exit status 128 + signal number."""
+
+    def __init__(self, signum: int, message: str):
+        super().__init__(message)
+        self.signum = signum
+
+
+# ---------------------------------------------------------------- the run
+
+
+def accuracy(predictions: Any, targets: Any) -> float:
+    """Fraction of rows whose largest entry is the target.
+
+    predictions: scores, logits or probabilities of shape (B, C), a NumPy array or a torch tensor.
+    targets: one-hot of shape (B, C), or class indices of shape (B,).
+    """
+    if targets.ndim == 2:
+        targets = targets.argmax(1)
+    return float((predictions.argmax(1) == targets).sum()) / len(targets)
+
+
+class Run:
+    """One training run and the folder it leaves (DESIGN of the folder: README, "What a run leaves").
+
+    config: the script's flags. script: its name. data: splits as `get_cifar10` returns them.
+    checkpoint: how `last.*` and `best.*` are written; the NumPy scripts use .npz.
+    After a resume, `state` holds what `snapshot()` had returned; otherwise it is None.
+    """
+
+    def __init__(self, config: TrainingFlags, script: str, data: Any, checkpoint: CheckpointFormat = NPZ):
+        self.config, self.script, self.data, self.format = config, script, data, checkpoint
+        if config.batch_size > data.train.num_examples:
+            raise UserError(f"--batch_size: {config.batch_size} is more than the training split's "
+                            f"{data.train.num_examples} images; choose a smaller one")
+        self.last_step, self.evaluation_steps = self._plan()
+        self.state: dict[str, Any] | None = None
+        self.step, self.best, self.seconds_before = 0, -1.0, 0.0
+        self.train_images, self.train_seconds = 0, 0.0
+        self.rows: list[dict[str, Any]] = []
+        self.summary: dict[str, Any] = {}
+        self.parameters = 0
+        self._totals = [0.0, 0.0, 0.0, 0]  # since the last evaluation: loss, accuracy, seconds, images
+        self._signal, self._may_raise = 0, False
+        self._evaluate: Callable[[str], tuple[float, float]] | None = None
+
+    def _plan(self) -> tuple[int, set[int]]:
+        """Number of steps and those after which to evaluate; --epochs, where a script has it, counts in epochs."""
+        steps_per_epoch = self.data.train.num_examples / self.config.batch_size
+        if epochs := getattr(self.config, "epochs", 0):
+            ends = {math.ceil(epoch * steps_per_epoch) for epoch in range(1, epochs + 1)}
+            return max(ends), ends
+        last = self.config.max_steps
+        return last, {*range(self.config.eval_freq, last + 1, self.config.eval_freq), last}
+
+    # -- the folder
+
+    def __enter__(self) -> Run:
+        if self.data.state == "synthetic":
+            print("NOTICE: this trains on the synthetic stand-in, NOT on CIFAR-10; its figures mean nothing else.")
+        resume = Path(self.config.resume) if self.config.resume else None
+        self.folder = self._resumed_folder(resume) if resume else self._new_folder()
+        try:
+            if resume:
+                self._restore(resume if resume.is_file() else resume / f"last{self.format.suffix}")
+            else:
+                with atomic_write(self.folder / "config.json", "w") as file:
+                    json.dump(self._description(), file, indent=2)
+            self._rewrite_metrics()
+        except BaseException:
+            self._lock.close()
+            raise
+        self._handlers = {}
+        with contextlib.suppress(ValueError):  # only the main thread may set handlers
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[signum] = signal.signal(signum, self._on_signal)
+        self._bar = tqdm(total=self.last_step, initial=self.step, unit="step", disable=None, dynamic_ncols=True)
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self._bar.close()
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._lock.close()
+
+    def _new_folder(self) -> Path:
+        if self.config.output_dir:
+            folder = Path(self.config.output_dir)
+        else:
+            stem = Path("results") / self.script / time.strftime("%Y-%m-%d_%H-%M-%S")
+            folder = next(path for n in range(10**6)
+                          if not (path := stem.with_name(stem.name + (f"_{n}" if n else ""))).exists())
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock_folder(folder)
+        except OSError as error:
+            raise UserError(f"--output_dir: cannot write to {folder}: {error.strerror}; choose another") from None
+        if any((folder / name).exists() for name in ("config.json", "metrics.csv", "summary.json")):
+            self._lock.close()
+            raise UserError(f"--output_dir: {folder} already holds a run, which is never overwritten; "
+                            f"choose another folder, or continue that run with --resume {folder}")
+        return folder
+
+    def _resumed_folder(self, resume: Path) -> Path:
+        folder = resume if resume.is_dir() else resume.parent
+        if self.config.output_dir and Path(self.config.output_dir).resolve() != folder.resolve():
+            raise UserError("--output_dir: a resumed run stays in its own folder; leave the flag out")
+        saved = type(self.config)(**saved_flags(resume, type(self.config)))
+        refuse_changed_flags(self.config, saved, resume)
+        try:
+            self._lock_folder(folder)
+        except OSError as error:
+            raise UserError(f"--resume: cannot write to {folder}: {error.strerror}") from None
+        return folder
+
+    def _lock_folder(self, folder: Path) -> None:
+        """One process a folder. The lock is the kernel's, so it goes with the process, however that ends."""
+        self._lock = open(folder / ".lock", "w")  # noqa: SIM115 (closed in __exit__)
+        try:
+            import fcntl
+
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # not a POSIX system: nothing to lock with
+            pass
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError(f"{folder} is in use by another run; wait for it, or choose another folder") from None
+
+    def _description(self) -> dict[str, Any]:
+        versions = {name: sys.modules[name].__version__ for name in ("numpy", "torch", "torchvision")
+                    if name in sys.modules}
+        return {"script": self.script, "flags": dataclasses.asdict(self.config), "data": self.data.state,
+                "data_name": self.data.name, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "versions": {"python": platform.python_version(), **versions}, "git_commit": git_commit(),
+                "machine": {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}}
+
+    # -- training
+
+    def steps(self, snapshot: Callable[[], dict[str, Any]],
+              evaluate: Callable[[str], tuple[float, float]]) -> Iterator[int]:
+        """Yield each training step's number; between them evaluate, write metrics and save.
+
+        snapshot() returns everything that training changes (weights, optimizer, batch order, random states).
+        evaluate(split) returns (mean loss, accuracy) over 'validation' or 'test', every sample once.
+        """
+        self._snapshot, self._evaluate = snapshot, evaluate
+        saved_at = time.perf_counter()
+        if self.step and self.step in self.evaluation_steps and not any(r["step"] == self.step for r in self.rows):
+            self._evaluation()  # the interrupt came during this evaluation
+        while self.step < self.last_step:
+            self._leave_if_asked()
+            start = time.perf_counter()
+            yield self.step + 1
+            self._totals[2] += time.perf_counter() - start
+            self.step += 1
+            self._bar.update()
+            if self.step in self.evaluation_steps:
+                self._evaluation()
+            elif time.perf_counter() - saved_at < AUTOSAVE_SECONDS:
+                continue
+            self._save("last")
+            saved_at = time.perf_counter()
+        self._leave_if_asked()
+
+    def record(self, loss: Any, accuracy: float, images: int) -> None:
+        """Add one training batch: its mean loss, its accuracy, its size. A non-finite loss raises Diverged."""
+        loss = float(loss)
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the training loss became {loss} at step {self.step + 1}; use a smaller --learning_rate than "
+                f"{self.config.learning_rate:g}. What was written before is in {self.folder}")
+        self._totals[0] += loss * images
+        self._totals[1] += accuracy * images
+        self._totals[3] += images
+
+    def _evaluation(self) -> None:
+        """One row for the training batches since the last evaluation, one for the split evaluated."""
+        split = "validation" if self.config.validation_size else "test"
+        start = time.perf_counter()
+        loss, correct = self._evaluate_split(split)
+        seconds = time.perf_counter() - start
+        loss_sum, correct_sum, train_seconds, images = self._totals
+        rows = [] if not images else [
+            self._row("train", loss_sum / images, correct_sum / images, images / train_seconds)]
+        rows.append(self._row(split, loss, correct, getattr(self.data, split).num_examples / seconds))
+        self._append(rows)
+        self.train_images += images
+        self.train_seconds += train_seconds
+        self._totals = [0.0, 0.0, 0.0, 0]
+        tqdm.write("   ".join([f"step {self.step:>5}", *(
+            f"{row['split']} loss {row['loss']:.4f} accuracy {row['accuracy']:.4f}" for row in rows)]), file=sys.stdout)
+        sys.stdout.flush()
+        if split == "validation" and correct > self.best:
+            self.best = correct
+            self._save("best")
+
+    def _evaluate_split(self, split: str) -> tuple[float, float]:
+        """Evaluation changes no state, so a signal may cut it short; the resumed run does it again."""
+        assert self._evaluate is not None
+        try:
+            self._may_raise = True
+            self._leave_if_asked()
+            return self._evaluate(split)
+        except KeyboardInterrupt:
+            self._leave_if_asked()
+            raise
+        finally:
+            self._may_raise = False
+
+    def _row(self, split: str, loss: float, accuracy: float, images_per_second: float) -> dict[str, Any]:
+        return dict(step=self.step, split=split, loss=loss, accuracy=accuracy, seconds=round(self.seconds, 3),
+                    images_per_second=round(images_per_second, 1))
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, earlier pieces of a resumed run included."""
+        return self.seconds_before + time.perf_counter() - self._started
+
+    # -- files
+
+    def _append(self, rows: list[dict[str, Any]]) -> None:
+        self.rows += rows
+        with open(self.folder / "metrics.csv", "a", newline="") as file:
+            csv.DictWriter(file, METRICS).writerows(rows)
+
+    def _rewrite_metrics(self) -> None:
+        with atomic_write(self.folder / "metrics.csv", "w") as file:
+            writer = csv.DictWriter(file, METRICS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def _save(self, name: str) -> None:
+        checkpoint = dict(script=self.script, flags=dataclasses.asdict(self.config), step=self.step, best=self.best,
+                          seconds=self.seconds, totals=self._totals, train_images=self.train_images,
+                          train_seconds=self.train_seconds, state=self._snapshot())
+        self.format.save(self.folder / f"{name}{self.format.suffix}", checkpoint)
+
+    def _restore(self, path: Path) -> None:
+        try:
+            saved = self.format.load(path)
+            if saved["script"] != self.script:
+                raise UserError(f"--resume: {path} is a checkpoint of {saved['script']}, not of {self.script}")
+            refuse_changed_flags(self.config, type(self.config)(**saved["flags"]), path)
+            self.step, self.best, self.seconds_before = saved["step"], saved["best"], saved["seconds"]
+            self._totals, self.state = list(saved["totals"]), saved["state"]
+            self.train_images, self.train_seconds = saved["train_images"], saved["train_seconds"]
+        except CheckpointError as error:
+            raise UserError(f"--resume: {error}") from None
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"--resume: {path} is not a checkpoint of this script") from None
+        if self.step > self.last_step:
+            raise UserError(f"--max_steps: {path} is already at step {self.step}, past {self.last_step}")
+        self.rows = [row for row in read_metrics(self.folder / "metrics.csv") if row["step"] <= self.step]
+
+    def restore(self, load: Callable[[dict[str, Any]], None]) -> None:
+        """Give a resumed run's state to `load`; a state of another shape is the user's error, not a traceback."""
+        if self.state is None:
+            return
+        try:
+            load(self.state)
+        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
+
+    def _finish(self) -> None:
+        if self.config.validation_size:  # chosen on validation data: the test split is read once, here
+            self._append([self._row("test", *self._final_test())])
+        test = [row for row in self.rows if row["split"] == "test"][-1]
+        validation = [row["accuracy"] for row in self.rows if row["split"] == "validation"]
+        self.summary = {
+            "test_accuracy": test["accuracy"], "test_loss": test["loss"],
+            **({"validation_accuracy": validation[-1], "best_validation_accuracy": max(validation)}
+               if validation else {}),
+            "steps": self.step, "parameters": self.parameters, "wall_seconds": round(self.seconds, 2),
+            "images_per_second": round(self.train_images / max(self.train_seconds, 1e-9), 1),
+            "peak_memory_mb": round(peak_memory_mb()), "data": self.data.state, "seed": self.config.seed,
+            "folder": str(self.folder),
+        }
+        plot_curves([self.folder], self.folder / "curves")
+        self.summary.update(wall_seconds=round(self.seconds, 2), peak_memory_mb=round(peak_memory_mb()))
+        with atomic_write(self.folder / "summary.json", "w") as file:
+            json.dump(self.summary, file, indent=2)
+
+    def _final_test(self) -> tuple[float, float, float]:
+        self.rows = [row for row in self.rows if row["split"] != "test"]
+        self._rewrite_metrics()
+        start = time.perf_counter()
+        loss, correct = self._evaluate_split("test")
+        return loss, correct, self.data.test.num_examples / (time.perf_counter() - start)
+
+    # -- Ctrl-C and kill
+
+    def _on_signal(self, signum: int, frame: Any) -> None:
+        if self._signal or self._may_raise:  # evaluating, or asked twice
+            self._signal = signum
+            raise KeyboardInterrupt
+        self._signal = signum
+
+    def _leave_if_asked(self) -> None:
+        if self._signal:
+            signum, self._signal = self._signal, 0
+            self._may_raise = False
+            self._save("last")
+            raise Interrupted(signum, f"stopped after step {self.step}; continue with --resume {self.folder}")
+
+
+def git_commit() -> str:
+    """Commit of this package's checkout, with '-dirty' behind it if files differ from it; '' outside git."""
+    here = Path(__file__).parent
+    if not (here / ".git").exists():
+        return ""
+    with contextlib.suppress(OSError):
+        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=here,
+                              capture_output=True, text=True, check=False).stdout.strip()
+    return ""
+
+
+def processor_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (2^20 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+# ---------------------------------------------------------------- the shell
+
+
+def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], description: str,
+               argv: list[str] | None = None) -> int:
+    """Parse the flags, train, print the summary; every foreseeable failure is one line and an exit status."""
+    def fail(message: Any, status: int) -> int:
+        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        return status
+
+    try:
+        summary = train(parse_flags(config_class, description, argv))
+        print("   ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}"
+                         for key, value in summary.items()))
+        return 0
+    except (UserError, DataError) as error:
+        return fail(error, 2)
+    except Diverged as error:
+        return fail(error, 3)
+    except Interrupted as error:
+        return fail(error, 128 + error.signum)
+    except KeyboardInterrupt:
+        return fail("stopped at once; what was saved before is whole", 130)
+    except MemoryError:
+        return fail("out of memory; use a smaller --batch_size", 1)
+    except OSError as error:
+        return fail(f"cannot write or read {error.filename or 'a file'}: {error.strerror or error}; "
+                    "what was written before is whole: put it right and continue with --resume RUN", 1)

@@ -1,0 +1,150 @@
+"""What the PyTorch scripts share: device, precision, optimizer, schedule, checkpoints, and the training loop."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from checkpoints import CheckpointFormat, atomic_write, damaged, missing
+from flags import TrainingFlags, UserError, flag, fraction, non_negative_float
+from training import Run, accuracy
+
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": lambda params, lr, decay, momentum: torch.optim.SGD(params, lr, momentum=momentum, weight_decay=decay),
+    "nesterov": lambda params, lr, decay, momentum: torch.optim.SGD(
+        params, lr, momentum=momentum, weight_decay=decay, nesterov=True),
+    "adam": lambda params, lr, decay, momentum: torch.optim.Adam(params, lr, weight_decay=decay),
+    "adamw": lambda params, lr, decay, momentum: torch.optim.AdamW(params, lr, weight_decay=decay),
+    "rmsprop": lambda params, lr, decay, momentum: torch.optim.RMSprop(
+        params, lr, weight_decay=decay, momentum=momentum),
+}
+SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, float, int], Any]] = {
+    "constant": lambda optimizer, lr, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+    "cosine": lambda optimizer, lr, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
+    # cycle_momentum off: the scheduler then changes the learning rate and nothing else
+    "one_cycle": lambda optimizer, lr, steps: torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, lr, total_steps=steps, cycle_momentum=False),
+}
+
+
+@dataclass
+class TorchFlags(TrainingFlags):
+    """Flags of every PyTorch script, behind those that all scripts have."""
+
+    optimizer: str = flag("sgd", "update rule", choices=list(OPTIMIZERS))
+    momentum: float = flag(0.0, "momentum of sgd, nesterov and rmsprop", type=fraction)
+    weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay)", type=non_negative_float)
+    lr_schedule: str = flag("constant", "learning rate over the run; one_cycle and cosine end at about 0",
+                            choices=list(SCHEDULES))
+    device: str = flag("auto", "where to compute; auto takes a GPU when there is one",
+                       choices=["auto", "cpu", "cuda", "mps"], resumable=True)
+    precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16",
+                          choices=["fp32", "bf16"])
+
+
+def select_device(name: str) -> torch.device:
+    """The device called `name`; 'auto' is CUDA, else MPS, else the CPU. UserError where it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, present in there.items() if present)
+    if not there[name]:
+        raise UserError(f"--device: {name} is not available here; use --device auto or --device cpu")
+    return torch.device(name)
+
+
+def _save_torch(path: Path, checkpoint: dict[str, Any]) -> None:
+    with atomic_write(path) as file:
+        torch.save(checkpoint, file)
+
+
+def load_torch(path: Path) -> dict[str, Any]:
+    """A .pt file's content on the CPU; only tensors and plain Python values are admitted."""
+    if not path.exists():
+        raise missing(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
+            AttributeError, MemoryError, OverflowError, zipfile.BadZipFile):
+        raise damaged(path) from None
+
+
+PT = CheckpointFormat(".pt", _save_torch, load_torch)
+
+
+def prepare(images: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Images of shape (B, C, H, W) as a tensor; channels_last, in which convolutions run faster."""
+    return torch.from_numpy(images).to(device, memory_format=torch.channels_last, non_blocking=True)
+
+
+def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str = "fp32",
+             batch_size: int = 500) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of `model` over every sample of `split` once, in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    loss_sum = correct_sum = 0.0
+    with torch.inference_mode():
+        for images, labels in split.batches(batch_size):
+            targets = torch.from_numpy(labels).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                logits = model(prepare(images, device))
+            loss_sum += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
+            correct_sum += accuracy(logits, targets) * len(labels)
+    model.train(was_training)
+    return loss_sum / split.num_examples, correct_sum / split.num_examples
+
+
+def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: TorchFlags,
+                     script: str) -> dict[str, Any]:
+    """Train what `build_model()` makes on `data` (integer labels) as `config` says; returns the run's summary."""
+    device = select_device(config.device)
+    torch.manual_seed(config.seed)
+    model = build_model().to(device, memory_format=torch.channels_last)
+    parameters = [p for p in model.parameters() if p.requires_grad]
+
+    with Run(config, script, data, PT) as run:
+        optimizer = OPTIMIZERS[config.optimizer](parameters, config.learning_rate, config.weight_decay,
+                                                 config.momentum)
+        schedule = SCHEDULES[config.lr_schedule](optimizer, config.learning_rate, run.last_step)
+        stateful = {"model": model, "optimizer": optimizer, "schedule": schedule}
+
+        def snapshot() -> dict[str, Any]:
+            random = {"cpu": torch.get_rng_state(),
+                      **({"cuda": torch.cuda.get_rng_state()} if device.type == "cuda" else {})}
+            return {"batches": data.train.state(), "random": random,
+                    **{name: part.state_dict() for name, part in stateful.items()}}
+
+        def load(state: dict[str, Any]) -> None:
+            for name, part in stateful.items():
+                part.load_state_dict(state[name])
+            data.train.load_state(state["batches"])
+            torch.set_rng_state(state["random"]["cpu"])
+            if device.type == "cuda" and "cuda" in state["random"]:
+                torch.cuda.set_rng_state(state["random"]["cuda"])
+
+        run.parameters = sum(p.numel() for p in model.parameters())
+        run.restore(load)
+        model.train()
+        for _ in run.steps(snapshot, lambda split: evaluate(model, data[split], device, config.precision)):
+            images, labels = data.train.next_batch(config.batch_size)
+            x, targets = prepare(images, device), torch.from_numpy(labels).to(device)
+
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                logits = model(x)                        # (B, 10)
+                loss = F.cross_entropy(logits.float(), targets)
+
+            # before the update: a loss that is not finite goes no further
+            run.record(loss.detach(), accuracy(logits, targets), len(targets))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return run.summary
