@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cifar10_utils import DataSet, get_cifar10
 from mnist_utils import get_mnist
 
+from cifar10_utils import DataSet, get_cifar10
 from flags import TrainingFlags, flag, hidden_units, non_negative_float, non_negative_int
 from mlp_numpy import MLP
 from modules import ACTIVATIONS, CrossEntropyModule, LinearModule
@@ -60,7 +60,7 @@ def train(config: Config) -> dict[str, Any]:
     """Train as `config` says and return the run's summary."""
     get_data = get_mnist if config.dataset == "mnist" else get_cifar10
     data = get_data(config.data_dir, validation_size=config.validation_size, seed=config.seed)
-    n_inputs = int(np.prod(data.train.images.shape[1:]))
+    n_inputs = data.mean_image.size
 
     model = MLP(n_inputs, config.dnn_hidden_units, 10, activation=config.activation,
                 weight_std=config.weight_std, rng=np.random.default_rng(config.seed))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar10_utils import get_cifar10
-
 from flags import UserError, flag, fraction, hidden_units, non_negative_float
 from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS
 from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)
@@ -32,7 +31,7 @@ class Config(TorchFlags):
                                       "ours with the backward by hand, *_torch are PyTorch's",
                               choices=list(NORMALIZATIONS))
     dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
-    weight_std: float = flag(0.0, "standard deviation of normal initial weights with zero biases; 0 for PyTorch's "
+    weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases, as in NumPy; 0 for PyTorch's "
                                   "default", type=non_negative_float)
 
     def __post_init__(self) -> None:

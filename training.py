@@ -28,23 +28,20 @@ import csv
 import dataclasses
 import json
 import math
-import os
-import platform
-import resource
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cifar10_utils import DataError
 from tqdm import tqdm
 
 from checkpoints import NPZ, CheckpointError, CheckpointFormat, atomic_write
+from cifar10_utils import DataError
 from curves import METRICS, plot_curves, read_metrics
 from flags import TrainingFlags, UserError, parse_flags, refuse_changed_flags, saved_flags
+from machine import describe_machine, peak_memory_mb
 
 AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
 
@@ -187,12 +184,8 @@ class Run:
             raise UserError(f"{folder} is in use by another run; wait for it, or choose another folder") from None
 
     def _description(self) -> dict[str, Any]:
-        versions = {name: sys.modules[name].__version__ for name in ("numpy", "torch", "torchvision")
-                    if name in sys.modules}
         return {"script": self.script, "flags": dataclasses.asdict(self.config), "data": self.data.state,
-                "data_name": self.data.name, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-                "versions": {"python": platform.python_version(), **versions}, "git_commit": git_commit(),
-                "machine": {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}}
+                "data_name": self.data.name, "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **describe_machine()}
 
     # -- training
 
@@ -362,31 +355,6 @@ class Run:
             self._may_raise = False
             self._save("last")
             raise Interrupted(signum, f"stopped after step {self.step}; continue with --resume {self.folder}")
-
-
-def git_commit() -> str:
-    """Commit of this package's checkout, with '-dirty' behind it if files differ from it; '' outside git."""
-    here = Path(__file__).parent
-    if not (here / ".git").exists():
-        return ""
-    with contextlib.suppress(OSError):
-        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=here,
-                              capture_output=True, text=True, check=False).stdout.strip()
-    return ""
-
-
-def processor_name() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor()
-
-
-def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (2^20 bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
 # ---------------------------------------------------------------- the shell

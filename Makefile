@@ -1,0 +1,59 @@
+# make train          set up, find or fetch the data (else make the stand-in), train both MLPs at their defaults
+# make train-convnet  the same for the ConvNet
+# make test           set up and run every test
+# make lint           ruff and mypy
+# make bench          the measurements of the README (on an idle machine)
+# make clean          remove what can be made again; data, runs and the environment stay
+# make distclean      the environment too
+#
+# DATA=folder chooses the data set's folder: make train DATA=/somewhere/cifar-10-batches-py
+
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= ./cifar10/cifar-10-batches-py
+RUN = $(VENV)/bin/python
+
+.PHONY: train train-convnet data test lint bench clean distclean
+
+train: $(VENV)/.runtime data
+	$(RUN) train_mlp_numpy.py --data_dir "$(DATA)"
+	$(RUN) train_mlp_pytorch.py --data_dir "$(DATA)"
+	@echo
+	@echo "Curves, metrics and checkpoints lie in:"
+	@ls -td results/train_mlp_numpy/* | head -n 1
+	@ls -td results/train_mlp_pytorch/* | head -n 1
+
+train-convnet: $(VENV)/.runtime data
+	$(RUN) train_convnet_pytorch.py --data_dir "$(DATA)"
+
+data: $(VENV)/.runtime
+	$(RUN) cifar10_utils.py fetch "$(DATA)" --or-standin
+
+test: $(VENV)/.dev
+	$(RUN) -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/.dev
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy *.py grading
+
+bench: $(VENV)/.dev
+	for file in benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=. $(RUN) $$file || exit 1; done
+
+# The environment is made once and filled again only when the requirements changed.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,45 @@
+"""Facts about this machine and this process that a run records in its config.json and summary.json."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def describe_machine() -> dict[str, Any]:
+    """Versions, git commit and hardware."""
+    packages = [name for name in ("numpy", "torch", "torchvision") if name in sys.modules]
+    return {"versions": {"python": platform.python_version(), **{p: sys.modules[p].__version__ for p in packages}},
+            "git_commit": git_commit(),
+            "machine": {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}}
+
+
+def git_commit() -> str:
+    """Commit of this package's checkout, with '-dirty' behind it if files differ from it; '' outside git."""
+    here = Path(__file__).parent
+    if not (here / ".git").exists():
+        return ""
+    with contextlib.suppress(OSError):
+        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=here,
+                              capture_output=True, text=True, check=False).stdout.strip()
+    return ""
+
+
+def processor_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MB (2^20 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,41 @@
+"""Overlay the curves of several runs in one picture.
+
+    python plot_curves.py results/train_mlp_numpy/<time> results/train_mlp_pytorch/<time>
+    python plot_curves.py RUN RUN --labels ELU Tanh --out tanh-elu      # writes tanh-elu.png and tanh-elu.svg
+
+A run is a folder that a training script left: loss on the left, accuracy on the right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from curves import plot_curves
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("--labels", nargs="+", help="a name for each run (default: its folder's name)")
+    parser.add_argument("--out", type=Path, default=Path("curves"), help="name of the picture, without its ending; "
+                        "writes OUT.png and OUT.svg (default: curves)")
+    arguments = parser.parse_args(argv)
+    if arguments.labels and len(arguments.labels) != len(arguments.runs):
+        parser.exit(2, f"{parser.prog}: {len(arguments.runs)} runs, but {len(arguments.labels)} --labels\n")
+    for run in arguments.runs:
+        if not (run / "metrics.csv").is_file() or not (run / "config.json").is_file():
+            parser.exit(2, f"{parser.prog}: {run} is not a run folder: it holds no metrics.csv with a config.json\n")
+    try:
+        plot_curves(arguments.runs, arguments.out, arguments.labels)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        parser.exit(2, f"{parser.prog}: a run's files are damaged: {error}\n")
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: cannot write {error.filename or arguments.out}: {error.strerror}\n")
+    print(f"wrote {arguments.out}.png and {arguments.out}.svg")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import cifar10_standin
+
+
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CIFAR-10-format folder: 2,000 training and 400 test images of rendered shapes."""
+    folder = tmp_path_factory.mktemp("standin") / "cifar-10-batches-py"
+    cifar10_standin.make_standin(folder, train_size=2_000, test_size=400, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cifar10_dir() -> Path:
+    """The real CIFAR-10, where CIFAR10_DIR names it."""
+    if not os.environ.get("CIFAR10_DIR"):
+        pytest.skip("CIFAR10_DIR is not set")
+    return Path(os.environ["CIFAR10_DIR"])
