@@ -37,7 +37,8 @@ lint: $(VENV)/.dev
 	$(RUN) -m mypy *.py grading
 
 bench: $(VENV)/.dev
-	for file in benchmarks/bench_*.py; do echo "== $$file"; PYTHONPATH=. $(RUN) $$file || exit 1; done
+	for name in $(notdir $(basename $(wildcard benchmarks/bench_*.py))); do echo "== $$name"; \
+	    $(RUN) -m benchmarks.$$name > benchmarks/results/$$name.txt || exit 1; cat benchmarks/results/$$name.txt; done
 
 # The environment is made once and filled again only when the requirements changed.
 $(VENV)/bin/python:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cifar10_utils import get_cifar10
-
 from convnet_pytorch import ConvNet
 from flags import flag, positive_float, positive_int
 from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)

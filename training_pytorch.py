@@ -50,6 +50,11 @@ class TorchFlags(TrainingFlags):
     precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16",
                           choices=["fp32", "bf16"])
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise UserError("--momentum: nesterov needs one above 0, such as --momentum 0.9")
+
 
 def select_device(name: str) -> torch.device:
     """The device called `name`; 'auto' is CUDA, else MPS, else the CPU. UserError where it is not there."""

@@ -14,7 +14,7 @@ FLOORS = [
     {"training"},
     {"training_pytorch"},
     {"train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch", "train_mlp_autodiff", "train_transfer_pytorch"},
-    {"plot_curves"},
+    {"plot_curves", "experiments"},
 ]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 MODULES = sorted(path.stem for path in ROOT.glob("*.py") if path.stem != "grade")

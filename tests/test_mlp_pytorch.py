@@ -47,7 +47,7 @@ def test_numpy_and_pytorch_agree_and_stay_together(n_hidden, activation):
         optimizer.zero_grad()
         expected = F.cross_entropy(theirs(torch.from_numpy(x)), torch.from_numpy(labels))
         expected.backward()
-        assert abs(float(loss) - float(expected)) < 1e-6
+        assert abs(float(loss) - expected.item()) < 1e-6
         for mine, other in pairs:
             np.testing.assert_allclose(mine.grads["weight"], other.weight.grad.numpy(), atol=1e-6)
             np.testing.assert_allclose(mine.grads["bias"].ravel(), other.bias.grad.numpy(), atol=1e-6)

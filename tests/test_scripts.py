@@ -29,7 +29,7 @@ QUICK = ["--max_steps", "4", "--batch_size", "20", "--eval_freq", "2"]
 # Each flag with a value that is not its default; a flag that is missing here fails test_every_flag_is_tried.
 COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_freq": "3", "seed": "7",
           "validation_size": "100"}
-TORCH = {"optimizer": "nesterov", "momentum": "0.9", "weight_decay": "0.01", "lr_schedule": "cosine",
+TORCH = {"optimizer": "rmsprop", "momentum": "0.9", "weight_decay": "0.01", "lr_schedule": "cosine",
          "device": "cpu", "precision": "bf16"}
 MLP = {"dnn_hidden_units": "9,5", "activation": "tanh", "weight_std": "0.01"}
 FLAGS = {
@@ -160,6 +160,13 @@ def test_cuda_without_cuda(standin, tmp_path, capsys, monkeypatch):
     assert "--device: cuda is not available" in capsys.readouterr().err
 
 
+def test_nesterov_without_momentum(tmp_path, capsys):
+    assert run("train_mlp_pytorch", "--optimizer", "nesterov", "--output_dir", tmp_path / "r") == 2
+    assert "--momentum: nesterov needs" in capsys.readouterr().err
+    assert run("train_mlp_pytorch", "--normalization", "batch", "--batch_size", "1", "--output_dir", tmp_path / "r") == 2
+    assert "--batch_size: batch normalization" in capsys.readouterr().err
+
+
 def test_batch_size_above_the_split(standin, tmp_path, capsys):
     for script in FLAGS:
         assert run(script, "--data_dir", standin, "--batch_size", 2001, "--output_dir", tmp_path / script) == 2
@@ -242,7 +249,8 @@ def test_validation_split_is_evaluated_and_test_read_once(standin, tmp_path, mon
 
 
 def test_epochs_are_counted_over_the_data(standin, tmp_path):
-    assert run("train_mlp_numpy", "--data_dir", standin, "--batch_size", 300, "--epochs", 3, "--output_dir", tmp_path / "r") == 0
+    argv = ["--data_dir", standin, "--batch_size", 300, "--epochs", 3, "--output_dir", tmp_path / "r"]
+    assert run("train_mlp_numpy", *argv) == 0
     assert [r["step"] for r in rows(tmp_path / "r") if r["split"] == "test"] == ["7", "14", "20"]  # of 6 2/3 each
 
 
@@ -253,9 +261,13 @@ def test_numpy_script_needs_no_torch(standin, tmp_path):
 
 
 def test_progress_bar_on_a_terminal(standin, tmp_path):
+    import fcntl
     import pty
+    import struct
+    import termios
 
     terminal, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # a new one has no width
     process = subprocess.Popen([sys.executable, "train_mlp_numpy.py", "--data_dir", standin, *QUICK, "--output_dir",
                                 tmp_path / "r"], cwd=ROOT, stderr=child, stdout=subprocess.DEVNULL)
     os.close(child)
@@ -296,8 +308,8 @@ def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.
 
 @pytest.mark.parametrize("script", RESUMED)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("during", [("next_batch", 1), ("next_batch", 4), ("next_batch", 5), ("batches", 1), ("batches", 2),
-                                    ("next_batch", 7)])
+@pytest.mark.parametrize("during", [("next_batch", 1), ("next_batch", 4), ("next_batch", 5), ("next_batch", 7),
+                                    ("batches", 1), ("batches", 2)])
 def test_resume_continues_bit_for_bit(script, signum, during, standin, tmp_path, monkeypatch, capsys):
     """Batches, weights, dropout, optimizer, schedule and metrics: as if nothing had happened."""
     base = ["--data_dir", standin, "--max_steps", 7, "--batch_size", 600, "--eval_freq", 2, *RESUMED[script]]
@@ -373,7 +385,8 @@ def _checkpoint(standin, folder, script="train_mlp_pytorch", *more):
 
 
 @pytest.mark.parametrize("script", FLAGS)
-@pytest.mark.parametrize("damage", ["missing folder", "missing file", "truncated", "garbage", "empty", "foreign", "pickle"])
+@pytest.mark.parametrize("damage", ["missing folder", "missing file", "truncated", "garbage", "empty", "foreign",
+                                    "pickle"])
 def test_bad_checkpoints(script, damage, standin, tmp_path, capsys):
     out = tmp_path / "run"
     path = _checkpoint(standin, out, script)

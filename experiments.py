@@ -1,0 +1,185 @@
+"""Run the experiments behind the figures of the README, and set them beside what others published.
+
+    python experiments.py --list                  # names, runs, what is already there
+    python experiments.py mlp-numpy mlp-pytorch   # run these
+    python experiments.py all --data_dir DIR --mnist_dir DIR
+    python experiments.py --readme                # write the README's tables from the kept results
+
+Each run leaves its folder under report/results/<experiment>/<variant>-seed<seed>; a finished one is not repeated, an
+interrupted one is continued. Only small files are kept in git: config.json, metrics.csv, summary.json and curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from curves import plot_curves
+
+ROOT = Path(__file__).parent
+RESULTS = ROOT / "report" / "results"
+BENCHMARKS = ROOT / "benchmarks" / "results"
+README = ROOT / "README.md"
+FIRST_FIGURE = ("mlp-numpy", "mlp-pytorch", "convnet")  # the runs in the picture on the README's first screen
+THREE_SEEDS = (42, 43, 44)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of an experiment's table: a script with flags, run once for each seed."""
+
+    name: str
+    script: str
+    flags: str = ""
+    seeds: tuple[int, ...] = THREE_SEEDS
+    published: str = ""
+
+    @property
+    def command(self) -> str:
+        return f"python {self.script}.py {self.flags}".strip()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    title: str
+    variants: list[Variant] = field(default_factory=list)
+    mnist: bool = False
+
+
+EXPERIMENTS = {
+    "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", [
+        Variant("defaults", "train_mlp_numpy", published="about 0.48")]),
+    "mlp-pytorch": Experiment("PyTorch MLP, defaults (question 2.1)", [
+        Variant("defaults", "train_mlp_pytorch", published="about 0.48")]),
+    "convnet": Experiment("ConvNet, defaults (question 4a)", [
+        Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
+    "mnist-manual": Experiment("NumPy MLP on MNIST, three layers", mnist=True, variants=[
+        Variant("20-epochs", "train_mlp_numpy",
+                "--dataset mnist --dnn_hidden_units 15,15 --activation relu --learning_rate 0.005 --batch_size 64 "
+                "--epochs 20 --weight_std 0.1", published="curves only")]),
+    "tanh-elu": Experiment("Tanh against ELU (question 2.2)", [
+        Variant(name, "train_mlp_pytorch", f"--activation {name}", seeds=(42, 43, 44, 45, 46))
+        for name in ("elu", "tanh")]),
+    "mlp-2019": Experiment("ReLU, SGD 2e-3, 1500 steps, in NumPy and in PyTorch", [
+        Variant(name, f"train_mlp_{name}", "--activation relu --learning_rate 2e-3 --max_steps 1500", published="0.444")
+        for name in ("numpy", "pytorch")]),
+}
+
+
+def runs(name: str) -> Iterator[tuple[Variant, int, Path]]:
+    """(variant, seed, folder) of each run of an experiment."""
+    for variant in EXPERIMENTS[name].variants:
+        for seed in variant.seeds:
+            yield variant, seed, RESULTS / name / f"{variant.name}-seed{seed}"
+
+
+def run(variant: Variant, seed: int, folder: Path, data_dir: str) -> int:
+    """Start or continue one run. Returns the script's exit status."""
+    if (folder / "config.json").exists() and list(folder.glob("last.*")):
+        flags = ["--resume", str(folder)]
+    else:
+        for old in folder.glob("*"):
+            old.unlink()  # a run that was stopped before its first checkpoint has nothing to continue from
+        flags = [*variant.flags.split(), "--seed", str(seed), "--output_dir", str(folder), "--data_dir", data_dir]
+    return subprocess.run([sys.executable, str(ROOT / f"{variant.script}.py"), *flags], cwd=ROOT, check=False,
+                          stdout=subprocess.DEVNULL).returncode
+
+
+def summaries(name: str, variant: Variant) -> list[dict]:
+    """The summary.json of each finished run of a variant."""
+    paths = [folder / "summary.json" for v, _, folder in runs(name) if v == variant]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def figure(values: list[float]) -> str:
+    """Mean, and the standard deviation over seeds where there are several."""
+    mean = f"{statistics.mean(values):.4f}"
+    return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
+
+
+def results_table() -> str:
+    """The README's table, from the kept summary.json files and nothing else."""
+    lines = ["| | test accuracy | seeds | one run | peak memory | published | command |",
+             "|---|---|---|---|---|---|---|"]
+    for name, experiment in EXPERIMENTS.items():
+        for variant in experiment.variants:
+            if not (found := summaries(name, variant)):
+                continue
+            title = experiment.title + (f": {variant.name}" if len(experiment.variants) > 1 else "")
+            wall = statistics.mean(s["wall_seconds"] for s in found)
+            memory = max(s["peak_memory_mb"] for s in found)
+            lines.append(f"| {title} | **{figure([s['test_accuracy'] for s in found])}** | {len(found)} | "
+                         f"{f'{wall / 60:.0f} min' if wall > 120 else f'{wall:.1f} s'} | {memory} MB | "
+                         f"{variant.published} | `{variant.command}` |")
+    configs = [json.loads(p.read_text()) for p in sorted(RESULTS.glob("*/*/config.json"))]
+    machines = sorted({f"{c['machine']['processor']}, {c['machine']['cores']} cores" for c in configs})
+    versions = sorted({f"{k} {v}" for c in configs for k, v in c["versions"].items()})
+    data = sorted({f"{c['data_name']} ({c['data']})" for c in configs})
+    return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}; {', '.join(versions)}. Data: {', '.join(data)}.",
+                      "Mean ± standard deviation over seeds; `python experiments.py --readme` writes this table from "
+                      "`report/results/`."])
+
+
+def bench_block() -> str:
+    """What the benchmarks printed when they last ran on an idle machine."""
+    printed = [f"== {path.stem}\n{path.read_text().strip()}" for path in sorted(BENCHMARKS.glob("*.txt"))]
+    return "```\n" + "\n\n".join(printed) + "\n```"
+
+
+def with_tables(text: str) -> str:
+    """README text with everything between the markers written anew."""
+    for marker, content in (("results", results_table()), ("bench", bench_block())):
+        head, rest = text.split(f"<!-- {marker} -->", 1)
+        _, tail = rest.split(f"<!-- /{marker} -->", 1)
+        text = f"{head}<!-- {marker} -->\n{content}\n<!-- /{marker} -->{tail}"
+    return text
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to run, or all")
+    parser.add_argument("--list", action="store_true", help="list the experiments and how many runs are finished")
+    parser.add_argument("--readme", action="store_true", help="write the README's tables from the kept results")
+    parser.add_argument("--data_dir", default=os.environ.get("CIFAR10_DIR", "./cifar10/cifar-10-batches-py"),
+                        help="CIFAR-10 (default: $CIFAR10_DIR, else ./cifar10/cifar-10-batches-py)")
+    parser.add_argument("--mnist_dir", default=os.environ.get("MNIST_DIR", "./mnist"),
+                        help="MNIST (default: $MNIST_DIR, else ./mnist)")
+    arguments = parser.parse_args(argv)
+    unknown = set(arguments.names) - set(EXPERIMENTS) - {"all"}
+    if unknown or not (arguments.names or arguments.list or arguments.readme):
+        what = f"unknown experiment {', '.join(sorted(unknown))}" if unknown else "name an experiment"
+        parser.exit(2, f"{parser.prog}: {what}; --list shows them\n")
+
+    names = list(EXPERIMENTS) if "all" in arguments.names else arguments.names
+    todo = [(name, *each) for name in names for each in runs(name) if not (each[2] / "summary.json").exists()]
+    for name, variant, seed, folder in (bar := tqdm(todo, unit="run", disable=None)):
+        bar.set_description(folder.name)
+        data_dir = arguments.mnist_dir if EXPERIMENTS[name].mnist else arguments.data_dir
+        if status := run(variant, seed, folder, data_dir):
+            return status
+    if arguments.list:
+        for name, experiment in EXPERIMENTS.items():
+            finished = [(folder / "summary.json").exists() for *_, folder in runs(name)]
+            print(f"{name:14s} {sum(finished)}/{len(finished)} runs   {experiment.title}")
+    if arguments.readme:
+        README.write_text(with_tables(README.read_text()))
+        first = {name: next(runs(name))[2] for name in FIRST_FIGURE}
+        there = {name: folder for name, folder in first.items() if (folder / "summary.json").exists()}
+        plot_curves(list(there.values()), RESULTS / "curves", list(there))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
