@@ -30,7 +30,6 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray
-Axis = int | tuple[int, ...] | None
 
 
 class TensorNode:
@@ -90,22 +89,21 @@ class TensorNode:
         return self.value.shape
 
     def __repr__(self) -> str:
-        made_by = f", source={self.source.op.__name__}" if self.source else ""
-        return f"TensorNode({self.value!r}{made_by})"
+        return f"TensorNode({self.value!r}, source={self.source and self.source.op.__name__})"
 
-    def __add__(self, other: Operand) -> TensorNode: return Add.do_forward(self, other)
-    def __radd__(self, other: Operand) -> TensorNode: return Add.do_forward(other, self)
-    def __sub__(self, other: Operand) -> TensorNode: return Subtract.do_forward(self, other)
-    def __rsub__(self, other: Operand) -> TensorNode: return Subtract.do_forward(other, self)
-    def __mul__(self, other: Operand) -> TensorNode: return Multiply.do_forward(self, other)
-    def __rmul__(self, other: Operand) -> TensorNode: return Multiply.do_forward(other, self)
-    def __truediv__(self, other: Operand) -> TensorNode: return Divide.do_forward(self, other)
-    def __rtruediv__(self, other: Operand) -> TensorNode: return Divide.do_forward(other, self)
-    def __matmul__(self, other: Operand) -> TensorNode: return MatMul.do_forward(self, other)
-    def __rmatmul__(self, other: Operand) -> TensorNode: return MatMul.do_forward(other, self)
+    def __add__(self, other: Any) -> TensorNode: return Add.do_forward(self, other)
+    def __radd__(self, other: Any) -> TensorNode: return Add.do_forward(other, self)
+    def __sub__(self, other: Any) -> TensorNode: return Subtract.do_forward(self, other)
+    def __rsub__(self, other: Any) -> TensorNode: return Subtract.do_forward(other, self)
+    def __mul__(self, other: Any) -> TensorNode: return Multiply.do_forward(self, other)
+    def __rmul__(self, other: Any) -> TensorNode: return Multiply.do_forward(other, self)
+    def __truediv__(self, other: Any) -> TensorNode: return Divide.do_forward(self, other)
+    def __rtruediv__(self, other: Any) -> TensorNode: return Divide.do_forward(other, self)
+    def __matmul__(self, other: Any) -> TensorNode: return MatMul.do_forward(self, other)
+    def __rmatmul__(self, other: Any) -> TensorNode: return MatMul.do_forward(other, self)
     def __neg__(self) -> TensorNode: return Multiply.do_forward(self, -1.0)
     def expand(self, columns: int) -> TensorNode: return Expand.do_forward(self, columns)
-    def sum(self, axis: Axis = None) -> TensorNode: return Sum.do_forward(self, axis)
+    def sum(self, axis: int | tuple[int, ...] | None = None) -> TensorNode: return Sum.do_forward(self, axis)
     def log(self) -> TensorNode: return Log.do_forward(self)
     def exp(self) -> TensorNode: return Exp.do_forward(self)
     def sigmoid(self) -> TensorNode: return Sigmoid.do_forward(self)
@@ -114,8 +112,6 @@ class TensorNode:
     def normalize(self) -> TensorNode: return Normalize.do_forward(self)
     def log_softmax(self) -> TensorNode: return LogSoftmax.do_forward(self)
     def nll_loss(self, targets: Array) -> TensorNode: return NLLLoss.do_forward(self, targets)
-
-Operand = TensorNode | Array | float
 
 
 class Context(SimpleNamespace):
@@ -292,7 +288,7 @@ class Expand(Op):
 class Sum(Op):
     """The sum over one axis, several, or all. Every summand gets the gradient of its sum."""
     @staticmethod
-    def forward(context: Context, x: Array, axis: Axis = None) -> Array:
+    def forward(context: Context, x: Array, axis: int | tuple[int, ...] | None = None) -> Array:
         context.shape = x.shape
         context.axis = tuple(range(x.ndim)) if axis is None else axis
         return x.sum(axis=axis)
@@ -399,7 +395,6 @@ class NLLLoss(Op):
         return -x[np.arange(len(x)), targets].mean()
     @staticmethod
     def backward(context: Context, g: Array) -> tuple[Array, None]:
-        n = len(context.targets)
-        dx = np.zeros(context.shape, np.asarray(g).dtype)
-        dx[np.arange(n), context.targets] = -g / n
+        dx = np.zeros(context.shape, g.dtype)
+        dx[np.arange(len(dx)), context.targets] = -g / len(dx)
         return dx, None
