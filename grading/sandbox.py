@@ -44,8 +44,8 @@ class Limits:
     seconds: float = 120
     probe_seconds: float = 30
     memory_mb: int = 3072
-    disk_mb: int = 256
-    file_mb: int = 64
+    disk_mb: int = 1024
+    file_mb: int = 300
     processes: int = 64
 
 
@@ -84,6 +84,7 @@ class Sandbox:
         self._launchers: dict[bool, _Launcher] = {}
         self._lock = threading.Lock()
         self._jobs = 0
+        self._closed = False
 
     def __enter__(self) -> Sandbox:
         return self
@@ -94,12 +95,15 @@ class Sandbox:
     def close(self) -> None:
         """End every worker and launcher."""
         with self._lock:
+            self._closed = True
             for launcher in self._launchers.values():
                 launcher.close()
             self._launchers.clear()
 
     def _launcher(self, torch: bool) -> _Launcher:
         with self._lock:
+            if self._closed:
+                raise SandboxError("the workers have been ended")
             launcher = self._launchers.get(torch)
             if launcher is None or not launcher.alive:
                 launcher = self._launchers[torch] = _Launcher(torch)

@@ -80,7 +80,7 @@ def two_of_each(task: Task) -> None:
                 set_linear(second, weight + 1, bias - 1)
             first.forward(x.copy())
             second.forward(other.copy())
-            task.send(f"{name} input", first.backward(dout.copy() if size else dout[:, :x.shape[1]].copy()))
+            task.send(f"{name} input", first.backward(dout[:, :len(weight) if size else x.shape[1]].copy()))
             if size:
                 send_linear_grads(task, f"{name} ", first, transposed)
         task.attempt(name, run)

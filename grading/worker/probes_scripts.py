@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from grading.worker.student import Task, describe, probe, submitted
+from grading.worker.student import Absent, Task, describe, probe, submitted
 
 FORWARD, UPDATE = 0, 1
 RED = 32 * 32  # numbers of an image's first channel
@@ -120,6 +120,7 @@ class TorchWatch(Watch):
 
     def __init__(self, module: str, name: str):
         import torch
+        from torch.optim.optimizer import register_optimizer_step_pre_hook
 
         super().__init__(getattr(submitted(module), name))
         self.torch = torch
@@ -131,7 +132,7 @@ class TorchWatch(Watch):
                 self.update()
                 self.optimizers.append([type(optimizer).__name__, float(optimizer.param_groups[0]["lr"])])
 
-        torch.optim.optimizer.register_optimizer_step_pre_hook(step)
+        register_optimizer_step_pre_hook(step)
         torch.manual_seed(0)
 
     def gradient_enabled(self) -> bool:
@@ -172,7 +173,7 @@ def script(task: Task) -> None:
     """Run options['script'] with options['flags'] ('{name}' stands for the folder of data set `name`)."""
     name = task.options["script"]
     if not os.path.exists(name):
-        raise FileNotFoundError(f"{name} is not in the submission")
+        raise Absent(f"{name} is not in the submission")
     watch = NumpyWatch() if task.options["model"] is None else TorchWatch(*task.options["model"])
     flags = [task.data[f[1:-1]] if f[1:-1] in task.data and f[0] == "{" else f for f in task.options["flags"]]
     status: Any = 0

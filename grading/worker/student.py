@@ -64,8 +64,12 @@ def probe(function: Callable[[Task], None]) -> Callable[[Task], None]:
 def submitted(name: str) -> Any:
     """The submission's module `name`, from its own folder."""
     if not os.path.exists(name + ".py"):
-        raise FileNotFoundError(f"{name}.py is not in the submission")
+        raise Absent(f"{name}.py is not in the submission")
     return importlib.import_module(name)
+
+
+class Absent(Exception):
+    """A file that the assignment asks for is not there."""
 
 
 class _Blocked:
