@@ -85,11 +85,12 @@ def runs(name: str) -> Iterator[tuple[Variant, int, Path]]:
 def run(variant: Variant, seed: int, folder: Path, data_dir: str) -> int:
     """Start or continue one run. Returns the script's exit status."""
     if (folder / "config.json").exists() and list(folder.glob("last.*")):
-        flags = ["--resume", str(folder)]
+        flags = ["--resume", os.path.relpath(folder, ROOT)]
     else:
         for old in folder.glob("*"):
             old.unlink()  # a run that was stopped before its first checkpoint has nothing to continue from
-        flags = [*variant.flags.split(), "--seed", str(seed), "--output_dir", str(folder), "--data_dir", data_dir]
+        flags = [*variant.flags.split(), "--seed", str(seed), "--output_dir", os.path.relpath(folder, ROOT),
+                 "--data_dir", os.path.relpath(data_dir, ROOT)]  # relative: what is kept names no machine's folders
     return subprocess.run([sys.executable, str(ROOT / f"{variant.script}.py"), *flags], cwd=ROOT, check=False,
                           stdout=subprocess.DEVNULL).returncode
 

@@ -1,0 +1,82 @@
+"""The experiments and the README's figures: nothing typed by hand, nothing repeated, nothing lost."""
+
+import importlib
+import json
+
+import pytest
+
+import experiments
+from experiments import EXPERIMENTS, RESULTS, Experiment, Variant
+from flags import parse_flags
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_flags_of_every_experiment(name):
+    for variant in EXPERIMENTS[name].variants:
+        script = importlib.import_module(variant.script)
+        parse_flags(script.Config, "", variant.flags.split())
+
+
+def test_readme_shows_the_kept_results():
+    """Changing a figure in README or in a summary.json makes this fail; `python experiments.py --readme` mends it."""
+    text = experiments.README.read_text()
+    assert experiments.with_tables(text) == text
+
+
+def test_every_kept_run_belongs_to_an_experiment_and_used_its_flags():
+    known = {folder: variant for name in EXPERIMENTS for variant, _, folder in experiments.runs(name)}
+    kept = [path.parent for path in RESULTS.glob("*/*/summary.json")]
+    assert set(kept) <= set(known)
+    for folder in kept:
+        variant = known[folder]
+        saved = json.loads((folder / "config.json").read_text())
+        assert saved["script"] == variant.script
+        script = importlib.import_module(variant.script)
+        wanted = vars(parse_flags(script.Config, "", variant.flags.split()))
+        for flag, value in wanted.items():
+            if flag not in ("data_dir", "output_dir", "resume", "seed"):
+                assert saved["flags"].get(flag, value) == value, (folder.name, flag)  # flags that came later: default
+        last = (folder / "metrics.csv").read_text().splitlines()[-1].split(",")
+        assert json.loads((folder / "summary.json").read_text())["test_accuracy"] == float(last[3])
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """One experiment of two seeds and five steps, its results in a temporary folder."""
+    variant = Variant("v", "train_mlp_numpy", "--max_steps 5 --batch_size 20 --eval_freq 1", seeds=(1, 2))
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"tiny": Experiment("a tiny one", [variant])})
+    monkeypatch.setattr(experiments, "RESULTS", tmp_path / "results")
+    return tmp_path / "results" / "tiny"
+
+
+def test_finished_runs_are_not_repeated_and_started_ones_continue(tiny, standin, capsys):
+    assert experiments.main(["tiny", "--data_dir", str(standin)]) == 0
+    first, second = tiny / "v-seed1", tiny / "v-seed2"
+    before = (first / "summary.json").stat().st_mtime_ns
+    (second / "summary.json").unlink()
+    started = json.loads((second / "config.json").read_text())["started"]
+    assert experiments.main(["all", "--data_dir", str(standin)]) == 0
+    assert (first / "summary.json").stat().st_mtime_ns == before
+    assert (second / "summary.json").exists()
+    assert json.loads((second / "config.json").read_text())["started"] == started  # continued, not begun again
+    experiments.main(["--list"])
+    assert "2/2 runs" in capsys.readouterr().out
+
+
+def test_a_failing_run_stops_with_its_status(tiny, tmp_path):
+    assert experiments.main(["tiny", "--data_dir", str(tmp_path / "nothing here")]) == 2
+
+
+def test_table_gives_mean_and_deviation(tiny, standin):
+    assert experiments.main(["tiny", "--data_dir", str(standin)]) == 0
+    for seed, value in ((1, 0.5), (2, 0.6)):
+        path = tiny / f"v-seed{seed}" / "summary.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": value}))
+    assert "0.5500 ± 0.0707" in experiments.results_table()
+
+
+def test_unknown_names(capsys):
+    for argv in (["mlp-nmpy"], []):
+        with pytest.raises(SystemExit) as stop:
+            experiments.main(argv)
+        assert stop.value.code == 2
