@@ -66,6 +66,13 @@ def select_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def note_slow_bf16(device: torch.device, precision: str) -> None:
+    """A processor that cannot multiply bfloat16 emulates it, many times slower than float32: say so."""
+    multiplies = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # implied by AMX
+    if precision == "bf16" and device.type == "cpu" and not multiplies():
+        print("NOTICE: this processor does not multiply bfloat16; --precision fp32 is far faster here.")
+
+
 def _save_torch(path: Path, checkpoint: dict[str, Any]) -> None:
     with atomic_write(path) as file:
         torch.save(checkpoint, file)
@@ -111,6 +118,7 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
                      script: str) -> dict[str, Any]:
     """Train what `build_model()` makes on `data` (integer labels) as `config` says; returns the run's summary."""
     device = select_device(config.device)
+    note_slow_bf16(device, config.precision)
     torch.manual_seed(config.seed)
     model = build_model().to(device, memory_format=torch.channels_last)
     parameters = [p for p in model.parameters() if p.requires_grad]
