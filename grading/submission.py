@@ -9,7 +9,6 @@ A record is plain JSON, from which every report is written:
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import shutil
@@ -26,6 +25,7 @@ from grading.checks import Context, Question, Replies
 from grading.rubric import Rubric
 from grading.rubric import Question as Row
 from grading.sandbox import Sandbox, one_line
+from grading.starter import local_imports
 
 QUESTIONS: dict[str, Question] = {question.number: question for question in (
     checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE, checks_4a.QUESTION)}
@@ -59,19 +59,11 @@ def grader_digest() -> str:
     return result.hexdigest()[:16]
 
 
-def data_utilities(folder: Path = REFERENCE) -> list[Path]:
+
+
+def data_utilities() -> list[Path]:
     """cifar10_utils.py and the files beside it that it imports, which a submission need not bring."""
-    found, queue = [], [folder / DATA_UTILITIES]
-    while queue:
-        path = queue.pop()
-        if path in found or not path.is_file():
-            continue
-        found.append(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else (
-                [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
-            queue += [folder / f"{name}.py" for name in names]
-    return found
+    return [REFERENCE / name for name in local_imports(REFERENCE, [DATA_UTILITIES])]
 
 
 @dataclass(eq=False)
@@ -101,7 +93,7 @@ class Submission:
             return
         self.code = taken.code
         utilities = data_utilities()
-        own = hashlib.sha256(utilities[0].read_bytes()).hexdigest() if utilities else None
+        own = hashlib.sha256((REFERENCE / DATA_UTILITIES).read_bytes()).hexdigest()
         self.flags = [*taken.notes, *scan.scan(self.code, own)]
         if not taken.report:
             self.flags.append("no report (PDF)")
