@@ -1,0 +1,144 @@
+"""Layer normalization three ways (question 3): by autograd, as an autograd Function, as a module on that Function.
+
+    from custom_layernorm import CustomLayerNormManualModule
+    norm = CustomLayerNormManualModule(100)
+    y = norm(torch.randn(200, 100))  # (200, 100)
+
+Each sample is normalized over its own neurons (Ba et al. 2016). With S samples (rows s) of M neurons (columns i):
+
+    μ_s = 1/M Σ_i X_si        σ²_s = 1/M Σ_i (X_si - μ_s)²        X̂_si = (X_si - μ_s) / sqrt(σ²_s + ε)
+    Y_si = γ_i X̂_si + β_i
+
+Half-precision input (bfloat16, float16) is normalized in float32 and returned in its own dtype, as `F.layer_norm`
+does; γ and β may then be float32, as they are under autocast.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+
+def _check_shape(x: Tensor, n_neurons: int) -> None:
+    if x.ndim != 2 or x.shape[1] != n_neurons:
+        raise ValueError(f"layer norm expects an input of shape (batch, {n_neurons}), got {tuple(x.shape)}")
+
+
+class CustomLayerNormAutograd(nn.Module):
+    """Layer normalization whose gradients are left to autograd (question 3.1).
+
+    Args:
+        n_neurons: M, neurons of a sample.
+        eps: ε, added to the variance.
+
+    Attributes:
+        gamma, beta: parameters of shape (M,), initially 1 and 0.
+    """
+
+    def __init__(self, n_neurons: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.n_neurons, self.eps = n_neurons, eps
+        self.gamma = nn.Parameter(torch.ones(n_neurons))
+        self.beta = nn.Parameter(torch.zeros(n_neurons))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Y of shape (S, M) and of the input's dtype, from an input of shape (S, M). Else raises ValueError."""
+        _check_shape(input, self.n_neurons)
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
+        centered = x - x.mean(dim=1, keepdim=True)                            # (S, M)
+        variance = centered.square().mean(dim=1, keepdim=True)                # (S, 1)
+        normalized = centered * torch.rsqrt(variance + self.eps)              # (S, M)
+        return (self.gamma * normalized + self.beta).to(input.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.n_neurons}, eps={self.eps}"
+
+
+class CustomLayerNormManualFunction(torch.autograd.Function):
+    """Layer normalization with its backward pass by hand (questions 3.2a, 3.2b).
+
+        dL/dβ_i = Σ_s dL/dY_si        dL/dγ_i = Σ_s dL/dY_si X̂_si
+        dL/dX_si = 1 / sqrt(σ²_s + ε) (G_si - 1/M Σ_j G_sj - X̂_si 1/M Σ_j G_sj X̂_sj),  G_si = γ_i dL/dY_si
+
+    Differentiable once: a second backward through it raises RuntimeError. CustomLayerNormAutograd has no such limit.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, input: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+        """Y of shape (S, M) and of the input's dtype.
+
+        Kept for backward: the input, the mean and the reciprocal standard deviation, from which X̂ follows, and none
+        of them where no gradient needs them.
+
+        Args:
+            input: X of shape (S, M).
+            gamma, beta: of shape (M,).
+            eps: ε, added to the variance.
+
+        Raises:
+            ValueError: another shape of the input.
+        """
+        _check_shape(input, len(gamma))
+        statistics_dtype = torch.promote_types(input.dtype, torch.float32)
+        mean = input.mean(dim=1, keepdim=True, dtype=statistics_dtype)        # (S, 1)
+        y = input - mean                                                      # (S, M), in place from here on
+        sum_of_squares = torch.linalg.vector_norm(y, dim=1, keepdim=True).square_()
+        rstd = sum_of_squares.div_(input.shape[1]).add_(eps).rsqrt_()         # (S, 1)
+        y.mul_(rstd).mul_(gamma).add_(beta)
+
+        need_x, need_gamma = ctx.needs_input_grad[:2]
+        if need_x:
+            ctx.save_for_backward(input, mean, rstd, gamma)
+        elif need_gamma:
+            ctx.save_for_backward(input, mean, rstd)
+        return y.to(input.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """dL/dX, dL/dγ, dL/dβ, each None where ctx.needs_input_grad asks for none, and None for ε.
+
+        dy is dL/dY of shape (S, M); autograd casts what is returned to the dtype of the input it belongs to.
+        """
+        need_x, need_gamma, need_beta = ctx.needs_input_grad[:3]
+        dx = dgamma = dbeta = None
+        if need_beta:
+            dbeta = dy.sum(dim=0)                                             # (M,)
+        if need_x or need_gamma:
+            x, mean, rstd = ctx.saved_tensors[:3]
+            normalized = (x - mean).mul_(rstd)                                # (S, M)
+            product = dy * normalized                                         # (S, M)
+            if need_gamma:
+                dgamma = product.sum(dim=0)                                   # (M,)
+            if need_x:
+                gamma = ctx.saved_tensors[3]
+                along = product.mul_(gamma).mean(dim=1, keepdim=True)         # (S, 1), 1/M Σ G X̂
+                dx = torch.mul(dy, gamma, out=product)                        # (S, M), G
+                dx -= dx.mean(dim=1, keepdim=True)
+                dx.addcmul_(normalized, along, value=-1).mul_(rstd)
+        return dx, dgamma, dbeta, None
+
+
+class CustomLayerNormManualModule(nn.Module):
+    """Layer normalization as a module on CustomLayerNormManualFunction (question 3.2c).
+
+    Args:
+        n_neurons: M, neurons of a sample.
+        eps: ε, added to the variance.
+
+    Attributes:
+        gamma, beta: parameters of shape (M,), initially 1 and 0.
+    """
+
+    def __init__(self, n_neurons: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.n_neurons, self.eps = n_neurons, eps
+        self.gamma = nn.Parameter(torch.ones(n_neurons))
+        self.beta = nn.Parameter(torch.zeros(n_neurons))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Y of shape (S, M) and of the input's dtype, from an input of shape (S, M). Else raises ValueError."""
+        _check_shape(input, self.n_neurons)
+        return CustomLayerNormManualFunction.apply(input, self.gamma, self.beta, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.n_neurons}, eps={self.eps}"
