@@ -1,0 +1,133 @@
+"""MNIST, served by the same `DataSet` as CIFAR-10.
+
+    from mnist_utils import get_mnist
+    mnist = get_mnist('mnist')
+    x, y = mnist.train.next_batch(64)       # float32 (64, 1, 28, 28), one-hot (64, 10)
+
+Pixels are divided by 255 and the training split's mean image is subtracted, so that they lie within -1..1.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cifar10_utils import DataError, DataSet, Splits, dense_to_one_hot
+
+# Raw file, magic number (LeCun's IDX: unsigned bytes, number of dimensions), MD5 as published
+FILES = {
+    "train-images-idx3-ubyte": (2051, "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": (2049, "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": (2051, "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": (2049, "27ae3e4e09519cfbb04c329615203637"),
+}
+MAX_FILE_BYTES = 256 * 2**20
+SIDE = 28
+
+
+def read_idx(path: Path, magic: int) -> tuple[np.ndarray, str]:
+    """One IDX file, raw or .gz, as a uint8 array, and the MD5 of its raw content.
+
+    Raises:
+        DataError: unreadable, truncated, too long, or of another magic number.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); fetch it again") from None
+    dimensions = magic % 256
+    header = 4 + 4 * dimensions
+    if len(content) < header or int.from_bytes(content[:4], "big") != magic:
+        raise DataError(f"{path} does not begin with the magic number {magic} of its kind; fetch it again")
+    shape = tuple(int.from_bytes(content[at:at + 4], "big") for at in range(4, header, 4))
+    expected = header
+    for index, size in enumerate(shape):
+        expected = header + size if index == 0 else header + (expected - header) * size
+    if len(content) != expected:
+        raise DataError(f"{path} has {len(content):,} bytes where its header announces {expected:,}; fetch it again")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape), hashlib.md5(
+        content, usedforsecurity=False).hexdigest()
+
+
+def find_files(data_dir: Path) -> dict[str, Path] | None:
+    """The four files in data_dir, data_dir/raw or data_dir/MNIST/raw, raw or .gz; None where one is missing."""
+    for folder in (data_dir, data_dir / "raw", data_dir / "MNIST" / "raw"):
+        found = {name: path for name in FILES for path in (folder / f"{name}.gz", folder / name) if path.is_file()}
+        if len(found) == len(FILES):
+            return found
+    return None
+
+
+def _fetch(data_dir: Path) -> str:
+    """Let torchvision fetch the files; returns what went wrong, or ''."""
+    try:
+        from torchvision.datasets import MNIST  # only here: torch is not needed to read the files
+
+        MNIST(str(data_dir), download=True)
+    except ImportError:
+        return "torchvision is not installed"
+    except (RuntimeError, OSError, ValueError) as error:
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return ""
+
+
+def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, validation_size: int = 0,
+              seed: int = 0, download: bool = True) -> Splits:
+    """Loads MNIST, letting torchvision fetch it first where `data_dir` has none of it.
+
+    Args:
+        data_dir: folder of the four IDX files (or of raw/, or of MNIST/raw/, as torchvision leaves them).
+        one_hot: labels as float32 (N, 10) one-hot rows; else int64 (N,).
+        validation_size: this many training images, the first ones, become the validation split.
+        seed: of the order in which `next_batch` serves.
+        download: fetch missing files.
+
+    Returns:
+        The splits train, validation and test, images of shape (N, 1, 28, 28).
+
+    Raises:
+        DataError: data missing, truncated or mixed up, or validation_size out of range.
+    """
+    folder = Path(data_dir)
+    reason = "not fetched"
+    if (files := find_files(folder)) is None and download:
+        reason = _fetch(folder)
+        files = find_files(folder)
+    if files is None:
+        raise DataError(f"MNIST is not in {folder} ({reason})\n"
+                        f"put {', '.join(FILES)} there, raw or .gz,\n"
+                        "or name their folder with --data_dir")
+    read = {name: read_idx(files[name], magic) for name, (magic, _) in FILES.items()}
+    train_pixels, train_labels, test_pixels, test_labels = (array for array, _ in read.values())
+    for part, pixels, labels in (("train", train_pixels, train_labels), ("t10k", test_pixels, test_labels)):
+        if pixels.shape[1:] != (SIDE, SIDE) or not len(pixels):
+            raise DataError(f"{folder}: the {part} images are of shape {pixels.shape}, not (N, {SIDE}, {SIDE})")
+        if len(pixels) != len(labels):
+            raise DataError(f"{folder}: {len(pixels)} {part} images, but {len(labels)} labels")
+        if labels.max() > 9:
+            raise DataError(f"{folder}: {part} labels up to {labels.max()}, not 0..9")
+    if not 0 <= validation_size < len(train_pixels):
+        raise DataError(f"validation_size must be between 0 and {len(train_pixels) - 1}, one less than the training "
+                        f"images, got {validation_size}")
+    mean = train_pixels[validation_size:].mean(axis=0, dtype=np.float64).astype(np.float32)[None]
+
+    def split(pixels: np.ndarray, labels: np.ndarray) -> DataSet:
+        targets = dense_to_one_hot(labels) if one_hot else labels.astype(np.int64)
+        return DataSet(pixels[:, None], targets, mean, seed, scale=1 / 255)
+
+    published = all(md5 == FILES[name][1] for name, (_, md5) in read.items())
+    return Splits(
+        train=split(train_pixels[validation_size:], train_labels[validation_size:]),
+        validation=split(train_pixels[:validation_size], train_labels[:validation_size]),
+        test=split(test_pixels, test_labels),
+        mean_image=mean,
+        state="published" if published else "unpublished",
+        name="MNIST",
+        class_names=tuple("0123456789"),
+    )
