@@ -1,0 +1,286 @@
+"""Sigmoid against ReLU: one hidden layer, plain gradient descent on `autodiff_numpy`, several repeats of each.
+
+    python train_mlp_autodiff.py                                    # both activations on MNIST, 5 repeats each
+    python train_mlp_autodiff.py --dataset synth --epochs 5         # generated points of the plane: needs no files
+    python train_mlp_autodiff.py --activation relu --repeats 1 --dnn_hidden_units 100
+    python train_mlp_autodiff.py --resume results/train_mlp_autodiff/<time>
+
+Both activations start from the same weights and see the same batches; repeat r draws them from seed + r - 1. The
+figure shows accuracy on validation data after each epoch, mean and standard deviation over the repeats. The test
+split is read once a repeat, after its last epoch. Each repeat leaves a run folder, relu-1 and so on, inside
+results/train_mlp_autodiff/<time>/, where the figure, the metrics and the summary of all of them lie.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import shutil
+import signal
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mnist_utils import get_mnist
+
+from autodiff_numpy import TensorNode
+from checkpoints import atomic_write
+from cifar10_utils import DataSet, Splits
+from curves import METRICS, data_title, read_metrics
+from flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
+from machine import peak_memory_mb
+from training import Interrupted, Run, accuracy, run_script
+
+SCRIPT = "train_mlp_autodiff"
+ACTIVATIONS = ("sigmoid", "relu")
+EVALUATION_BATCH = 1000
+SYNTH_TRAIN, SYNTH_TEST = 15_000, 5_000
+
+
+@dataclass
+class Config:
+    dataset: str = flag("mnist", "MNIST, or generated points of the plane, to be told inside or outside an ellipse",
+                        choices=["synth", "mnist"])
+    activation: str = flag("both", "activation function of the hidden layer", choices=[*ACTIVATIONS, "both"])
+    dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int)
+    epochs: int = flag(15, "train this many epochs and evaluate after each", type=positive_int)
+    repeats: int = flag(5, "train this many times, with other weights and batches", type=positive_int)
+    learning_rate: float = flag(0.2, "step size of gradient descent", type=positive_float)
+    batch_size: int = flag(32, "samples per training step", type=positive_int)
+    validation_size: int = flag(5000, "training samples held out, on which the curves are measured",
+                                type=positive_int)
+    data_dir: str = flag("./mnist", "folder of MNIST's files", resumable=True)
+    seed: int = flag(42, "seed of the first repeat's weights and batches", type=seed_int)
+    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", resumable=True)
+    resume: str = flag("", "run folder to continue; it brings its own flags", resumable=True)
+
+    def __post_init__(self: Any) -> None:
+        TrainingFlags.__post_init__(self)  # the same checks, on the fields above
+
+
+# ---------------------------------------------------------------- data
+
+
+def load_data(config: Config, seed: int) -> Splits:
+    """The splits with integer labels; `seed` is that of the training batches, the splits do not depend on it."""
+    if config.dataset == "mnist":
+        return get_mnist(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=seed)
+    return make_synth(config.validation_size, seed)
+
+
+def make_synth(validation_size: int, seed: int) -> Splits:
+    """Points of the plane, N(0, 1) in both coordinates; class 1 inside an ellipse that holds half of them.
+
+    Its half axes are 1 and 1.5 times r: half of the points lie in it at r = 0.985.
+    """
+    if validation_size >= SYNTH_TRAIN:
+        raise UserError(f"--validation_size: {validation_size} leaves none of the {SYNTH_TRAIN} points to train on")
+    points = np.random.default_rng(0).standard_normal((SYNTH_TRAIN + SYNTH_TEST, 2), np.float32)
+    labels = (np.hypot(points[:, 0], points[:, 1] / 1.5) < 0.985).astype(np.int64)
+
+    def split(start: int, stop: int) -> DataSet:
+        return DataSet(points[start:stop].reshape(-1, 1, 1, 2), labels[start:stop], seed=seed)
+
+    return Splits(train=split(validation_size, SYNTH_TRAIN), validation=split(0, validation_size),
+                  test=split(SYNTH_TRAIN, SYNTH_TRAIN + SYNTH_TEST), mean_image=np.zeros((1, 1, 2), np.float32),
+                  state="generated", name="generated points of the plane", class_names=("outside", "inside"))
+
+
+# ---------------------------------------------------------------- model
+
+
+class OneHiddenLayer:
+    """D inputs, H hidden units, C classes; weights N(0, 1 / fan-in), biases zero, float32."""
+
+    def __init__(self, n_inputs: int, n_hidden: int, n_classes: int, activation: str, rng: np.random.Generator):
+        def weight(fan_in: int, fan_out: int) -> TensorNode:
+            return TensorNode(rng.standard_normal((fan_in, fan_out), np.float32) / np.float32(fan_in**0.5))
+
+        self.activation = activation
+        self.w1, self.b1 = weight(n_inputs, n_hidden), TensorNode(np.zeros(n_hidden, np.float32))
+        self.w2, self.b2 = weight(n_hidden, n_classes), TensorNode(np.zeros(n_classes, np.float32))
+        self.parameters = [self.w1, self.b1, self.w2, self.b2]
+
+    def __call__(self, x: np.ndarray) -> TensorNode:
+        """Log-probabilities (B, C) of images or points (B, ...)."""
+        hidden = x.reshape(len(x), -1) @ self.w1 + self.b1                             # (B, H)
+        hidden = hidden.relu() if self.activation == "relu" else hidden.sigmoid()
+        return (hidden @ self.w2 + self.b2).log_softmax()                              # (B, C)
+
+
+def train_step(model: OneHiddenLayer, x: np.ndarray, y: np.ndarray, learning_rate: float) -> tuple[float, float]:
+    """One step of gradient descent. Returns the batch's loss and accuracy; the graph is freed on return."""
+    log_probabilities = model(x)
+    loss = log_probabilities.nll_loss(y)
+    loss.backward()
+    for parameter in model.parameters:
+        parameter.value -= learning_rate * parameter.grad
+        parameter.zero_grad()
+    return float(loss.value), accuracy(log_probabilities.value, y)
+
+
+def evaluate(model: OneHiddenLayer, split: DataSet) -> tuple[float, float]:
+    """Mean loss and accuracy over every sample of `split` once."""
+    loss_sum = correct_sum = 0.0
+    for x, y in split.batches(EVALUATION_BATCH):
+        log_probabilities = model(x)
+        loss_sum += float(log_probabilities.nll_loss(y).value) * len(x)
+        correct_sum += accuracy(log_probabilities.value, y) * len(x)
+    return loss_sum / split.num_examples, correct_sum / split.num_examples
+
+
+# ---------------------------------------------------------------- one repeat, all repeats
+
+
+@dataclass(frozen=True)
+class Repeat:
+    activation: str
+    number: int  # from 1
+    folder: Path
+
+
+def train_repeat(config: Any) -> None:
+    """Train one net, into a run folder of its own; `config` names one activation and this repeat's seed."""
+    data = load_data(config, config.seed)
+    model = OneHiddenLayer(data.mean_image.size, config.dnn_hidden_units, len(data.class_names), config.activation,
+                           np.random.default_rng(config.seed))
+
+    def snapshot() -> dict[str, Any]:
+        return {"params": [p.value for p in model.parameters], "batches": data.train.state()}
+
+    def load(state: dict[str, Any]) -> None:
+        for parameter, value in zip(model.parameters, state["params"], strict=True):
+            parameter.value[...] = value
+        data.train.load_state(state["batches"])
+
+    with Run(config, f"{SCRIPT}, one repeat", data) as run:
+        run.parameters = sum(p.value.size for p in model.parameters)
+        run.restore(load)
+        # A diverging run overflows on its way to the check in run.record: one clear line, no warnings before it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for _ in run.steps(snapshot, lambda split: evaluate(model, data[split])):
+                x, y = data.train.next_batch(config.batch_size)
+                run.record(*train_step(model, x, y, config.learning_rate), len(y))
+
+
+def train(config: Any) -> dict[str, Any]:
+    """Train every repeat that is not finished yet, and return the summary of them all."""
+    outer = Run(config, SCRIPT, load_data(config, config.seed))
+    folder = open_folder(outer)
+    chosen = ACTIVATIONS if config.activation == "both" else (config.activation,)
+    repeats = [Repeat(activation, number, folder / f"{activation}-{number}")
+               for number in range(1, config.repeats + 1) for activation in chosen]
+    try:
+        for repeat in repeats:
+            if (repeat.folder / "summary.json").exists():
+                continue
+            resume = (repeat.folder / "last.npz").exists()
+            if not resume:
+                shutil.rmtree(repeat.folder, ignore_errors=True)  # was killed before its first checkpoint
+            print(f"{repeat.activation}, repeat {repeat.number} of {config.repeats}", flush=True)
+            train_repeat(dataclasses.replace(
+                config, activation=repeat.activation, repeats=1, seed=config.seed + repeat.number - 1,
+                output_dir="" if resume else str(repeat.folder), resume=str(repeat.folder) if resume else ""))
+            write_metrics(folder, repeats, outer)
+        rows = write_metrics(folder, repeats, outer)
+        plot(folder, rows)
+        return write_summary(folder, repeats, outer)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        write_metrics(folder, repeats, outer)
+        raise Interrupted(getattr(stop, "signum", signal.SIGINT), f"stopped; continue with --resume {folder}") from None
+
+
+def open_folder(outer: Run) -> Path:
+    """The run folder of all repeats: a new one, described in its config.json, or the one to resume."""
+    if not outer.config.resume:
+        folder = outer._new_folder()
+        with atomic_write(folder / "config.json", "w") as file:
+            json.dump(outer._description(), file, indent=2)
+        return folder
+    folder = outer._resumed_folder(Path(outer.config.resume))
+    if json.loads((folder / "config.json").read_text())["script"] != SCRIPT:
+        raise UserError(f"--resume: {folder} is one repeat; continue all of them with --resume {folder.parent}")
+    return folder
+
+
+# ---------------------------------------------------------------- what all repeats leave
+
+
+def write_metrics(folder: Path, repeats: list[Repeat], outer: Run) -> list[dict[str, Any]]:
+    """Write the rows of every repeat's metrics.csv, with its number, activation and epoch, into one; return them."""
+    rows = [{"repeat": repeat.number, "activation": repeat.activation,
+             "epoch": row["step"] * outer.config.batch_size // outer.data.train.num_examples, **row}
+            for repeat in repeats if (repeat.folder / "metrics.csv").exists()
+            for row in read_metrics(repeat.folder / "metrics.csv")]
+    with atomic_write(folder / "metrics.csv", "w") as file:
+        writer = csv.DictWriter(file, ["repeat", "activation", "epoch", *METRICS])
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def mean_std(values: list[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation; of a single value, 0."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def plot(folder: Path, rows: list[dict[str, Any]]) -> None:
+    """curves.png and curves.svg: validation loss and accuracy by epoch, mean and shaded standard deviation."""
+    from matplotlib.figure import Figure  # here, and not at the top: it takes as long as all other imports
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
+    repeats = max(row["repeat"] for row in rows)
+    for activation in ACTIVATIONS:
+        curve = [row for row in rows if row["activation"] == activation and row["split"] == "validation"]
+        epochs = sorted({row["epoch"] for row in curve})
+        for key, axis in axes.items() if epochs else ():
+            mean, std = np.array([mean_std([row[key] for row in curve if row["epoch"] == e]) for e in epochs]).T
+            (line,) = axis.plot(epochs, mean, marker="." if len(epochs) < 30 else None, label=activation)
+            axis.fill_between(epochs, mean - std, mean + std, color=line.get_color(), alpha=0.25, linewidth=0)
+    for key, axis in axes.items():
+        axis.set(xlabel="epoch", ylabel=f"validation {'cross-entropy (nats)' if key == 'loss' else key}")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.suptitle(f"One hidden layer on {data_title(folder)}: mean and standard deviation of {repeats} repeats")
+    for suffix in (".png", ".svg"):
+        figure.savefig(folder / f"curves{suffix}", dpi=110)
+
+
+def write_summary(folder: Path, repeats: list[Repeat], outer: Run) -> dict[str, Any]:
+    """summary.json: each activation's figures, and on top those of the one with the best validation accuracy."""
+    summaries: dict[str, list[dict[str, Any]]] = {}
+    for repeat in repeats:
+        try:
+            one = json.loads((repeat.folder / "summary.json").read_text())
+        except (ValueError, FileNotFoundError):
+            raise UserError(f"{repeat.folder} is damaged; delete it and run again with --resume {folder}") from None
+        summaries.setdefault(repeat.activation, []).append(one)
+
+    def figures(activation: str, key: str) -> tuple[float, float]:
+        return mean_std([summary[key] for summary in summaries[activation]])
+
+    best = max(summaries, key=lambda activation: figures(activation, "validation_accuracy")[0])
+    every = [summary for ones in summaries.values() for summary in ones]
+    summary: dict[str, Any] = {key: figures(best, key)[0] for key in ("test_accuracy", "test_loss", "validation_accuracy")}
+    summary["activation"] = best
+    for activation in summaries:
+        for split in ("validation", "test"):
+            mean, std = figures(activation, f"{split}_accuracy")
+            summary |= {f"{activation}_{split}_accuracy": mean, f"{activation}_{split}_std": std}
+    summary |= {"repeats": len(summaries[best]), **{key: every[0][key] for key in ("steps", "parameters")},
+                "wall_seconds": round(sum(one["wall_seconds"] for one in every), 2),
+                "images_per_second": round(statistics.median(one["images_per_second"] for one in every), 1),
+                "peak_memory_mb": round(peak_memory_mb()), "data": outer.data.state, "seed": outer.config.seed,
+                "folder": str(folder)}
+    with atomic_write(folder / "summary.json", "w") as file:
+        json.dump(summary, file, indent=2)
+    return summary
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(Config, train, __doc__))
