@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mnist_utils import get_mnist
 
 from autodiff_numpy import TensorNode
 from checkpoints import atomic_write
@@ -33,6 +32,7 @@ from cifar10_utils import DataSet, Splits
 from curves import METRICS, data_title, read_metrics
 from flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
 from machine import peak_memory_mb
+from mnist_utils import get_mnist
 from training import Interrupted, Run, accuracy, run_script
 
 SCRIPT = "train_mlp_autodiff"
@@ -266,8 +266,9 @@ def write_summary(folder: Path, repeats: list[Repeat], outer: Run) -> dict[str, 
 
     best = max(summaries, key=lambda activation: figures(activation, "validation_accuracy")[0])
     every = [summary for ones in summaries.values() for summary in ones]
-    summary: dict[str, Any] = {key: figures(best, key)[0] for key in ("test_accuracy", "test_loss", "validation_accuracy")}
-    summary["activation"] = best
+    summary: dict[str, Any] = {
+        **{key: figures(best, key)[0] for key in ("test_accuracy", "test_loss", "validation_accuracy")},
+        "activation": best}
     for activation in summaries:
         for split in ("validation", "test"):
             mean, std = figures(activation, f"{split}_accuracy")
