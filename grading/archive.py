@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 MARKER = "modules.py"
-EXPECTED = (MARKER, "mlp_numpy.py", "train_mlp_numpy.py", "mlp_pytorch.py", "train_mlp_pytorch.py", "custom_layernorm.py",
-            "convnet_pytorch.py", "train_convnet_pytorch.py")
+EXPECTED = (MARKER, "mlp_numpy.py", "train_mlp_numpy.py", "mlp_pytorch.py", "train_mlp_pytorch.py",
+            "custom_layernorm.py", "convnet_pytorch.py", "train_convnet_pytorch.py")
 # what a working folder holds beside the code; data sets and environments would fill every limit
 IGNORED = {"__pycache__", "__MACOSX", "node_modules", "venv", "env", "site-packages", "results", "runs", "wandb",
            "cifar10", "cifar-10-batches-py", "mnist", "grades"}
@@ -69,10 +69,7 @@ def take_in(path: Path, folder: Path) -> Submission:
     folder.mkdir(parents=True, mode=0o700)
     notes: list[str] = []
     try:
-        if path.is_dir():
-            report = _copy(path, folder, notes)
-        else:
-            report = _extract(path, folder, notes)
+        report = (_copy if path.is_dir() else _extract)(path, folder, notes)
     except OSError as error:
         raise Unreadable(f"{path.name}: {error.strerror or error}") from None
     return Submission(find_code(folder), report, notes)
@@ -149,8 +146,8 @@ def _extract(path: Path, folder: Path, notes: list[str]) -> bool:
                 _extract_member(file, member, folder.joinpath(*name.parts), budget)
     except zipfile.BadZipFile as error:
         raise Unreadable(f"is not a ZIP file, or a damaged one ({str(error)[:80]})") from None
-    except (NotImplementedError, zlib.error, EOFError, ValueError, OverflowError, struct.error, RuntimeError, MemoryError,
-            UnicodeError, IndexError) as error:
+    except (NotImplementedError, zlib.error, EOFError, ValueError, OverflowError, struct.error, RuntimeError,
+            MemoryError, IndexError) as error:
         raise Unreadable(f"cannot be unpacked ({type(error).__name__}: {str(error)[:80]})") from None
     _note(notes, links, "link", "left out")
     _note(notes, outside, "path", "outside its folder left out")

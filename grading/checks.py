@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,18 @@ CheckFunction = Callable[[Replies, Context], Outcome]
 class Question:
     """A code question: what to ask a worker, and what each check makes of the answers.
 
-    torch: whether its worker may use PyTorch.
+    torch: whether its worker may use PyTorch. file: what most of its probes run.
     """
 
     number: str
     torch: bool
+    file: str
     probes: Callable[[Context], dict[str, Probe]]
     checks: Mapping[str, CheckFunction]
+
+    def asked(self, context: Context) -> dict[str, Probe]:
+        """The probes, each with the file it cannot do without: its own, else the question's."""
+        return {name: replace(probe, needs=probe.needs or self.file) for name, probe in self.probes(context).items()}
 
     def outcome(self, check: str, replies: Replies, context: Context) -> Outcome:
         """The outcome of a check; an answer that the check itself stumbles over earns nothing."""

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from grading import checks_scripts, oracle
+from grading import checks_scripts, networks, oracle
 from grading.checks import Context, Question, Replies
 from grading.compare import PASSED, Outcome, all_of, failed, judge, missing, share
+from grading.networks import NETWORKS
 from grading.sandbox import Probe
 
 rng = np.random.default_rng(12)
@@ -23,23 +24,8 @@ ZERO_P, ZERO_T = np.array([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75]]), np.array([[0.0,
 WRONG_P, WRONG_T = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
 INIT = {"in": 400, "out": 300}
 SIZES = [[4, 3], [4, 3], [64, 3], [4, 48]]  # the first is a warm-up
-NETWORKS = {"mlp_0": [6, 3], "mlp_1": [6, 5, 3], "mlp_3": [6, 5, 4, 7, 3]}
 SCRIPT = checks_scripts.Script("train_mlp_numpy.py", "1.2", None, {"learning_rate": 1e-3, "batch_size": 200,
                                                                   "dnn_hidden_units": [100]})
-
-
-def network_arrays(sizes: list[int], samples: int = 5) -> dict[str, np.ndarray]:
-    """Input, upstream gradient, weights and biases of an MLP with these sizes; the same on every call."""
-    draw = np.random.default_rng(sizes).standard_normal
-    arrays = {"x": draw((samples, sizes[0])), "dout": draw((samples, sizes[-1]))}
-    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        arrays |= {f"weight{i}": 0.8 * draw((n_out, n_in)), f"bias{i}": 0.5 * draw(n_out)}
-    return arrays
-
-
-def parameters(arrays: dict[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    layers = range(sum(key.startswith("weight") for key in arrays))
-    return [arrays[f"weight{i}"] for i in layers], [arrays[f"bias{i}"] for i in layers]
 
 
 def gradient(function, x: np.ndarray, dout: np.ndarray) -> np.ndarray:
@@ -65,7 +51,8 @@ def probes(context: Context) -> dict[str, Probe]:
         "state": Probe("two_of_each", {"x": X, "other": OTHER, "weight": WEIGHT, "bias": BIAS,
                                        "dout": np.hstack([DOUT, DOUT])}),
         "steps": Probe("steps", options={"sizes": SIZES}),
-        **{name: Probe("mlp", network_arrays(sizes), {"sizes": sizes}) for name, sizes in NETWORKS.items()},
+        **{name: Probe("mlp", networks.arrays(name), {"sizes": sizes}, needs="mlp_numpy.py")
+           for name, sizes in NETWORKS.items()},
         **SCRIPT.probes(context),
     }
 
@@ -134,7 +121,7 @@ def elu_backward(replies: Replies, context: Context) -> Outcome:
                  suspects=[(at_zero, "The derivative at exactly 0 is 1 from both sides, not 0."),
                            (np.where(KINKS >= 0, KINKS_DOUT, KINKS_DOUT * np.expm1(np.minimum(KINKS, 0))),
                             "Below 0 the derivative is exp(x), not exp(x) - 1."),
-                           (expected / KINKS_DOUT, "The derivative is not multiplied with the gradient that comes in.")])
+                           (expected / KINKS_DOUT, "The derivative is not multiplied with the incoming gradient.")])
 
 
 def softmax_forward(replies: Replies, context: Context) -> Outcome:
@@ -148,8 +135,8 @@ def softmax_backward(replies: Replies, context: Context) -> Outcome:
     y = oracle.softmax(LOGITS)
     return judge(replies["softmax"], "input", gradient(oracle.softmax, LOGITS, LOGITS_DOUT),
                  "A row's gradient is the row of dL/dY times the Jacobian diag(y) - y yᵀ.",
-                 suspects=[(LOGITS_DOUT * y, "The cross term is missing: every output depends on every input of its row."),
-                           (LOGITS_DOUT * y * (1 - y), "Only the Jacobian's diagonal is used: the cross term is missing.")])
+                 suspects=[(LOGITS_DOUT * y, "The cross term is missing: an output depends on all inputs of its row."),
+                           (LOGITS_DOUT * y * (1 - y), "The cross term is missing: only the diagonal is used.")])
 
 
 def loss_forward(replies: Replies, context: Context) -> Outcome:
@@ -157,7 +144,7 @@ def loss_forward(replies: Replies, context: Context) -> Outcome:
     expected = oracle.cross_entropy(p, TARGETS)
     return judge(replies["loss"], "forward", expected, "The loss is the mean over the batch of -Σ t log(x).",
                  suspects=[(expected * len(p), "The loss is summed over the batch, not averaged."),
-                           (-expected, "The sign is wrong."), (expected / 4, "It is averaged over the classes as well.")])
+                           (-expected, "The sign is wrong."), (expected / 4, "It is averaged over the classes too.")])
 
 
 def loss_backward(replies: Replies, context: Context) -> Outcome:
@@ -187,7 +174,7 @@ def stability(replies: Replies, context: Context) -> Outcome:
             break
     else:
         finite = all(np.isfinite(reply.arrays[name]).all() for reply in losses for name in ("forward", "input"))
-        value = judge(losses[0], "forward", np.asarray(-np.log(0.75) / 2), "The loss is wrong where p = 0 and t = 0.", 1e-3)
+        value = judge(losses[0], "forward", np.asarray(-np.log(0.75) / 2), "The loss is wrong where p = t = 0.", 1e-3)
         loss = value if finite else Outcome(0.0, "Loss or gradient is not finite at p = 0: clip p from below.", "p = 0")
     parts = (softmax, elu, loss)
     return Outcome(sum(part.passed for part in parts) / 3, *next(
@@ -254,37 +241,30 @@ def vectorised(replies: Replies, context: Context) -> Outcome:
 def mlp(name: str, replies: Replies) -> Outcome:
     """Probabilities 40 %, gradients 60 %."""
     reply, sizes = replies[name], NETWORKS[name]
-    arrays = network_arrays(sizes)
-    weights, biases = parameters(arrays)
     if "forward" not in reply.arrays:
-        layers = reply.notes.get("layers")
-        wanted = [sorted(pair) for pair in pairwise(sizes)]
+        layers, wanted = reply.notes.get("layers"), [sorted(pair) for pair in pairwise(sizes)]
         if reply.error is None and layers != wanted:
-            return Outcome(0.0, f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) must make one LinearModule a layer, in order.",
-                           f"expected sizes {wanted}, received {str(layers)[:200]}")
+            return Outcome(0.0, f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) must make one LinearModule a layer, in "
+                                "order.", f"expected sizes {wanted}, received {str(layers)[:200]}")
         return failed(reply)
-    forward = judge(reply, "forward", oracle.softmax(oracle.mlp_logits(arrays["x"], weights, biases)),
+    logits = networks.logits(name)
+    forward = judge(reply, "forward", oracle.softmax(logits),
                     "The probabilities are wrong: linear layers with ELU between them, softmax after the last.",
-                    suspects=[(oracle.mlp_logits(arrays["x"], weights, biases), "Softmax is missing at the end.")])
-    gradients, wrong = [], []
-    for i in reversed(range(len(weights))):
-        for kind, values in (("weight", weights), ("bias", biases)):
-            def probabilities(value: np.ndarray, values: list = values, i: int = i) -> np.ndarray:
-                changed = [value if j == i else v for j, v in enumerate(values)]
-                return oracle.softmax(oracle.mlp_logits(
-                    arrays["x"], *((changed, biases) if values is weights else (weights, changed))))
-
-            found = judge(reply, f"{i} {kind}", gradient(probabilities, values[i], arrays["dout"]),
-                          f"The gradient of linear layer {i + 1}'s {kind} is wrong.")
-            gradients.append(found)
-            wrong += [] if found.passed else [i]
-    first = next((found for found in gradients if not found.passed), PASSED)
-    if wrong and max(wrong) < len(weights) - 1 and forward.passed:
-        first = Outcome(0.0, f"Gradients are right for the layers after linear layer {max(wrong) + 1} and wrong up to it: "
-                             "give every layer its own activation module and go back through all of them.", first.numbers)
-    share_right = sum(found.passed for found in gradients) / len(gradients)
-    diagnosis, numbers = (forward.diagnosis, forward.numbers) if not forward.passed else (first.diagnosis, first.numbers)
-    return Outcome(0.4 * forward.fraction + 0.6 * share_right, diagnosis, numbers)
+                    suspects=[(logits, "Softmax is missing at the end.")])
+    found = {key: judge(reply, key, expected, f"The gradient of linear layer {int(key[0]) + 1}'s {key[2:]} is wrong.")
+             for key, expected in networks.gradients(name, probabilities=True).items()}
+    wrong = {key: outcome for key, outcome in found.items() if not outcome.passed}
+    value = 0.4 * forward.fraction + 0.6 * (1 - len(wrong) / len(found))
+    if not forward.passed:
+        return Outcome(value, forward.diagnosis, forward.numbers)
+    if not wrong:
+        return Outcome(1.0)
+    key, first = list(wrong.items())[-1]  # the last layer that is wrong: its error spoils all before it
+    layer = int(key[0]) + 1
+    if layer == len(sizes) - 1:
+        return Outcome(value, first.diagnosis, first.numbers)
+    return Outcome(value, f"Gradients are right after linear layer {layer} and wrong up to it: give every layer its "
+                          "own activation module and go back through all of them.", first.numbers)
 
 
 def mlp_0(replies: Replies, context: Context) -> Outcome:
@@ -300,7 +280,7 @@ def mlp_3(replies: Replies, context: Context) -> Outcome:
 
 
 QUESTION = Question(
-    number="1.2", torch=False, probes=probes,
+    number="1.2", torch=False, file="modules.py", probes=probes,
     checks={check.__name__: check for check in (
         linear_forward, linear_backward_input, linear_backward_weight, linear_backward_bias, linear_init, elu_forward,
         elu_backward, softmax_forward, softmax_backward, loss_forward, loss_backward, stability, batch_of_one, state,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 
-from grading import checks_scripts, oracle
+from grading import checks_scripts, networks, oracle
 from grading.checks import Context, Question, Replies
-from grading.checks_1_2 import NETWORKS, network_arrays, parameters
 from grading.compare import Outcome, all_of, failed, judge
+from grading.networks import NETWORKS
 from grading.sandbox import Probe, Reply
 
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
@@ -17,7 +18,7 @@ SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "M
 
 
 def probes(context: Context) -> dict[str, Probe]:
-    return {**{name: Probe("mlp_torch", network_arrays(sizes), {"sizes": sizes}) for name, sizes in NETWORKS.items()},
+    return {**{name: Probe("mlp_torch", networks.arrays(name), {"sizes": sizes}) for name, sizes in NETWORKS.items()},
             **SCRIPT.probes(context)}
 
 
@@ -30,8 +31,9 @@ def mlp_shape(replies: Replies, context: Context) -> Outcome:
     outcomes = []
     for name, sizes in NETWORKS.items():
         reply = replies[name]
-        outcomes.append(judge(reply, "shape", np.array([5, sizes[-1]]), f"For input of shape (5, {sizes[0]}) the logits' "
-                              f"shape must be (5, {sizes[-1]}).") if "shape" in reply.arrays else failed(reply))
+        hint = f"For input of shape (5, {sizes[0]}) the logits' shape must be (5, {sizes[-1]})."
+        outcomes.append(judge(reply, "shape", np.array([5, sizes[-1]]), hint) if "shape" in reply.arrays
+                        else failed(reply))
     return all_of(*outcomes)
 
 
@@ -59,64 +61,58 @@ def mlp_parameters(replies: Replies, context: Context) -> Outcome:
         found = notes["parameters"] - notes["extra parameters"]
         outcomes.append(Outcome(
             float(found == wanted), "" if found == wanted else
-            "The number of parameters is wrong: one weight a connection and one bias an output, all registered with the "
-            "module (nn.ModuleList or nn.Sequential, not a Python list).", f"expected {wanted}, received {found}"))
+            "The number of parameters is wrong: one weight a connection and one bias an output, all registered with "
+            "the module (nn.ModuleList or nn.Sequential, not a Python list).", f"expected {wanted}, received {found}"))
     return all_of(*outcomes)
+
+
+def linear_chain(name: str, activation: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Logits with another activation between the linear layers."""
+    arrays = networks.arrays(name)
+    x = arrays["x"]
+    for i in networks.layers(name):
+        x = oracle.linear(activation(x) if i else x, arrays[f"weight{i}"], arrays[f"bias{i}"])
+    return x
 
 
 def mlp_values(replies: Replies, context: Context) -> Outcome:
     outcomes = []
-    for name, sizes in NETWORKS.items():
-        reply, arrays = replies[name], network_arrays(sizes)
+    for name in NETWORKS:
+        reply = replies[name]
         if extra(reply) and "forward" in reply.arrays:
             outcomes.append(Outcome(1.0, "", f"not compared: the network also has {', '.join(extra(reply))[:100]}"))
             continue
-        weights, biases = parameters(arrays)
-        logits = oracle.mlp_logits(arrays["x"], weights, biases)
-
-        def linear(x: np.ndarray, activation=lambda x: x, weights=weights, biases=biases) -> np.ndarray:
-            for i, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
-                x = oracle.linear(activation(x) if i else x, weight, bias)
-            return x
-
+        logits = networks.logits(name)
         suspects = [(oracle.softmax(logits), "The network ends with softmax: return logits, the loss applies softmax.")]
-        if len(weights) > 1:
-            suspects += [(linear(arrays["x"]), "There is no activation between the linear layers."),
-                         (linear(arrays["x"], lambda x: np.maximum(x, 0)), "The activation is ReLU, not ELU."),
-                         (linear(arrays["x"], np.tanh), "The activation is tanh, not ELU."),
-                         (oracle.elu(logits), "An activation follows the last linear layer: return its output as it is.")]
-        outcomes.append(judge(reply, "forward", logits, "Logits are linear layers with ELU between them, nothing after the "
-                              "last.", suspects=suspects))
+        if len(networks.layers(name)) > 1:
+            suspects += [(linear_chain(name, lambda x: x), "There is no activation between the linear layers."),
+                         (linear_chain(name, lambda x: np.maximum(x, 0)), "The activation is ReLU, not ELU."),
+                         (linear_chain(name, np.tanh), "The activation is tanh, not ELU."),
+                         (oracle.elu(logits), "An activation follows the last linear layer: return its output.")]
+        outcomes.append(judge(reply, "forward", logits, "Logits are linear layers with ELU between them, nothing after "
+                              "the last.", suspects=suspects))
     return all_of(*outcomes)
 
 
 def mlp_gradients(replies: Replies, context: Context) -> Outcome:
     outcomes = []
-    for name, sizes in NETWORKS.items():
-        reply, arrays = replies[name], network_arrays(sizes)
-        weights, biases = parameters(arrays)
+    for name in NETWORKS:
+        reply, expected = replies[name], networks.gradients(name, probabilities=False)
         if "forward" not in reply.arrays:
             outcomes.append(failed(reply))
-            continue
-        if extra(reply):
-            missing = [key for i in range(len(weights)) for key in (f"{i} weight", f"{i} bias") if key not in reply.arrays]
-            outcomes.append(Outcome(1 - len(missing) / (2 * len(weights)), "A parameter receives no gradient." if missing else ""))
-            continue
-        found = []
-        for i in range(len(weights)):
-            for kind, values in (("weight", weights), ("bias", biases)):
-                def logits(value: np.ndarray, values: list = values, i: int = i) -> np.ndarray:
-                    changed = [value if j == i else v for j, v in enumerate(values)]
-                    return oracle.mlp_logits(arrays["x"], *((changed, biases) if values is weights else (weights, changed)))
-
-                expected = oracle.central_difference(logits, values[i], arrays["dout"])
-                found.append(judge(reply, f"{i} {kind}", expected, f"The gradient of linear layer {i + 1}'s {kind} is wrong: "
-                                   "keep everything in torch operations, and check the forward pass."))
-        outcomes.append(all_of(*found))
+        elif extra(reply):
+            missing = [key for key in expected if key not in reply.arrays]
+            outcomes.append(Outcome(1 - len(missing) / len(expected),
+                                    "A parameter receives no gradient." if missing else "", ", ".join(missing)))
+        else:
+            outcomes.append(all_of(*(
+                judge(reply, key, value, f"The gradient of linear layer {int(key[0]) + 1}'s {key[2:]} is wrong: keep "
+                      "everything in torch operations, and check the forward pass.")
+                for key, value in expected.items())))
     return all_of(*outcomes)
 
 
 QUESTION = Question(
-    number="2.1", torch=True, probes=probes,
+    number="2.1", torch=True, file="mlp_pytorch.py", probes=probes,
     checks={check.__name__: check for check in (mlp_shape, mlp_layers, mlp_parameters, mlp_values, mlp_gradients)}
     | {"script_flags": SCRIPT.flags, "accuracy": SCRIPT.accuracy})

@@ -76,7 +76,8 @@ def norm_parameters(replies: Replies, context: Context) -> Outcome:
         if name not in reply.arrays:
             outcomes.append(Outcome(0.0, f"The module has no nn.Parameter called {name}."))
             continue
-        outcomes.append(judge(reply, name, value, f"{name} must be a parameter of shape (n_neurons,) that starts as {start}."))
+        outcomes.append(judge(reply, name, value,
+                              f"{name} must be a parameter of shape (n_neurons,) that starts as {start}."))
     return all_of(*outcomes)
 
 
@@ -132,7 +133,8 @@ def norm_gradients(replies: Replies, context: Context) -> Outcome:
 
 def norm_float32(replies: Replies, context: Context) -> Outcome:
     reply = replies["float32"]
-    value = judge(reply, "forward", oracle.layer_norm(X, GAMMA, BETA, SMALL_EPS), "The value is wrong in float32.", 2e-3)
+    expected = oracle.layer_norm(X, GAMMA, BETA, SMALL_EPS)
+    value = judge(reply, "forward", expected, "The value is wrong in float32.", 2e-3)
     kind = reply.notes.get("dtype")
     if value.passed and kind != "float32":
         value = Outcome(0.0, "A float32 input must give a float32 output.", f"received {str(kind)[:20]}")
@@ -157,9 +159,9 @@ def norm_shapes(replies: Replies, context: Context) -> Outcome:
     if any(str(error).startswith("NotImplementedError") for error in refused):
         return Outcome(0.0, "It is not implemented.")
     accepted = [str(shape) for shape, error in zip(WRONG, refused, strict=True) if error is None]
-    return Outcome(1 - len(accepted) / len(WRONG), "An input that is not of shape (batch, n_neurons) must be refused with "
-                   "an error: compare input.shape." if accepted else "",
-                   f"with n_neurons {NEURONS}, accepted {', '.join(accepted)}" if accepted else "")
+    return Outcome(1 - len(accepted) / len(WRONG),
+                   "An input that is not of shape (batch, n_neurons) must be refused: compare input.shape."
+                   if accepted else "", f"with n_neurons {NEURONS}, accepted {', '.join(accepted)}" if accepted else "")
 
 
 def norm_none(replies: Replies, context: Context) -> Outcome:
@@ -199,7 +201,8 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
         if any(close(value, array, 1e-5) or close(value.T, array, 1e-5) for array in kept):
             return Outcome(0.0, f"{what[0].upper()}{what[1:]} is kept for backward: keep the input, the mean and the "
                                 "reciprocal standard deviation, and compute it again.")
-    return Outcome(1.0, "", f"{len(kept)} tensors kept, {sum(array.size for array in kept)} numbers for an input of {X.size}")
+    size = sum(array.size for array in kept)
+    return Outcome(1.0, "", f"{len(kept)} tensors kept, {size} numbers for an input of {X.size}")
 
 
 def norm_calls(replies: Replies, context: Context) -> Outcome:
@@ -216,7 +219,7 @@ def norm_calls(replies: Replies, context: Context) -> Outcome:
 
 
 def question(number: str, probes, *checks) -> Question:
-    return Question(number, True, probes, {check.__name__: check for check in checks})
+    return Question(number, True, "custom_layernorm.py", probes, {check.__name__: check for check in checks})
 
 
 AUTOGRAD = question("3.1", probes_autograd, norm_parameters, norm_value, norm_gradients, norm_float32, norm_variance,

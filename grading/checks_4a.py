@@ -35,7 +35,8 @@ def table() -> list[tuple[str, list[Any]]]:
     rows, size, channels = [], 32, 3
     for name, *sizes in oracle.CONVNET:
         if not sizes:
-            rows.append((name, ["pool", [], [3, 3], [2, 2], [1, 1], [channels, size, size], [channels, size // 2, size // 2]]))
+            rows.append((name, ["pool", [], [3, 3], [2, 2], [1, 1], [channels, size, size],
+                                [channels, size // 2, size // 2]]))
             size //= 2
             continue
         n_in, n_out, k = sizes
@@ -51,7 +52,7 @@ def convnet_parameters(replies: Replies, context: Context) -> Outcome:
     if found is None:
         return failed(reply)
     return Outcome(float(found == PARAMETERS), "" if found == PARAMETERS else
-                   "The number of parameters is not the table's: compare layer by layer, biases and BatchNorm included.",
+                   "The number of parameters is not the table's: compare layer by layer, with biases and BatchNorm.",
                    f"expected {PARAMETERS:,}, received {found:,}")
 
 
@@ -90,12 +91,12 @@ def convnet_skips(replies: Replies, context: Context) -> Outcome:
     if without is None:
         return failed(reply)
     if without.shape != (len(BLOCKS), 2, 10):
-        return Outcome(0.0, f"There must be {len(BLOCKS)} convolutions with as many channels in as out, one a PreAct block.",
-                       f"received {len(without)}")
+        return Outcome(0.0, f"There must be {len(BLOCKS)} convolutions with as many channels in as out, one a PreAct "
+                            "block.", f"received {len(without)}")
     passes = np.abs(without[:, 0] - without[:, 1]).max(axis=1) > 1e-5 * np.abs(without).max(axis=(1, 2))
     blocked = [name for name, through in zip(BLOCKS, passes, strict=True) if not through]
-    return Outcome(float(passes.mean()), f"No skip connection around {', '.join(blocked)}: a block returns x + conv(...)."
-                   if blocked else "")
+    return Outcome(float(passes.mean()), f"No skip connection around {', '.join(blocked)}: a block returns "
+                   "x + conv(...)." if blocked else "")
 
 
 @functools.cache
@@ -105,8 +106,8 @@ def expected_logits() -> np.ndarray:
 
 def convnet_values(replies: Replies, context: Context) -> Outcome:
     return judge(replies["values"], "forward", expected_logits(),
-                 "With the same parameters the logits differ from the table's network: check the order BatchNorm, ReLU, "
-                 "convolution in a block, the skip connections, and BatchNorm, ReLU before the linear layer.", 1e-2)
+                 "With the same parameters the logits differ from the table's network: check the order BatchNorm, "
+                 "ReLU, convolution in a block, the skip connections, BatchNorm and ReLU before linear.", 1e-2)
 
 
 def convnet_learns(replies: Replies, context: Context) -> Outcome:
@@ -125,7 +126,7 @@ def convnet_learns(replies: Replies, context: Context) -> Outcome:
 
 
 QUESTION = Question(
-    number="4a", torch=True, probes=probes,
+    number="4a", torch=True, file="convnet_pytorch.py", probes=probes,
     checks={check.__name__: check for check in (
         convnet_parameters, convnet_layers, convnet_skips, convnet_values, convnet_learns)}
     | {"script_flags": SCRIPT.flags, "eval_mode": SCRIPT.eval_mode, "test_split": SCRIPT.test_split})

@@ -123,7 +123,8 @@ class Script:
 
     def probes(self, context: Context) -> dict[str, Probe]:
         def run(flags: list[str], arrays: Mapping[str, Any] | None = None, seconds: float = 60) -> Probe:
-            return Probe("script", arrays or {}, {"script": self.file, "model": self.model, "flags": flags}, seconds)
+            return Probe("script", arrays or {}, {"script": self.file, "model": self.model, "flags": flags}, seconds,
+                         self.file)
 
         small = "small" if self.is_mlp else "tiny"
         found = {"script": run(arguments(self.flags_given(), small))}
@@ -156,9 +157,11 @@ class Script:
         if not steps <= run.updates <= steps + 1:
             wrong["max_steps"] = f"--max_steps {steps} makes {run.updates} updates"
         if set(run.batch_sizes) != {given["batch_size"]}:
-            wrong["batch_size"] = f"--batch_size {given['batch_size']} trains on batches of {sorted(set(run.batch_sizes))}"
+            wrong["batch_size"] = (f"--batch_size {given['batch_size']} trains on batches of "
+                                   f"{sorted(set(run.batch_sizes))}")
         if rate is None or abs(rate / given["learning_rate"] - 1) > 0.02:
-            wrong["learning_rate"] = f"--learning_rate {given['learning_rate']} updates by {rate if rate is None else f'{rate:.3g}'}"
+            wrong["learning_rate"] = (f"--learning_rate {given['learning_rate']} updates by "
+                                      f"{'an unknown rate' if rate is None else f'{rate:.3g}'}")
         if not steps // freq <= len(moments) <= steps // freq + 2 or any(b - a > freq for a, b in pairwise(moments)):
             wrong["eval_freq"] = f"--eval_freq {freq} evaluates the test split after {moments or 'no'} updates"
         flags = 5
@@ -199,7 +202,7 @@ class Script:
         """Accuracy of the model that the default run left, on images whose labels only the grader has."""
         reply = replies["script_default"]
         if "predictions" not in reply.arrays:
-            return failed(reply) if reply.error else Outcome(0.0, "The run left no trained model to ask for predictions.")
+            return failed(reply) if reply.error else Outcome(0.0, "The run left no trained model.")
         predictions = reply.arrays["predictions"]
         if predictions.shape != context.hidden_labels.shape:
             return Outcome(0.0, "The model does not give one row of scores an image.",
@@ -214,8 +217,8 @@ class Script:
         numbers = f"accuracy {accuracy:.3f} on {what}, full points from {bounds['full']:.2f} on"
         if fraction >= 1:
             return Outcome(1.0, "", numbers)
-        return Outcome(max(0.0, round(fraction, 2)), "The trained network is less accurate than it should be: check the "
-                       "training loop (loss, backward, update) and the defaults.", numbers)
+        return Outcome(max(0.0, round(fraction, 2)), "The trained network is less accurate than it should be: check "
+                       "the training loop (loss, backward, update) and the defaults.", numbers)
 
     def eval_mode(self, replies: Replies, context: Context) -> Outcome:
         """Evaluation mode on test images (70 %), training mode when weights are updated (30 %)."""

@@ -42,20 +42,23 @@ def positive_int(text: str) -> int:
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("submissions", nargs="*", type=Path, metavar="SUBMISSION", help="ZIP files or folders")
-    parser.add_argument("--data_dir", type=Path, help="folder of CIFAR-10's batch files for the accuracy of the default "
-                        "runs (default: none, shorter runs on a small stand-in)")
+    parser.add_argument("--data_dir", type=Path, help="folder of CIFAR-10's batch files for the accuracy of the "
+                        "default runs (default: none, shorter runs on a small stand-in)")
     parser.add_argument("--out", type=Path, default=Path("grades"), help="folder of the results (default: grades)")
     parser.add_argument("--jobs", type=positive_int, default=os.cpu_count() or 1, metavar="N",
                         help=f"workers at the same time (default: the processors, here {os.cpu_count()})")
-    parser.add_argument("--rubric", type=Path, default=rubric.DEFAULT, help="rubric file (default: grading/rubric.toml)")
+    parser.add_argument("--rubric", type=Path, default=rubric.DEFAULT,
+                        help="rubric file (default: grading/rubric.toml)")
     parser.add_argument("--merge", type=Path, nargs="?", const=Path(), metavar="CSV",
-                        help="make final.csv from the grades and the written questions' points (default: OUT/written.csv)")
+                        help="make final.csv from the grades and the written questions' points "
+                             "(default: OUT/written.csv)")
     parser.add_argument("--starter", type=Path, metavar="DIR", help="write the handout from the reference")
     parser.add_argument("--autograder", type=Path, metavar="ZIP", help="write the file to upload to Gradescope")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="also write the (only) submission's results.json here")
+    parser.add_argument("--results", type=Path, metavar="FILE",
+                        help="also write the (only) submission's results.json here")
     options = parser.parse_args(argv)
     others = [name for name in ("merge", "starter", "autograder") if getattr(options, name) is not None]
-    if len(others) > 1 or others and options.submissions:
+    if len(others) > 1 or (others and options.submissions):
         parser.error(f"--{others[0]} stands alone, without submissions and other tasks")
     if not others and not options.submissions:
         parser.error("give at least one submission, a ZIP file or a folder")
@@ -136,7 +139,8 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             room.grade(class_, finish)
         except KeyboardInterrupt:
             records = write_class(options.out, rules, warnings)
-            say(f"\ninterrupted: {len(records)} submissions are finished and kept in {options.out}; run it again for the rest")
+            say(f"\ninterrupted: {len(records)} submissions are finished and kept in {options.out}; run it again for "
+                "the rest")
             return 130
         write_class(options.out, rules, warnings)
     print(f"grades: {options.out / tables.GRADES}   summary: {options.out / 'summary.html'}   "

@@ -118,10 +118,10 @@ def missing(reply: Reply, name: str = "") -> str:
 
 
 def error_sentence(error: str) -> str:
-    if error.startswith(("stopped", "not run", "the ")):
-        return f"{error[0].upper()}{error[1:]}."
     if error.startswith("Absent: "):
         return f"{error.removeprefix('Absent: ')}."
+    if error.startswith(("stopped", "not run", "the ")):
+        return f"{error[0].upper()}{error[1:]}."
     return f"It raises {error}."
 
 

@@ -11,6 +11,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,10 +26,10 @@ FILES = [*BATCHES, "test_batch"]
 class _Python2Pickler(pickle._Pickler):
     """Writes byte strings as Python 2 did, which is how the published files are: readers rely on it."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, obj: bytes) -> None:
-        self.write(b"U" + struct.pack("<B", len(obj)) + obj if len(obj) < 256 else b"T" + struct.pack("<i", len(obj)) + obj)
+        self.write((b"U" + struct.pack("<B", len(obj)) if len(obj) < 256 else b"T" + struct.pack("<i", len(obj))) + obj)
         self.memoize(obj)
 
     dispatch[bytes] = save_bytes

@@ -33,7 +33,8 @@ def card(row: Question, record: Record, written: Written) -> str:
     got = score(row, record, written)
     if got is None:
         return (f'<section class="card"><div class="head"><b>{text(row.number)} &nbsp;{text(row.title)}</b>'
-                f'<span class="points open">open / {points(row.points)}</span></div><p class="soft">{OPEN}</p></section>')
+                f'<span class="points open">open / {points(row.points)}</span></div>'
+                f'<p class="soft">{OPEN}</p></section>')
     kind = level(got, row.points)
     head = (f'<section class="card"><div class="head"><b>{text(row.number)} &nbsp;{text(row.title)}</b>'
             f'<span class="points {kind}">{points(got)} / {points(row.points)}</span></div>'
@@ -52,7 +53,8 @@ def feedback(record: Record, rubric: Rubric, written: Written | None = None) -> 
     by_hand = [row for row in rubric.written if row.number in written]
     lines = [f"<h1>{text(record['student'])}</h1>", f'<p class="soft">{text(rubric.title)}</p>',
              f'<section class="card"><div class="head"><b>Code</b><span class="points {level(got, code)}">'
-             f'{points(round(got, 2))} / {points(code)}</span></div><div class="{level(got, code)}">{bar(got / code)}</div>']
+             f'{points(round(got, 2))} / {points(code)}</span></div>'
+             f'<div class="{level(got, code)}">{bar(got / code)}</div>']
     if by_hand:
         most = sum(row.points for row in by_hand if not row.bonus)
         lines.append(f'<p>Written questions: {points(round(sum(written[row.number] for row in by_hand), 2))} / '

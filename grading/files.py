@@ -22,7 +22,7 @@ def write(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
         os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}; free some space or choose another --out") from None
+        raise OutputError(f"{path} cannot be written: {error.strerror}; make room, or choose another place") from None
 
 
 def write_json(path: Path, value: Any) -> None:

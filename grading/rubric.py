@@ -102,7 +102,8 @@ def _question(table: Any, position: int) -> Question:
     if kind == "written" and checks:
         raise RubricError(f"{where}: a written question has no checks")
     if kind == "code" and not math.isclose(sum(check.points for check in checks), points):
-        raise RubricError(f"{where}: its checks add up to {sum(check.points for check in checks):g} points, not {points:g}")
+        added = sum(check.points for check in checks)
+        raise RubricError(f"{where}: its checks add up to {added:g} points, not {points:g}")
     if len({check.id for check in checks}) < len(checks):
         raise RubricError(f"{where}: a check is listed twice")
     return Question(number, _text(table, "title", where), points, kind == "written", bool(table.get("bonus")),

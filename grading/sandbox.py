@@ -53,13 +53,14 @@ class Limits:
 class Probe:
     """What a worker is asked: a function of `grading.worker`, with inputs.
 
-    seconds: None for the question's usual limit.
+    seconds: None for the question's usual limit. needs: the submission's file without which there is nothing to run.
     """
 
     function: str
     arrays: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
+    needs: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,13 @@ class Sandbox:
         Returns:
             A reply for every probe, whatever happened.
         """
+        absent = {name: Reply(error=f"Absent: {probe.needs} is not in the submission") for name, probe in probes.items()
+                  if probe.needs and not (code / probe.needs).is_file()}
+        probes = {name: probe for name, probe in probes.items() if name not in absent}
+        return absent | (self._run(code, probes, limits, data, torch) if probes else {})
+
+    def _run(self, code: Path, probes: Mapping[str, Probe], limits: Limits, data: Mapping[str, Path],
+             torch: bool) -> dict[str, Reply]:
         features = self.features
         with self._lock:
             self._jobs += 1
@@ -272,7 +280,8 @@ def read_reply(results: Path, name: str) -> Reply:
     output = (results / f"{name}.log").read_bytes().decode("utf-8", errors="replace")
     seconds = float(status.get("seconds", 0))
     if status["end"] != "ended":
-        return Reply(error=ENDS.get(status["end"], status["end"]).format(seconds=seconds), output=output, seconds=seconds)
+        error = ENDS.get(status["end"], status["end"]).format(seconds=seconds)
+        return Reply(error=error, output=output, seconds=seconds)
     raw = (results / f"{name}.reply.json").read_bytes()
     if not raw:
         code = status["code"]

@@ -15,12 +15,12 @@ STARTED_BY_ITSELF = {"sitecustomize", "usercustomize", "conftest"}  # Python or 
 NUMPY_FILES = ("modules.py", "mlp_numpy.py", "train_mlp_numpy.py")
 GRADED_FILES = ("modules.py", "mlp_numpy.py", "mlp_pytorch.py", "custom_layernorm.py", "convnet_pytorch.py")
 FRAMEWORKS = {"torch", "tensorflow", "jax", "autograd", "sklearn", "cupy", "keras"}
-READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "group_norm", "native_group_norm", "InstanceNorm1d",
-               "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm"}
+READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "group_norm", "native_group_norm",
+               "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm"}
 READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm")
 # what solving the assignment needs none of, and getting round a grader might
-ODD_MODULES = {"subprocess", "socket", "ctypes", "multiprocessing", "inspect", "gc", "urllib", "requests", "http", "pty",
-               "signal", "resource", "mmap", "atexit"}
+ODD_MODULES = {"subprocess", "socket", "ctypes", "multiprocessing", "inspect", "gc", "urllib", "requests", "http",
+               "pty", "signal", "resource", "mmap", "atexit"}
 ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.environ", "os.setsid", "sys._getframe",
              "sys.settrace", "sys.setprofile", "sys.modules", "sys.meta_path", "eval", "exec", "__import__"}
 ODD_ATTRIBUTES = {"__globals__", "__subclasses__", "tb_frame", "f_back", "f_globals", "f_locals"}
@@ -94,7 +94,7 @@ def scan(code: Path, own_utils: str | None) -> list[str]:
         odd = {module for module, _ in imports(tree) if module.partition(".")[0] in ODD_MODULES}
         for node in ast.walk(tree):
             text = dotted(node)
-            if text in ODD_NAMES or isinstance(node, ast.Attribute) and node.attr in ODD_ATTRIBUTES:
+            if text in ODD_NAMES or (isinstance(node, ast.Attribute) and node.attr in ODD_ATTRIBUTES):
                 odd.add(text or node.attr)
         if odd:
             flags.append(f"{name} uses {', '.join(sorted(odd)[:5])}")

@@ -22,13 +22,14 @@ from typing import Any
 from grading import archive, checks_1_2, checks_2_1, checks_3, checks_4a, scan
 from grading.archive import Unreadable
 from grading.checks import Context, Question, Replies
-from grading.rubric import Rubric
 from grading.rubric import Question as Row
+from grading.rubric import Rubric
 from grading.sandbox import Sandbox, one_line
 from grading.starter import local_imports
 
 QUESTIONS: dict[str, Question] = {question.number: question for question in (
-    checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE, checks_4a.QUESTION)}
+    checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE,
+    checks_4a.QUESTION)}
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
 DATA_UTILITIES = "cifar10_utils.py"
@@ -128,7 +129,7 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
     assert submission.code is not None
     started = time.monotonic()
     question = QUESTIONS[row.number]
-    probes = question.probes(context)
+    probes = question.asked(context)
     longer = context.accuracy_seconds if context.real and any(probe.seconds == context.accuracy_seconds
                                                               for probe in probes.values()) else 0
     limits = replace(rubric.limits, seconds=rubric.limits.seconds + longer)

@@ -75,7 +75,8 @@ def hardest(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
     def cells(values: Sequence[str], tag: str) -> str:
-        return "".join(f'<{tag}{" class=number" if i in numbers else ""}>{value}</{tag}>' for i, value in enumerate(values))
+        return "".join(f'<{tag}{" class=number" if i in numbers else ""}>{value}</{tag}>'
+                       for i, value in enumerate(values))
 
     return (f"<table><thead><tr>{cells(header, 'th')}</tr></thead><tbody>"
             + "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows) + "</tbody></table>")
@@ -101,8 +102,9 @@ def summary(records: Sequence[Record], rubric: Rubric, picture: bytes, warnings:
     checks = hardest(records)[:HARDEST]
     lines.append("<h2>Hardest checks</h2>")
     lines.append(table(["", "check", "earned", "not full", "commonest diagnosis"], [
-        [text(row["question"]), text(row["title"]), f"{100 * row['share']:.0f} %", str(row["failed"]), text(row["diagnosis"])]
-        for row in checks], (2, 3)) if checks else "<p>Every check was passed by everyone.</p>")
+        [text(row["question"]), text(row["title"]), f"{100 * row['share']:.0f} %", str(row["failed"]),
+         text(row["diagnosis"])] for row in checks], (2, 3))
+        if checks else "<p>Every check was passed by everyone.</p>")
     flagged = [[text(record["student"]), "<br>".join(text(flag) for flag in (
         ([f"not graded: {record['error']}"] if record["error"] else []) + record["flags"]))]
         for record in records if record["flags"] or record["error"]]

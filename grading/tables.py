@@ -94,7 +94,8 @@ def read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
         raise TableError(f"{path} is not UTF-8 text; save it as CSV (UTF-8)") from None
     first = text.partition("\n")[0]
     try:
-        lines = list(csv.reader(io.StringIO(text), delimiter=";" if ";" in first and "," not in first else ",", strict=True))
+        separator = ";" if ";" in first and "," not in first else ","
+        lines = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
     except csv.Error as error:
         raise TableError(f"{path} is not CSV: {error}") from None
     if not lines or "student" not in (header := [name.strip() for name in lines[0]]):
@@ -132,7 +133,8 @@ def read_written(path: Path, records: Sequence[Record], rubric: Rubric) -> dict[
             if not value:
                 continue
             if not _is_number(value) or not 0 <= float(value) <= points:
-                raise TableError(f"{path}, {student}, question {number}: {value!r} is not a number from 0 to {points:g}")
+                raise TableError(f"{path}, {student}, question {number}: {value!r} is not a number from 0 to "
+                                 f"{points:g}")
             written[student][number] = float(value)
     for student in students - set(written):
         written[student] = {}

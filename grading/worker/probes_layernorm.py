@@ -6,6 +6,7 @@ import itertools
 from typing import Any
 
 import torch
+import torch._dynamo  # the first operator under a dispatch mode imports it: two seconds, once, and not in every probe
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from grading.worker.student import Task, describe, probe, submitted
