@@ -34,7 +34,9 @@ class Run:
         rows = events[:, 1]
         bounds = np.concatenate([[0], np.cumsum(rows)])
         is_test = bright(brightness)
-        self.updates, self.evaluations, self.batch_sizes = 0, {}, []
+        self.updates = 0
+        self.evaluations: dict[int, int] = {}
+        self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
         self.training_modes: list[bool] = []
         self.trained_on_test = 0
@@ -183,7 +185,8 @@ class Script:
         if run is None or not run.updates:
             return "a run with the default values does not train: " + (
                 run.status if run else replies["script_default"].error or "nothing was recorded")
-        found = {"learning_rate": run.learning_rate, "batch_size": run.batch_sizes[0] if run.batch_sizes else None}
+        found: dict[str, Any] = {"learning_rate": run.learning_rate,
+                                 "batch_size": run.batch_sizes[0] if run.batch_sizes else None}
         if self.is_mlp:
             found["dnn_hidden_units"] = run.hidden_units
         if "optimizer" in self.defaults:

@@ -53,7 +53,7 @@ class Classroom:
     """
 
     def __init__(self, out: Path, rubric: Rubric, jobs: int = 1, data_dir: Path | None = None,
-                 read_batch: Callable | None = None, features: dict[str, bool] | None = None):
+                 read_batch: datasets.ReadBatch | None = None, features: dict[str, bool] | None = None):
         self.out, self.rubric, self.jobs, self.data_dir, self.read_batch = out, rubric, jobs, data_dir, read_batch
         self.work = Path(tempfile.mkdtemp(prefix="grade-"))
         self.sandbox = Sandbox(self.work, features)

@@ -11,7 +11,7 @@ import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,16 +19,17 @@ from grading.checks import Context
 from grading.rubric import Rubric
 
 TINY_TEST = 24
+ReadBatch = Callable[[Path], tuple[np.ndarray, np.ndarray]]
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 FILES = [*BATCHES, "test_batch"]
 
 
-class _Python2Pickler(pickle._Pickler):
+class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined, misc]
     """Writes byte strings as Python 2 did, which is how the published files are: readers rely on it."""
 
-    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict[type, Any]] = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
-    def save_bytes(self, obj: bytes) -> None:
+    def save_bytes(self: Any, obj: bytes) -> None:
         self.write((b"U" + struct.pack("<B", len(obj)) if len(obj) < 256 else b"T" + struct.pack("<i", len(obj))) + obj)
         self.memoize(obj)
 
@@ -74,14 +75,14 @@ def write_small(folder: Path, train: int, test: int) -> Path:
 
 
 def prepare(folder: Path, rubric: Rubric, data_dir: Path | None,
-            read_batch: Callable[[Path], tuple[np.ndarray, np.ndarray]]) -> Context:
+            read_batch: ReadBatch | None) -> Context:
     """Write the workers' data sets below `folder`.
 
     data_dir: CIFAR-10's batch files, or None for the stand-in. read_batch: a file's (pixels, labels).
     """
     folder.mkdir(parents=True)
     data = {"small": write_small(folder / "small", 400, 200), "tiny": write_small(folder / "tiny", 80, TINY_TEST)}
-    if data_dir is None:
+    if data_dir is None or read_batch is None:
         train, test = patterns(2000, 4), patterns(1400, 5)
         shown = 400
     else:

@@ -31,7 +31,8 @@ ul.checks .row { display: flex; justify-content: space-between; gap: 1rem; }
 table { border-collapse: collapse; width: 100%; background: var(--card); font-size: .95rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .4rem .6rem; text-align: left; vertical-align: top;
          overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number, th.number, td.id { white-space: nowrap; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 img { max-width: 100%; height: auto; display: block; }
 @media print { body { background: #fff; } .card { break-inside: avoid; } }
 """

@@ -123,7 +123,7 @@ def load(path: Path = DEFAULT) -> Rubric:
         _known(table, ("title", "limits", "accuracy", "question"), "the file")
         names = [field.name for field in fields(Limits)]
         limits = _known(table.get("limits", {}), (*names, "accuracy_seconds"), "limits")
-        values = {name: _number(limits, name, "limits") for name in limits}
+        values: dict[str, Any] = {name: _number(limits, name, "limits") for name in limits}
         questions = tuple(_question(entry, i) for i, entry in enumerate(table.get("question", []), 1))
         if not questions:
             raise RubricError("there is no [[question]]")

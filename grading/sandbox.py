@@ -251,10 +251,9 @@ class _Launcher:
     def close(self) -> None:
         kill_group(self.process.pid)  # its workers end with it: the kernel is asked to see to that in each of them
         self.process.wait()
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            with contextlib.suppress(OSError):
-                if stream is self.process.stdin:
-                    stream.close()
+        with contextlib.suppress(OSError):
+            assert self.process.stdin is not None
+            self.process.stdin.close()
 
 
 def kill_group(pid: int) -> None:

@@ -95,7 +95,7 @@ def scan(code: Path, own_utils: str | None) -> list[str]:
         for node in ast.walk(tree):
             text = dotted(node)
             if text in ODD_NAMES or (isinstance(node, ast.Attribute) and node.attr in ODD_ATTRIBUTES):
-                odd.add(text or node.attr)
+                odd.add(text or getattr(node, "attr", ""))
         if odd:
             flags.append(f"{name} uses {', '.join(sorted(odd)[:5])}")
     utils = code / "cifar10_utils.py"

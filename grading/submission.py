@@ -134,7 +134,7 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
                                                               for probe in probes.values()) else 0
     limits = replace(rubric.limits, seconds=rubric.limits.seconds + longer)
     replies = Replies(sandbox.run(submission.code, probes, limits, context.data, question.torch))
-    checks = []
+    checks: list[dict[str, Any]] = []
     for check in row.checks:
         outcome = question.outcome(check.id, replies, context)
         fraction = min(max(outcome.fraction, 0.0), 1.0)

@@ -75,7 +75,7 @@ def hardest(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
     def cells(values: Sequence[str], tag: str) -> str:
-        return "".join(f'<{tag}{" class=number" if i in numbers else ""}>{value}</{tag}>'
+        return "".join(f'<{tag}{" class=number" if i in numbers else "" if i else " class=id"}>{value}</{tag}>'
                        for i, value in enumerate(values))
 
     return (f"<table><thead><tr>{cells(header, 'th')}</tr></thead><tbody>"
@@ -85,7 +85,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
 def summary(records: Sequence[Record], rubric: Rubric, picture: bytes, warnings: Sequence[str]) -> str:
     totals = [code_total(record) for record in records]
     most = sum(row.points for row in rubric.code)
-    lines = [f"<h1>{text(rubric.title)}</h1>", f'<p class="soft">{len(records)} submissions']
+    many = "submission" if len(records) == 1 else "submissions"
+    lines = [f"<h1>{text(rubric.title)}</h1>", f'<p class="soft">{len(records)} {many}']
     if totals:
         lines[-1] += (f", code points: mean {statistics.mean(totals):.1f}, median {statistics.median(totals):g}, "
                       f"lowest {min(totals):g}, highest {max(totals):g} of {points(most)}")

@@ -139,9 +139,9 @@ def read_written(path: Path, records: Sequence[Record], rubric: Rubric) -> dict[
     for student in students - set(written):
         written[student] = {}
     for given in written.values():  # a bonus that nobody graded is no open question
-        for row in rubric.written:
-            if row.bonus:
-                given.setdefault(row.number, 0.0)
+        for question in rubric.written:
+            if question.bonus:
+                given.setdefault(question.number, 0.0)
     return written
 
 

@@ -101,7 +101,7 @@ def new_root(root: str, disk_mb: int, shown: dict[str, str]) -> None:
     """
     mount(None, "/", None, REC | PRIVATE)
     mount("tmpfs", root, "tmpfs", NOSUID | NODEV, f"size={disk_mb}m,nr_inodes=20000,mode=755")
-    prefixes = []
+    prefixes: list[str] = []
     for path in (*SYSTEM, sys.base_prefix, sys.prefix):
         if os.path.lexists(path) and not any(path == p or path.startswith(p + "/") for p in prefixes):
             _bind(path, root)

@@ -24,7 +24,7 @@ def network() -> Any:
     return submitted("convnet_pytorch").ConvNet(3, 10)
 
 
-def described(module: nn.Module, x: torch.Tensor, y: torch.Tensor) -> list[Any] | None:
+def described(module: Any, x: torch.Tensor, y: torch.Tensor) -> list[Any] | None:
     """[kind, shape of the weight or [], kernel, stride, padding, shape in, shape out]; None for other modules."""
     kind = next((name for kind, name in KINDS.items() if isinstance(module, kind)), None)
     if kind is None:
@@ -53,11 +53,12 @@ def convnet_values(task: Task) -> None:
         with execution_order(model) as calls:
             model(x)
         blocks = []
+        module: Any
         for index, module in enumerate(module for module, _, _ in calls if isinstance(module, tuple(KINDS))
                                        and not isinstance(module, nn.MaxPool2d)):
             if isinstance(module, nn.BatchNorm2d):
-                own = (module.weight, module.bias, module.running_mean, module.running_var)
-                values = weights.batch_norm(index, module.num_features)
+                own: tuple = (module.weight, module.bias, module.running_mean, module.running_var)
+                values: tuple = weights.batch_norm(index, module.num_features)
             else:
                 own, values = (module.weight, module.bias), weights.convolution(index, tuple(module.weight.shape))
             for parameter, value in zip(own, values, strict=True):
@@ -72,8 +73,8 @@ def convnet_values(task: Task) -> None:
             for p in block.parameters():
                 p.zero_()
             without.append(model(x).numpy())
-            for p, value in zip(block.parameters(), kept, strict=True):
-                p.copy_(value)
+            for p, original in zip(block.parameters(), kept, strict=True):
+                p.copy_(original)
         task.send("without", np.stack(without))
 
 

@@ -70,7 +70,7 @@ def norm_shapes(task: Task) -> None:
     """Which inputs a module refuses, and how."""
     module = layer(task, task.options["n_neurons"])
     task.send("right", module(torch.randn(*task.options["right"])))
-    refused = []
+    refused: list[str | None] = []
     for shape in task.options["wrong"]:
         try:
             module(torch.randn(*shape))

@@ -113,7 +113,7 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
         error = describe(exception)
         traceback.print_exc()
     buffer = io.BytesIO()
-    np.savez(buffer, **task.sent)
+    np.savez(buffer, allow_pickle=False, **task.sent)
     write_all(npz, buffer.getvalue())
     write_all(reply, json.dumps({"error": error, "notes": task.notes}, default=str).encode())
 
