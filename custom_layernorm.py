@@ -102,7 +102,7 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         need_x, need_gamma, need_beta = ctx.needs_input_grad[:3]
         dx = dgamma = dbeta = None
         if need_beta:
-            dbeta = dy.sum(dim=0)                                             # (M,)
+            dbeta = dy.sum(dim=0, dtype=torch.promote_types(dy.dtype, torch.float32))  # (M,)
         if need_x or need_gamma:
             x, mean, rstd = ctx.saved_tensors[:3]
             normalized = (x - mean).mul_(rstd)                                # (S, M)
