@@ -1,0 +1,46 @@
+"""The training scripts, run in this process as from the shell, and what their run folders hold."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+import train_convnet_pytorch
+import train_mlp_numpy
+import train_mlp_pytorch
+import training
+from training_pytorch import load_torch
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = {"train_mlp_numpy": train_mlp_numpy, "train_mlp_pytorch": train_mlp_pytorch,
+           "train_convnet_pytorch": train_convnet_pytorch}
+QUICK = ["--max_steps", "4", "--batch_size", "20", "--eval_freq", "2"]
+
+
+def run(name: str, *argv: object) -> int:
+    module = SCRIPTS[name]
+    return training.run_script(module.Config, module.train, module.__doc__, [str(a) for a in argv])
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def untimed(folder: Path) -> list[tuple[str, ...]]:
+    return [(r["step"], r["split"], r["loss"], r["accuracy"]) for r in rows(folder)]
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    if (folder / "last.npz").exists():
+        params = training.NPZ.load(folder / "last.npz")["state"]["params"]
+        return {f"{i}.{k}": v for i, layer in enumerate(params) for k, v in layer.items()}
+    return {k: v.numpy() for k, v in load_torch(folder / "last.pt")["state"]["model"].items()}
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert untimed(one) == untimed(other)
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    for key in first:
+        np.testing.assert_array_equal(first[key], second[key], err_msg=key)

