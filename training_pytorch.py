@@ -27,12 +27,12 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": lambda params, lr, decay, momentum: torch.optim.RMSprop(
         params, lr, weight_decay=decay, momentum=momentum),
 }
-SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, float, int], Any]] = {
-    "constant": lambda optimizer, lr, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
-    "cosine": lambda optimizer, lr, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
-    # cycle_momentum off: the scheduler then changes the learning rate and nothing else
-    "one_cycle": lambda optimizer, lr, steps: torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, lr, total_steps=steps, cycle_momentum=False),
+SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
+    "constant": lambda optimizer, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
+    "cosine": lambda optimizer, steps: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
+    # cycle_momentum off: the scheduler then changes the learning rates and nothing else
+    "one_cycle": lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps, cycle_momentum=False),
 }
 
 
@@ -114,19 +114,24 @@ def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str 
     return loss_sum / split.num_examples, correct_sum / split.num_examples
 
 
-def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: TorchFlags,
-                     script: str) -> dict[str, Any]:
-    """Train what `build_model()` makes on `data` (integer labels) as `config` says; returns the run's summary."""
+def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: TorchFlags, script: str,
+                     parameter_groups: Callable[[nn.Module], list[Any]] | None = None,
+                     warm_up: Callable[[nn.Module, bool], None] | None = None) -> dict[str, Any]:
+    """Train what `build_model()` makes on `data` (integer labels) as `config` says; returns the run's summary.
+
+    parameter_groups(model): what the optimizer gets, where parts have learning rates of their own.
+    warm_up(model, resumed): done before the first step, once the run's folder is there.
+    """
     device = select_device(config.device)
     note_slow_bf16(device, config.precision)
     torch.manual_seed(config.seed)
     model = build_model().to(device, memory_format=torch.channels_last)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = parameter_groups(model) if parameter_groups else [p for p in model.parameters() if p.requires_grad]
 
     with Run(config, script, data, PT) as run:
         optimizer = OPTIMIZERS[config.optimizer](parameters, config.learning_rate, config.weight_decay,
                                                  config.momentum)
-        schedule = SCHEDULES[config.lr_schedule](optimizer, config.learning_rate, run.last_step)
+        schedule = SCHEDULES[config.lr_schedule](optimizer, run.last_step)
         stateful = {"model": model, "optimizer": optimizer, "schedule": schedule}
 
         def snapshot() -> dict[str, Any]:
@@ -144,6 +149,8 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
                 torch.cuda.set_rng_state(state["random"]["cuda"])
 
         run.parameters = sum(p.numel() for p in model.parameters())
+        if warm_up:
+            warm_up(model, run.state is not None)
         run.restore(load)
         model.train()
         for _ in run.steps(snapshot, lambda split: evaluate(model, data[split], device, config.precision)):

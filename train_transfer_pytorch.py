@@ -1,0 +1,135 @@
+"""Transfer learning (question 4b): an ImageNet classifier, its head replaced, trained on CIFAR-10.
+
+    python train_transfer_pytorch.py                                # EfficientNet-Lite0, fine-tuned at 96 pixels
+    python train_transfer_pytorch.py --freeze backbone --batch_size 256 --max_steps 2000    # a linear probe
+    python train_transfer_pytorch.py --model resnet18 --unfreeze_from layer3 --head_lr_factor 10
+    python train_transfer_pytorch.py --model convnext_tiny --weights convnext_tiny-983f1562.pth
+    python train_transfer_pytorch.py --resume results/train_transfer_pytorch/<time>
+
+--model is EfficientNet-Lite0, whose weights are a pip package, or any classifier of torchvision, whose published
+ImageNet weights torchvision downloads. Images are resized a batch at a time, on the device. With --freeze backbone what
+the head sees never changes: it is computed once, kept in memory, and the head trains on that in seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cifar10_utils import DataSet, Splits, get_cifar10
+from flags import UserError, flag, non_negative_float, non_negative_int, positive_float, positive_int
+from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)
+from training_pytorch import OPTIMIZERS, SCHEDULES, TorchFlags, prepare, select_device, train_classifier
+from transfer_models import LITE0, TransferNet, build
+
+FEATURE_BATCH = 250
+PROBE_BATCH, PROBE_LEARNING_RATE = 256, 1e-3
+SCRIPT = "train_transfer_pytorch"
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Config(TorchFlags):
+    learning_rate: float = flag(3e-4, "step size of the optimizer; the highest of one_cycle", type=positive_float)
+    max_steps: int = flag(1600, "number of training steps (batches)", type=positive_int, resumable=True)
+    batch_size: int = flag(64, "images per training step", type=positive_int)
+    eval_freq: int = flag(400, "evaluate the whole test split every so many steps, and after the last one",
+                          type=positive_int)
+    optimizer: str = flag("adamw", "update rule", choices=list(OPTIMIZERS))
+    weight_decay: float = flag(0.01, "L2 penalty (adamw: decoupled weight decay)", type=non_negative_float)
+    lr_schedule: str = flag("one_cycle", "learning rate over the run; one_cycle and cosine end at about 0",
+                            choices=list(SCHEDULES))
+    epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
+                       type=non_negative_int, resumable=True)
+    model: str = flag(LITE0, f"{LITE0}, or a classifier of torchvision.models such as resnet18")
+    weights: str = flag("", "file of the model's ImageNet weights; '' for those published", resumable=True)
+    image_size: int = flag(96, "pixels a side to which images are resized; 0 for the size the weights were made for",
+                           type=non_negative_int)
+    freeze: str = flag("none", "what is not trained; with backbone only the new head is", choices=["none", "backbone"])
+    unfreeze_from: str = flag("", "train the model from this part on, such as layer3 or _blocks.10; '' for all of it")
+    head_lr_factor: float = flag(1.0, "learning rate of the head as a multiple of the rest's", type=positive_float)
+    linear_probe: int = flag(5, "before all else, train the head alone for this many epochs on the untrained body's "
+                                "features, computed once", type=non_negative_int)
+    flip: str = flag("on", "mirror every other training image, by chance", choices=["on", "off"])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.freeze == "backbone" and self.unfreeze_from:
+            raise UserError("--freeze: backbone leaves nothing for --unfreeze_from to train; leave one of them out")
+
+
+def empty_features(split: DataSet, n_features: int) -> DataSet:
+    """Room for the features of `split`, of shape (N, n_features, 1, 1), with its labels and its order."""
+    features = DataSet(np.zeros((split.num_examples, n_features, 1, 1), np.float32), split.labels)
+    features.load_state(split.state())
+    return features
+
+
+@torch.inference_mode()
+def compute_features(net: TransferNet, split: DataSet, features: DataSet, device: torch.device) -> None:
+    """Fill `features` with what the head of `net`, in evaluation mode, sees of each image of `split`."""
+    net.eval()
+    start = 0
+    for images, _ in split.batches(FEATURE_BATCH):
+        features.pixels[start:start + len(images), :, 0, 0] = net.features(prepare(images, device)).float().cpu()
+        start += len(images)
+
+
+def linear_probe(net: TransferNet, split: DataSet, epochs: int, device: torch.device) -> None:
+    """Train the head of `net` alone for `epochs` on the features of `split`, which are computed once."""
+    features = empty_features(split, net.head.in_features)
+    compute_features(net, split, features, device)
+    optimizer = torch.optim.AdamW(net.head.parameters(), PROBE_LEARNING_RATE)
+    batch_size = min(PROBE_BATCH, split.num_examples)
+    for _ in range(epochs * split.num_examples // batch_size):
+        x, labels = features.next_batch(batch_size)
+        loss = F.cross_entropy(net.head(prepare(x, device).flatten(1)), torch.from_numpy(labels).to(device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def train_head(net: TransferNet, data: Splits, config: Config, device: torch.device) -> dict[str, Any]:
+    """Train the head alone, on features that are computed once for all splits."""
+    net.to(device, memory_format=torch.channels_last)
+    features = {name: empty_features(data[name], net.head.in_features) for name in SPLITS}
+
+    def fill(model: nn.Module, resumed: bool) -> None:
+        for name in SPLITS:
+            compute_features(net, data[name], features[name], device)
+
+    cached = Splits(**features, mean_image=data.mean_image, state=data.state, name=data.name,
+                    class_names=data.class_names)
+    return train_classifier(lambda: nn.Sequential(nn.Flatten(), net.head), cached, config, SCRIPT, warm_up=fill)
+
+
+def fine_tune(net: TransferNet, data: Splits, config: Config, device: torch.device) -> dict[str, Any]:
+    """Train the net from `config.unfreeze_from` on, after a linear probe."""
+    if config.unfreeze_from:
+        net.freeze_before(config.unfreeze_from)
+
+    def probe(model: nn.Module, resumed: bool) -> None:
+        if config.linear_probe and not resumed:
+            linear_probe(net, data.train, config.linear_probe, device)
+
+    return train_classifier(lambda: net, data, config, SCRIPT, warm_up=probe, parameter_groups=lambda _: (
+        net.parameter_groups(config.learning_rate, config.head_lr_factor)))
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train as `config` says and return the run's summary."""
+    device = select_device(config.device)
+    torch.manual_seed(config.seed)
+    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed)
+    net = build(config.model, data.mean_image, config.image_size, config.weights, flip=config.flip == "on")
+    return (train_head if config.freeze == "backbone" else fine_tune)(net, data, config, device)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(Config, train, __doc__))
