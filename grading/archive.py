@@ -18,8 +18,8 @@ MARKER = "modules.py"
 EXPECTED = (MARKER, "mlp_numpy.py", "train_mlp_numpy.py", "mlp_pytorch.py", "train_mlp_pytorch.py",
             "custom_layernorm.py", "convnet_pytorch.py", "train_convnet_pytorch.py")
 # what a working folder holds beside the code; data sets and environments would fill every limit
-IGNORED = {"__pycache__", "__MACOSX", "node_modules", "venv", "env", "site-packages", "results", "runs", "wandb",
-           "cifar10", "cifar-10-batches-py", "mnist", "grades"}
+IGNORED = {"__pycache__", "__macosx", "node_modules", "venv", "env", "site-packages", "results", "runs", "wandb",
+           "data", "cifar10", "cifar-10-batches-py", "mnist", "grades"}
 NOT_CODE = {".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".doc", ".docx", ".odt", ".tex", ".html", ".ipynb", ".zip",
             ".gz", ".tar", ".mp4", ".pt", ".pth", ".pkl"}
 MAX_MEMBERS = 5000
@@ -100,7 +100,7 @@ def _safe(name: str) -> PurePosixPath | None:
 
 
 def _ignored(parts: tuple[str, ...]) -> bool:
-    return any(part in IGNORED or part.startswith(".") for part in parts)
+    return any(part.lower() in IGNORED or part.startswith(".") for part in parts)
 
 
 class _Budget:

@@ -17,7 +17,7 @@ from grading.sandbox import Probe, Reply
 FORWARD, UPDATE = 0, 1
 FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 20, "eval_freq": 2}
 FLAGS_CONVNET = {"learning_rate": 2e-4, "max_steps": 5, "batch_size": 4, "eval_freq": 2}
-STANDIN_STEPS = 300
+STANDIN_STEPS = 120
 
 
 class Run:

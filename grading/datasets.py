@@ -83,8 +83,8 @@ def prepare(folder: Path, rubric: Rubric, data_dir: Path | None,
     folder.mkdir(parents=True)
     data = {"small": write_small(folder / "small", 400, 200), "tiny": write_small(folder / "tiny", 80, TINY_TEST)}
     if data_dir is None or read_batch is None:
-        train, test = patterns(2000, 4), patterns(1400, 5)
-        shown = 400
+        train, test = patterns(1000, 4), patterns(700, 5)
+        shown = 200
     else:
         pixels, labels = zip(*(read_batch(data_dir / name) for name in FILES), strict=True)
         train, test = (np.concatenate(pixels[:5]), np.concatenate(labels[:5])), (pixels[5], labels[5])

@@ -30,6 +30,7 @@ import numpy as np
 LAUNCHER = Path(__file__).parent / "worker" / "launcher.py"
 MOST_ARRAY_BYTES = 256 * 2**20
 GRACE_SECONDS = 20  # on top of a worker's own time, for its start and for clearing up
+PATIENCE = 5  # a worker's clock stops while the processor is busy with others, but not for more than this
 START_SECONDS = 120
 
 
@@ -39,7 +40,10 @@ class SandboxError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one question's worker may use. Seconds of wall time; CPU time per probe is limited to the same."""
+    """What one question's worker may use.
+
+    Seconds of wall time, less the time that it was kept waiting for a processor. CPU time is limited to the same.
+    """
 
     seconds: float = 120
     probe_seconds: float = 30
@@ -167,7 +171,7 @@ class Sandbox:
                            "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}
         (folder / "job.json").write_text(json.dumps(job))
         try:
-            self._launcher(torch).run(folder / "job.json", limits.seconds + GRACE_SECONDS)
+            self._launcher(torch).run(folder / "job.json", PATIENCE * limits.seconds + GRACE_SECONDS)
             return {name: read_reply(folder / "results", name) for name in probes}
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -201,6 +201,15 @@ def descendants() -> list[int]:
     return found
 
 
+def waiting_seconds(pid: int) -> float:
+    """Seconds that the threads of `pid` were ready to run but had no processor; 0 where nobody keeps count."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total += int(task.read_text().split()[1])
+    return total / 1e9
+
+
 def used_memory(pids: list[int]) -> int:
     """Bytes of private memory that `pids` hold together."""
     pages = 0

@@ -28,6 +28,7 @@ from grading.worker import confine, student
 LOG_BYTES = 20_000
 REPLY_BYTES = 256 * 2**20
 POLL_SECONDS = 0.1
+PATIENCE = 5
 
 
 class Worker:
@@ -53,13 +54,14 @@ class Worker:
         confine.prctl(confine.PR_SET_DUMPABLE, 0)  # the children may not look into this process
 
     def run(self) -> None:
-        deadline = time.monotonic() + self.job["seconds"]
+        left = self.job["seconds"]
         for probe in self.job["probes"]:
-            left = deadline - time.monotonic()
             if left <= 0:
                 self.write(probe["name"], {"end": "no time left"}, b"", b"", b"")
                 continue
-            self.write(probe["name"], *self.one(probe, min(left, probe["seconds"])))
+            status, *contents = self.one(probe, min(left, probe["seconds"]))
+            self.write(probe["name"], status, *contents)
+            left -= status["seconds"]
 
     def write(self, name: str, status: dict, reply: bytes, arrays: bytes, log: bytes) -> None:
         for ending, content in ((".reply.json", reply), (".npz", arrays), (".log", log),
@@ -73,16 +75,17 @@ class Worker:
         try:
             self.fresh_home()
         except OSError as error:
-            return {"end": f"no room for the submission's files: {error.strerror}"}, b"", b"", b""
+            end = f"no room for the submission's files: {error.strerror}"
+            return {"end": end, "seconds": 0}, b"", b"", b""
         with contextlib.ExitStack() as files:
             reply, arrays, log = (files.enter_context(private_file()) for _ in range(3))
             started = time.monotonic()
             pid = os.fork()
             if pid == 0:
                 self.child(probe, seconds, reply.fileno(), arrays.fileno(), log.fileno())
-            end, code = self.wait(pid, started + seconds)
+            end, code, waited = self.wait(pid, started, seconds)
             self.kill_all(pid)
-            status = {"end": end, "code": code, "seconds": round(time.monotonic() - started, 3)}
+            status = {"end": end, "code": code, "seconds": round(time.monotonic() - started - waited, 3)}
             return (status, read(reply, 2**20), read(arrays, REPLY_BYTES), read(log, LOG_BYTES, tail=True))
 
     def fresh_home(self) -> None:
@@ -96,8 +99,16 @@ class Worker:
                 for name in (".", *folders, *names):
                     os.lchown(os.path.join(parent, name), self.uid, self.uid)
 
-    def wait(self, pid: int, deadline: float) -> tuple[str, int]:
-        """Wait for `pid`, watching the clock, the memory of all its processes and (on a shared disk) its files."""
+    def wait(self, pid: int, started: float, seconds: float) -> tuple[str, int, float]:
+        """Wait for `pid`, watching the clock, the memory of all its processes and (on a shared disk) its files.
+
+        Time in which it was ready to run and the processor was busy with others does not count against it, so that a
+        loaded machine costs nobody points; but no more than `PATIENCE` seconds in one.
+
+        Returns:
+            How it ended, its exit code, and the seconds that do not count.
+        """
+        waited = 0.0
         with contextlib.ExitStack() as stack:
             watch = select.poll()
             if hasattr(os, "pidfd_open"):
@@ -109,13 +120,15 @@ class Worker:
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
                     code = os.waitstatus_to_exitcode(status)
-                    return ("cpu time" if code == -signal.SIGXCPU else "ended"), code
-                if time.monotonic() > deadline:
-                    return "wall time", 0
+                    return ("cpu time" if code == -signal.SIGXCPU else "ended"), code, waited
+                elapsed = time.monotonic() - started
+                waited = min(confine.waiting_seconds(pid), elapsed * (1 - 1 / PATIENCE))
+                if elapsed - waited > seconds:
+                    return "wall time", 0, waited
                 if confine.used_memory(confine.descendants()) > self.limits["memory_mb"] * 2**20:
-                    return "memory", 0
+                    return "memory", 0, waited
                 if not self.alone and confine.used_disk(self.home) > self.limits["disk_mb"] * 2**20:
-                    return "disk", 0
+                    return "disk", 0, waited
 
     def kill_all(self, pid: int) -> None:
         """End whatever the child has left, in its process group or out of it."""
