@@ -230,3 +230,29 @@ def _array(version: int, shape: tuple[int, ...], dtype: _Dtype, fortran: bool, d
     if math.prod(shape) * kind.itemsize != len(data):
         raise PickleRefused(f"says its array has shape {shape}, but brings {len(data)} bytes for it")
     return np.frombuffer(data, kind).reshape(shape)
+
+
+def write_pickle(value: dict[str, Any]) -> bytes:
+    """Writes `value` as Python 2 would with protocol 2: readable by every reader of CIFAR-10, old or new.
+
+    Args:
+        value: a dictionary of str (written as byte strings), integers, lists of these, and uint8 matrices.
+    """
+    return b"\x80\x02" + _opcodes(value) + b"."
+
+
+def _opcodes(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_opcodes(part) for item in value.items() for part in item) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_opcodes, value)) + b"e"
+    if isinstance(value, int):
+        return b"K" + value.to_bytes(1, "little") if 0 <= value < 256 else b"J" + value.to_bytes(4, "little", signed=True)
+    if isinstance(value, str):
+        value = value.encode("latin1")
+    if isinstance(value, bytes):
+        return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + len(value).to_bytes(4, "little") + value
+    shape = b"(" + b"".join(map(_opcodes, value.shape)) + b"t"
+    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    return empty + b"(K\x01" + shape + dtype + b"\x89" + _opcodes(value.tobytes()) + b"tb"
