@@ -143,12 +143,12 @@ class OpNode:
         for tensor, gradient in zip(self.inputs, results, strict=True):
             if not isinstance(tensor, TensorNode):
                 continue
-            if np.shape(gradient) != tensor.shape:
+            if gradient is None or np.shape(gradient) != tensor.shape:
                 raise ValueError(f"{self.op.__name__}.backward gave a gradient of shape {np.shape(gradient)} "
                                  f"for an input of shape {tensor.shape}")
-            if tensor.source is None and any(np.may_share_memory(gradient, array) for array in upstream):
-                gradient = np.array(gradient)  # a parameter's .grad is its own, free to be changed in place
-            yield tensor, gradient
+            # A parameter's .grad is its own, free to be changed in place.
+            shared = tensor.source is None and any(np.may_share_memory(gradient, array) for array in upstream)
+            yield tensor, np.array(gradient, tensor.value.dtype, copy=True if shared else None)
 
 
 def topological_order(root: TensorNode) -> list[OpNode]:
