@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from mnist_utils import get_mnist
 
 from cifar10_utils import DataSet, get_cifar10
 from flags import TrainingFlags, flag, hidden_units, non_negative_float, non_negative_int
 from mlp_numpy import MLP
+from mnist_utils import get_mnist
 from modules import ACTIVATIONS, CrossEntropyModule, LinearModule
 from training import Run, accuracy, run_script
 
