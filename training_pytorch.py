@@ -141,6 +141,10 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
                     **{name: part.state_dict() for name, part in stateful.items()}}
 
         def load(state: dict[str, Any]) -> None:
+            planned = state["schedule"].get("total_steps", state["schedule"].get("T_max", run.last_step))
+            if planned != run.last_step:
+                raise UserError(f"--max_steps: {config.lr_schedule} was laid out for {planned} steps, not "
+                                f"{run.last_step}; leave the flag out, or start a new run")
             for name, part in stateful.items():
                 part.load_state_dict(state[name])
             data.train.load_state(state["batches"])
