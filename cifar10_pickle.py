@@ -247,11 +247,13 @@ def _opcodes(value: Any) -> bytes:
     if isinstance(value, list):
         return b"](" + b"".join(map(_opcodes, value)) + b"e"
     if isinstance(value, int):
-        return b"K" + value.to_bytes(1, "little") if 0 <= value < 256 else b"J" + value.to_bytes(4, "little", signed=True)
+        small = 0 <= value < 256
+        return b"K" + value.to_bytes(1, "little") if small else b"J" + value.to_bytes(4, "little", signed=True)
     if isinstance(value, str):
         value = value.encode("latin1")
     if isinstance(value, bytes):
-        return b"U" + bytes([len(value)]) + value if len(value) < 256 else b"T" + len(value).to_bytes(4, "little") + value
+        short = len(value) < 256
+        return (b"U" + len(value).to_bytes(1, "little") if short else b"T" + len(value).to_bytes(4, "little")) + value
     shape = b"(" + b"".join(map(_opcodes, value.shape)) + b"t"
     dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
     empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cifar10_files import CHECKSUM_FILE, META_FILE, SYNTHETIC, TITLES
 from cifar10_pickle import write_pickle
 
 CLASS_NAMES = ("disc", "ring", "square", "triangle", "cross", "star", "crescent", "bar", "checker", "heart")
-MARK = "synthetic"  # first word of every batch_label
 SIZE = 32
 CHUNK = 100  # images drawn at once: their float32 planes stay in the cache
 COLOUR_HINT = 0.35  # how far a class pulls its colours from chance (0) to its own (1), on average
@@ -60,15 +60,14 @@ def make_standin(
         made = Path(temporary) / folder.name
         made.mkdir()
         sums = []
-        for i, (stream, size) in enumerate(zip(streams, sizes, strict=True), start=1):
-            name, title = (f"data_batch_{i}", f"training batch {i} of 5") if i < 6 else ("test_batch", "testing batch 1 of 1")
+        for (name, title), stream, size in zip(TITLES.items(), streams, sizes, strict=True):
             labels, pixels = draw(size, np.random.default_rng(stream))
             files = [f"{CLASS_NAMES[label]}_s_{n:06d}.png" for n, label in enumerate(labels)]
-            batch = {"batch_label": f"{MARK} {title}", "labels": labels.tolist(), "data": pixels, "filenames": files}
-            sums.append(_write(made / name, batch))
+            batch = {"batch_label": f"{SYNTHETIC} {title}", "labels": labels.tolist(), "data": pixels}
+            sums.append(_write(made / name, {**batch, "filenames": files}))
         meta = {"num_cases_per_batch": sizes[0], "label_names": list(CLASS_NAMES), "num_vis": 3 * SIZE * SIZE}
-        sums.append(_write(made / "batches.meta", meta))
-        (made / "MD5SUMS").write_text("".join(sums))
+        sums.append(_write(made / META_FILE, meta))
+        (made / CHECKSUM_FILE).write_text("".join(sums))
         os.rename(made, folder)
 
 

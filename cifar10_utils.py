@@ -7,44 +7,45 @@
 
 The six batch files are pickles; `cifar10_pickle` reads them without running them. Pixels stay uint8 in memory and
 become float32 a batch at a time, on the scale 0..255 with the training split's mean image subtracted.
+
+From the shell:
+
+    python cifar10_utils.py fetch                       # the published files, 170 MB, into ./cifar10
+    python cifar10_utils.py fetch DIR --or-standin      # ... or else the stand-in, never silently
+    python cifar10_utils.py verify DIR                  # each file: ok, unpublished, missing, or what is wrong
+    python cifar10_utils.py standin DIR                 # synthetic pictures in the same format, no network needed
+    python cifar10_utils.py standin DIR --train_size 500 --test_size 100 --seed 1
+
+DIR is ./cifar10/cifar-10-batches-py unless given. CIFAR10_URL names a mirror to ask first. A download that broke off is
+continued by the same command. Where no network is, bring cifar-10-python.tar.gz by hand and put it beside DIR: `fetch`
+checks and unpacks it. Exit status: 0, or 2 where the data is not as it should be.
 """
 
 from __future__ import annotations
 
-import hashlib
+import argparse
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cifar10_pickle import PickleRefused, read_pickle
+from cifar10_files import (
+    BATCH_FILES,
+    SYNTHETIC,
+    DataError,
+    again,
+    load_folder,
+    read_batch,
+    read_class_names,
+    verify_folder,
+)
 
+__all__ = ["DATA_DIR", "DataError", "DataSet", "Splits", "dense_to_one_hot", "get_cifar10", "read_batch"]
 DATA_DIR = "cifar10/cifar-10-batches-py"
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-TRAIN_FILES = tuple(f"data_batch_{i}" for i in range(1, 6))
-TEST_FILE = "test_batch"
-BATCH_FILES = (*TRAIN_FILES, TEST_FILE)
-META_FILE = "batches.meta"
-PUBLISHED_MD5 = {
-    "data_batch_1": "c99cafc152244af753f735de768cd75f",
-    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-    "data_batch_4": "634d18415352ddfa80567beed471001a",
-    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-    "test_batch": "40351d587109b95175f43aff81a1287e",
-    "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
-}
-PIXELS = 3 * 32 * 32
-MAX_FILE_BYTES = 64 * 2**20  # a published batch has 31 MB
-READERS = 2  # threads, so at most two or three batch files in memory beside the pixels
-
-
-class DataError(Exception):
-    """Data that is missing, truncated, hostile or mixed up: one to three lines with the way out."""
 
 
 def dense_to_one_hot(labels: np.ndarray, num_classes: int = 10) -> np.ndarray:
@@ -226,53 +227,6 @@ class Splits:
         return ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Batch:
-    """One batch file as it was read."""
-
-    pixels: np.ndarray  # uint8 (N, 3072), a view of the file
-    labels: np.ndarray  # int64 (N,)
-    title: str  # 'training batch 1 of 5', or '' where the file does not say
-    md5: str
-
-
-def read_batch(path: Path) -> Batch:
-    """Reads and checks one batch file.
-
-    Raises:
-        DataError: missing, unreadable, truncated, hostile, or other than N rows of 3072 bytes with N labels in 0..9.
-    """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes, a batch file has about 31 million")
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    try:
-        batch = read_pickle(content)
-    except PickleRefused as error:
-        raise DataError(f"{path} {error}; {_REPLACE}") from None
-    if not isinstance(batch.get("data"), np.ndarray) or "labels" not in batch:
-        raise DataError(f"{path} holds no array 'data' with 'labels' beside it; {_REPLACE}")
-    pixels = batch["data"]
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS or not len(pixels):
-        raise DataError(f"{path}: 'data' is {pixels.dtype} {pixels.shape}, not uint8 (N, {PIXELS}); {_REPLACE}")
-    try:
-        labels = np.asarray(batch["labels"], np.int64)
-    except (ValueError, TypeError, OverflowError):
-        raise DataError(f"{path}: 'labels' is no list of integers; {_REPLACE}") from None
-    if labels.shape != (len(pixels),):
-        raise DataError(f"{path} has {len(pixels)} images, but labels of shape {labels.shape}; {_REPLACE}")
-    if labels.min() < 0 or labels.max() > 9:
-        raise DataError(f"{path} has labels {labels.min()}..{labels.max()}, not 0..9; {_REPLACE}")
-    title = batch.get("batch_label", b"")
-    title = title.decode("latin1") if isinstance(title, bytes) else str(title)
-    return Batch(pixels, labels, title, hashlib.md5(content, usedforsecurity=False).hexdigest())
-
-
-_REPLACE = "replace it by the published file"
-
-
 def get_cifar10(
     data_dir: str | os.PathLike[str] = DATA_DIR,
     one_hot: bool = True,
@@ -297,11 +251,8 @@ def get_cifar10(
     Raises:
         DataError: data missing, truncated, hostile or mixed up, or validation_size out of range.
     """
-    folder = Path(data_dir)
-    batches = _read_batches(folder)
-    pixels, labels, titles, digests = batches
-    test_pixels, test_labels = pixels.pop(), labels.pop()
-    train_pixels, train_labels = pixels.pop(), labels.pop()
+    folder = _locate(Path(data_dir), download, progress)
+    (train_pixels, train_labels), (test_pixels, test_labels), state = load_folder(folder)
     if not 0 <= validation_size < len(train_pixels):
         raise DataError(
             f"validation_size must be between 0 and {len(train_pixels) - 1}, one less than the training images, "
@@ -315,38 +266,120 @@ def get_cifar10(
         targets = dense_to_one_hot(labels) if one_hot else labels
         return DataSet(pixels.reshape(-1, 3, 32, 32), targets, mean, seed)
 
-    state = "unpublished"
-    if digests == [PUBLISHED_MD5[name] for name in BATCH_FILES]:
-        state = "published"
-    elif titles[0].startswith("synthetic"):
-        state = "synthetic"
     return Splits(
         train=split(train_pixels[validation_size:], train_labels[validation_size:]),
         validation=split(train_pixels[:validation_size], train_labels[:validation_size]),
         test=split(test_pixels, test_labels),
         mean_image=mean,
         state=state,
-        name="synthetic stand-in" if state == "synthetic" else "CIFAR-10",
-        class_names=CLASS_NAMES,
+        name="synthetic stand-in" if state == SYNTHETIC else "CIFAR-10",
+        class_names=read_class_names(folder),
     )
 
 
-def _read_batches(folder: Path) -> tuple[list[np.ndarray], list[np.ndarray], list[str], list[str]]:
-    paths = [folder / name for name in BATCH_FILES]
-    capacity = sum(p.stat().st_size // PIXELS for p in paths[:-1] if p.is_file())
-    train = np.empty((capacity, PIXELS), np.uint8)  # rows that stay unused are never touched, so take no memory
-    titles: list[str] = []
-    digests: list[str] = []
-    labels: list[np.ndarray] = []
-    rows = 0
-    with ThreadPoolExecutor(READERS) as pool:
-        for path, batch in zip(paths, pool.map(read_batch, paths), strict=True):
-            titles.append(batch.title)
-            digests.append(batch.md5)
-            labels.append(batch.labels)
-            if path.name == TEST_FILE:
-                test = batch.pixels.copy()
-            else:
-                train[rows : rows + len(batch.pixels)] = batch.pixels
-                rows += len(batch.pixels)
-    return [train[:rows], test], [np.concatenate(labels[:-1]), labels[-1]], titles, digests
+def _locate(folder: Path, download: bool, progress: bool | None) -> Path:
+    """The folder that has the batch files: `folder`, its subfolder of the published name, or `folder` once fetched."""
+    for candidate in (folder, folder / Path(DATA_DIR).name):
+        if any((candidate / name).exists() for name in BATCH_FILES):
+            missing = [name for name in BATCH_FILES if not (candidate / name).exists()]
+            if missing:
+                raise DataError(f"{candidate} lacks {', '.join(missing)}; {again(candidate)}")
+            return candidate
+    why = f"no CIFAR-10 in {folder}"
+    if download:
+        from cifar10_download import DownloadError, fetch
+
+        try:
+            fetch(folder, progress=progress)
+            return folder
+        except DownloadError as error:
+            why = f"{why}, and it could not be fetched ({error})"
+    raise DataError(
+        f"{why}\n"
+        f"to fetch it: python cifar10_utils.py fetch {folder}  (or put cifar-10-python.tar.gz into {folder.parent})\n"
+        f"to go without: python cifar10_utils.py standin {folder}  (synthetic pictures; or name another --data_dir)"
+    )
+
+
+NOTICE = """\
++----------------------------------------------------------------------+
+|  THIS IS NOT CIFAR-10 but the SYNTHETIC STAND-IN: drawn shapes.      |
+|  What is measured on it says nothing about CIFAR-10.                 |
++----------------------------------------------------------------------+
+For the published files: remove {folder}, then: python cifar10_utils.py fetch {folder}"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="cifar10_utils.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|verify|standin")
+    fetch = commands.add_parser("fetch", help="fetch the published files where the folder has none")
+    fetch.add_argument("--or-standin", "--or_standin", action="store_true", help="draw the stand-in if that fails")
+    standin = commands.add_parser("standin", help="draw synthetic pictures in the same format")
+    standin.add_argument("--train_size", type=int, default=50_000, help="training images (default 50000)")
+    standin.add_argument("--test_size", type=int, default=10_000, help="test images (default 10000)")
+    standin.add_argument("--seed", type=int, default=0, help="the same seed draws the same pictures (default 0)")
+    check = commands.add_parser("verify", help="check every file")
+    for command in (fetch, check, standin):
+        command.add_argument("folder", nargs="?", type=Path, default=Path(DATA_DIR), metavar="DIR",
+                             help=f"default {DATA_DIR}")  # fmt: skip
+    flags = parser.parse_args(arguments)
+    try:
+        return {"fetch": _fetch, "verify": _verify, "standin": _standin}[flags.command](flags)
+    except DataError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; run it again to continue", file=sys.stderr)
+        return 130
+
+
+def _fetch(flags: argparse.Namespace) -> int:
+    try:
+        folder = _locate(flags.folder, download=True, progress=None)
+    except DataError as error:
+        if not flags.or_standin or _is_filled(flags.folder):
+            raise
+        print(f"{flags.folder} gets the stand-in: {error.args[0].splitlines()[0]}", file=sys.stderr)
+        folder = _draw(flags.folder)
+    state = load_folder(folder)[2]
+    print(f"{folder}: {state}")
+    if state == SYNTHETIC:
+        print(NOTICE.format(folder=folder), file=sys.stderr)
+        return 0 if flags.or_standin else 2
+    return 0
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def _verify(flags: argparse.Namespace) -> int:
+    verdicts, whole, well = verify_folder(flags.folder)
+    for name, verdict in verdicts:
+        print(f"{name:13} {verdict}")
+    print(f"{flags.folder}: {whole}")
+    return 0 if well else 2
+
+
+def _standin(flags: argparse.Namespace) -> int:
+    print(f"{_draw(flags.folder, flags.train_size, flags.test_size, flags.seed)}: {SYNTHETIC}")
+    return 0
+
+
+def _draw(folder: Path, *arguments: int) -> Path:
+    from cifar10_standin import make_standin
+
+    try:
+        make_standin(folder, *arguments)
+    except ValueError as error:
+        raise DataError(str(error)) from None
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror}; choose another folder") from None
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main())
