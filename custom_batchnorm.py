@@ -115,8 +115,9 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
             dgamma = (dy * normalized).sum(dim=0)                             # (M,)
         if need_x:
             gamma = ctx.saved_tensors[3]
-            # The bracket over B: dL/dY - dL/dβ / B - X̂ dL/dγ / B, written over X̂.
-            dx = normalized.mul_(dgamma / -len(dy)).add_(dy).sub_(dbeta / len(dy)).mul_(gamma * rstd)
+            # The bracket, divided by B, over X̂: dL/dY - X̂ dL/dγ / B - dL/dβ / B.
+            dx = torch.addcmul(dy, normalized, dgamma, value=-1 / len(dy), out=normalized)
+            dx.sub_(dbeta, alpha=1 / len(dy)).mul_(gamma * rstd)
         return dx, dgamma if need_gamma else None, dbeta if need_beta else None, None
 
 

@@ -105,16 +105,18 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
             dbeta = dy.sum(dim=0, dtype=torch.promote_types(dy.dtype, torch.float32))  # (M,)
         if need_x or need_gamma:
             x, mean, rstd = ctx.saved_tensors[:3]
+            dy = dy.to(rstd.dtype)  # the products below in float32 for half-precision input
             normalized = (x - mean).mul_(rstd)                                # (S, M)
             product = dy * normalized                                         # (S, M)
             if need_gamma:
                 dgamma = product.sum(dim=0)                                   # (M,)
             if need_x:
                 gamma = ctx.saved_tensors[3]
-                along = product.mul_(gamma).mean(dim=1, keepdim=True)         # (S, 1), 1/M Σ G X̂
-                dx = torch.mul(dy, gamma, out=product)                        # (S, M), G
-                dx -= dx.mean(dim=1, keepdim=True)
-                dx.addcmul_(normalized, along, value=-1).mul_(rstd)
+                n_neurons = x.shape[1]
+                along = product.mul_(gamma).sum(dim=1, keepdim=True)          # (S, 1), Σ G X̂
+                dx = torch.mul(dy, gamma, out=product)                        # (S, M), G, from here on to dL/dX
+                dx.sub_(dx.sum(dim=1, keepdim=True), alpha=1 / n_neurons)
+                dx.addcmul_(normalized, along, value=-1 / n_neurons).mul_(rstd)
         return dx, dgamma, dbeta, None
 
 

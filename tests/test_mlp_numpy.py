@@ -1,6 +1,7 @@
 """The NumPy MLP of question 1.2: its gradients end to end, its layers, and the ladder every network climbs."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -49,8 +50,8 @@ def test_layers(n_hidden):
     assert [type(layer) for layer in mlp.layers] == kinds
     assert len({id(layer) for layer in mlp.layers}) == len(mlp.layers), "a layer is used twice"
     widths = [6, *n_hidden, 3]
-    assert [layer.params["weight"].shape[::-1] for layer in mlp.layers[::2]] == list(zip(widths, widths[1:], strict=False))
-    assert mlp.n_parameters == sum((n_in + 1) * n_out for n_in, n_out in zip(widths, widths[1:], strict=False))
+    assert [layer.params["weight"].shape[::-1] for layer in mlp.layers[::2]] == list(pairwise(widths))
+    assert mlp.n_parameters == sum((n_in + 1) * n_out for n_in, n_out in pairwise(widths))
     names = [name for name, _, _ in mlp.parameters()]
     assert len(names) == len(set(names)) == 2 * (len(n_hidden) + 1)
 
