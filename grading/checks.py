@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,22 +41,43 @@ class Replies(dict[str, Reply]):
 CheckFunction = Callable[[Replies, Context], Outcome]
 
 
+class TrainingScript(Protocol):
+    """What a question needs of its script (`checks_scripts.Script`)."""
+
+    @property
+    def checks(self) -> Mapping[str, CheckFunction]: ...
+
+    def probes(self, context: Context) -> dict[str, Probe]: ...
+
+
 @dataclass(frozen=True)
 class Question:
     """A code question: what to ask a worker, and what each check makes of the answers.
 
-    torch: whether its worker may use PyTorch. file: what most of its probes run.
+    torch: whether its worker may use PyTorch. file: what most of its probes run. script: the training script and its
+    checks, where it has one.
     """
 
     number: str
     torch: bool
     file: str
     probes: Callable[[Context], dict[str, Probe]]
-    checks: Mapping[str, CheckFunction]
+    own_checks: Mapping[str, CheckFunction]
+    script: TrainingScript | None = None
 
-    def asked(self, context: Context) -> dict[str, Probe]:
-        """The probes, each with the file it cannot do without: its own, else the question's."""
-        return {name: replace(probe, needs=probe.needs or self.file) for name, probe in self.probes(context).items()}
+    @property
+    def checks(self) -> dict[str, CheckFunction]:
+        return {**self.own_checks, **(self.script.checks if self.script else {})}
+
+    def asked(self, checks: Collection[str], context: Context) -> dict[str, Probe]:
+        """The probes for `checks`, each with the file it cannot do without: its own, else the question's.
+
+        The training script, which takes longest, is left alone when none of its checks is among them.
+        """
+        probes = self.probes(context)
+        if self.script and set(checks) & set(self.script.checks):
+            probes |= self.script.probes(context)
+        return {name: replace(probe, needs=probe.needs or self.file) for name, probe in probes.items()}
 
     def outcome(self, check: str, replies: Replies, context: Context) -> Outcome:
         """The outcome of a check; an answer that the check itself stumbles over earns nothing."""

@@ -53,7 +53,6 @@ def probes(context: Context) -> dict[str, Probe]:
         "steps": Probe("steps", options={"sizes": SIZES}),
         **{name: Probe("mlp", networks.arrays(name), {"sizes": sizes}, needs="mlp_numpy.py")
            for name, sizes in NETWORKS.items()},
-        **SCRIPT.probes(context),
     }
 
 
@@ -280,8 +279,8 @@ def mlp_3(replies: Replies, context: Context) -> Outcome:
 
 
 QUESTION = Question(
-    number="1.2", torch=False, file="modules.py", probes=probes,
-    checks={check.__name__: check for check in (
+    number="1.2", torch=False, file="modules.py", probes=probes, script=SCRIPT,
+    own_checks={check.__name__: check for check in (
         linear_forward, linear_backward_input, linear_backward_weight, linear_backward_bias, linear_init, elu_forward,
         elu_backward, softmax_forward, softmax_backward, loss_forward, loss_backward, stability, batch_of_one, state,
-        vectorised, mlp_0, mlp_1, mlp_3)} | {"script_flags": SCRIPT.flags, "accuracy": SCRIPT.accuracy})
+        vectorised, mlp_0, mlp_1, mlp_3)})

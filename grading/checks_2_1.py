@@ -18,8 +18,7 @@ SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "M
 
 
 def probes(context: Context) -> dict[str, Probe]:
-    return {**{name: Probe("mlp_torch", networks.arrays(name), {"sizes": sizes}) for name, sizes in NETWORKS.items()},
-            **SCRIPT.probes(context)}
+    return {name: Probe("mlp_torch", networks.arrays(name), {"sizes": sizes}) for name, sizes in NETWORKS.items()}
 
 
 def extra(reply: Reply) -> list[str]:
@@ -113,6 +112,5 @@ def mlp_gradients(replies: Replies, context: Context) -> Outcome:
 
 
 QUESTION = Question(
-    number="2.1", torch=True, file="mlp_pytorch.py", probes=probes,
-    checks={check.__name__: check for check in (mlp_shape, mlp_layers, mlp_parameters, mlp_values, mlp_gradients)}
-    | {"script_flags": SCRIPT.flags, "accuracy": SCRIPT.accuracy})
+    number="2.1", torch=True, file="mlp_pytorch.py", probes=probes, script=SCRIPT,
+    own_checks={check.__name__: check for check in (mlp_shape, mlp_layers, mlp_parameters, mlp_values, mlp_gradients)})

@@ -27,7 +27,7 @@ SCRIPT = checks_scripts.Script("train_convnet_pytorch.py", "4a", ("convnet_pytor
 def probes(context: Context) -> dict[str, Probe]:
     return {"layers": Probe("convnet_layers"), "values": Probe("convnet_values", {"x": IMAGES}),
             "training": Probe("convnet_training", {"x": TRAINING, "labels": LABELS},
-                              {"steps": STEPS, "learning_rate": LEARNING_RATE}, 60), **SCRIPT.probes(context)}
+                              {"steps": STEPS, "learning_rate": LEARNING_RATE}, 60)}
 
 
 def table() -> list[tuple[str, list[Any]]]:
@@ -126,7 +126,6 @@ def convnet_learns(replies: Replies, context: Context) -> Outcome:
 
 
 QUESTION = Question(
-    number="4a", torch=True, file="convnet_pytorch.py", probes=probes,
-    checks={check.__name__: check for check in (
-        convnet_parameters, convnet_layers, convnet_skips, convnet_values, convnet_learns)}
-    | {"script_flags": SCRIPT.flags, "eval_mode": SCRIPT.eval_mode, "test_split": SCRIPT.test_split})
+    number="4a", torch=True, file="convnet_pytorch.py", probes=probes, script=SCRIPT,
+    own_checks={check.__name__: check for check in (
+        convnet_parameters, convnet_layers, convnet_skips, convnet_values, convnet_learns)})

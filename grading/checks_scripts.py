@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from grading.checks import Context, Replies
+from grading.checks import CheckFunction, Context, Replies
 from grading.compare import Outcome, error_sentence, failed
 from grading.datasets import TINY_TEST
 from grading.sandbox import Probe, Reply
@@ -119,6 +119,12 @@ class Script:
     @property
     def is_mlp(self) -> bool:
         return "dnn_hidden_units" in self.defaults
+
+    @property
+    def checks(self) -> dict[str, CheckFunction]:
+        if self.is_mlp:
+            return {"script_flags": self.flags, "accuracy": self.accuracy}
+        return {"script_flags": self.flags, "eval_mode": self.eval_mode, "test_split": self.test_split}
 
     def flags_given(self) -> dict[str, Any]:
         return {"dnn_hidden_units": "7,5", **FLAGS} if self.is_mlp else FLAGS_CONVNET
