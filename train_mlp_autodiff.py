@@ -47,9 +47,9 @@ class Config:
                         choices=["synth", "mnist"])
     activation: str = flag("both", "activation function of the hidden layer", choices=[*ACTIVATIONS, "both"])
     dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int)
-    epochs: int = flag(15, "train this many epochs and evaluate after each", type=positive_int)
+    epochs: int = flag(10, "train this many epochs and evaluate after each", type=positive_int)
     repeats: int = flag(5, "train this many times, with other weights and batches", type=positive_int)
-    learning_rate: float = flag(0.2, "step size of gradient descent", type=positive_float)
+    learning_rate: float = flag(0.5, "step size of gradient descent", type=positive_float)
     batch_size: int = flag(32, "samples per training step", type=positive_int)
     validation_size: int = flag(5000, "training samples held out, on which the curves are measured",
                                 type=positive_int)
@@ -246,7 +246,8 @@ def plot(folder: Path, rows: list[dict[str, Any]]) -> None:
         axis.set(xlabel="epoch", ylabel=f"validation {'cross-entropy (nats)' if key == 'loss' else key}")
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.suptitle(f"One hidden layer on {data_title(folder)}: mean and standard deviation of {repeats} repeats")
+    spread = f": mean and standard deviation of {repeats} repeats" if repeats > 1 else ""
+    figure.suptitle(f"One hidden layer on {data_title(folder)}{spread}")
     for suffix in (".png", ".svg"):
         figure.savefig(folder / f"curves{suffix}", dpi=110)
 
