@@ -21,7 +21,6 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
 ARCHIVE_BYTES = 170_498_071
@@ -71,16 +70,20 @@ def fetch(
     folder = Path(folder)
     by_hand, part = folder.parent / ARCHIVE_NAME, folder.parent / f"{ARCHIVE_NAME}.part"
     sources = default_sources() if sources is None else sources
-    if _is_filled(folder):
-        raise DownloadError(f"{folder} is not empty")
     try:
+        if _is_filled(folder):
+            raise DownloadError(f"{folder} exists and is not an empty folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if by_hand.is_file() and _mismatch(by_hand, size, md5) is None:
-            _unpack(by_hand, folder)
-            return
+        failures = []
+        if by_hand.is_file():
+            wrong = _mismatch(by_hand, size, md5)
+            if wrong is None:
+                _unpack(by_hand, folder)
+                return
+            failures.append(f"{by_hand} is corrupt, {wrong}")
         with _open_alone(part) as file:
             if not _is_filled(folder):  # else another process did it while this one waited
-                _download(part, file, sources, size, md5, progress, timeout)
+                _download(part, file, sources, size, md5, progress, timeout, failures)
                 _unpack(part, folder)
             part.unlink()
     except OSError as error:
@@ -88,10 +91,10 @@ def fetch(
 
 
 def _download(
-    part: Path, file: BinaryIO, sources: Sequence[str], size: int, md5: str, progress: bool | None, timeout: float
+    part: Path, file: BinaryIO, sources: Sequence[str], size: int, md5: str, progress: bool | None, timeout: float,
+    failures: list[str],
 ) -> None:
-    """Completes `file`, which appends to `part`, from the first source that can."""
-    failures = []
+    """Completes `file`, which appends to `part`, from the first source that can; else raises all `failures`."""
     for url in sources:
         # A part that turns out corrupt may have come so from an earlier run: the same source gets a second, clean try.
         for second_try in (False, True):
@@ -101,14 +104,14 @@ def _download(
             try:
                 _append(url, file, os.path.getsize(part), size, progress, timeout)
             except _SourceFailed as failure:
-                failures.append(f"{urlsplit(url).netloc or url}: {failure}")
+                failures.append(f"{_host(url)}: {failure}")
                 break
             wrong = _mismatch(part, size, md5)
             if wrong is None:
                 return
             file.truncate(0)
             if second_try or not resumed:
-                failures.append(f"{urlsplit(url).netloc or url}: the archive is corrupt, {wrong}")
+                failures.append(f"{_host(url)}: the archive is corrupt, {wrong}")
                 break
     kept = os.path.getsize(part)
     if kept:
@@ -116,6 +119,10 @@ def _download(
     else:
         part.unlink()
     raise DownloadError("; ".join(failures))
+
+
+def _host(url: str) -> str:
+    return url.split("://")[-1].split("/")[0] or url
 
 
 def _append(url: str, file: BinaryIO, start: int, size: int, progress: bool | None, timeout: float) -> None:
@@ -189,7 +196,7 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def _is_filled(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def _open_alone(part: Path) -> BinaryIO:

@@ -76,12 +76,11 @@ def read_batch(path: Path) -> Batch:
         raise DataError(
             f"{path} has {pixels.dtype} pixels of shape {pixels.shape}, not uint8 (N, {PIXELS}); {again(path.parent)}"
         )
-    try:
-        labels = np.array(batch["labels"])
-        if labels.dtype.kind not in "iu":
-            raise TypeError
-    except (ValueError, TypeError, OverflowError):
-        raise DataError(f"{path} has labels that are no integers; {again(path.parent)}") from None
+    labels = batch["labels"]
+    if isinstance(labels, list) and set(map(type, labels)) == {int}:  # flat, before NumPy unfolds what is nested
+        labels = np.array(labels)
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        raise DataError(f"{path} has labels that are no integers; {again(path.parent)}")
     if labels.shape != (len(pixels),):
         raise DataError(f"{path} has {len(pixels)} images, but labels of shape {labels.shape}; {again(path.parent)}")
     if labels.min() < 0 or labels.max() > 9:
@@ -179,6 +178,8 @@ def verify_folder(folder: Path) -> tuple[list[tuple[str, str]], str, bool]:
             verdicts.append((name, "ok"))
         else:
             verdicts.append((name, "changed since it was drawn" if name in own_checksums else "unpublished"))
+    if all(verdict == "missing" for _, verdict in verdicts):
+        return verdicts, f"nothing there; to fetch it: python cifar10_utils.py fetch {folder}", False
     if any(verdict not in ("ok", "unpublished") for _, verdict in verdicts):
         return verdicts, f"not as it should be; {again(folder)}", False
     try:
@@ -198,6 +199,8 @@ def _own_checksums(folder: Path) -> dict[str, str]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_file():  # reading a pipe or a device may never end
+            raise DataError(f"{path} is no file; {again(path.parent)}")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise DataError(f"{path} has {path.stat().st_size:,} bytes, a batch file has about 31 million")
         return path.read_bytes()
@@ -217,4 +220,5 @@ def _md5(content: bytes) -> str:
 
 
 def _text(value: Any) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+    """A text, '' where the pickle has anything else."""
+    return value.decode("latin1") if isinstance(value, bytes) else value if isinstance(value, str) else ""

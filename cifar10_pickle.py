@@ -5,7 +5,7 @@
 
 A pickle is a program: it may name any function of any library and call it. A downloaded file is not to be trusted
 with that, so this module interprets the few opcodes a batch file consists of and nothing else. Names of functions
-stay names: nothing is imported, nothing is called, and no opcode makes anything larger than the file itself.
+stay names: nothing is imported, nothing is called, and neither memory nor time outgrows the file.
 (A subclass of `pickle.Unpickler` with a strict `find_class` is not enough: one memo index of 2**31 makes it allocate
 32 GiB, and a deeply nested tuple used as a key overflows the C stack.)
 """
@@ -22,6 +22,7 @@ _RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _r
 _NDARRAY, _DTYPE, _ENCODE = "numpy ndarray", "numpy dtype", "_codecs encode"
 _GLOBALS = _RECONSTRUCT | {_NDARRAY, _DTYPE, _ENCODE}
 _DTYPES = {"u1": "u1", "i4": "<i4", "i8": "<i8"}
+_MAX_OPCODES = 1_000_000  # a published batch has 30,000; each makes at most a small object
 _VIEW_FROM = 4096  # bytes from which a string stays a view of the file: the pixels are not copied here
 
 
@@ -103,7 +104,7 @@ def _interpret(data: bytes, view: memoryview) -> Any:
         items, stack = stack, below.pop()
         return items
 
-    while True:
+    for _ in range(_MAX_OPCODES):
         op = data[at]
         at += 1
         # The first four opcodes are 99 % of a batch file (labels and file names), hence first and inline.
@@ -148,8 +149,8 @@ def _interpret(data: bytes, view: memoryview) -> Any:
         elif op == 0x29:  # ), EMPTY_TUPLE
             stack.append(())
         elif op == 0x74:  # t, TUPLE
-            items = tuple(pop_mark())
-            stack.append(items)
+            several = tuple(pop_mark())
+            stack.append(several)
         elif op in b"\x85\x86\x87":  # TUPLE1, TUPLE2, TUPLE3
             size = op - 0x84
             if len(stack) < size:
@@ -184,7 +185,7 @@ def _interpret(data: bytes, view: memoryview) -> Any:
             else:
                 name = " ".join([_expect(stack.pop(-2), str), _expect(stack.pop(), str)])
             if name not in _GLOBALS:
-                raise PickleRefused(f"asks for {name.replace(' ', '.')!r}, which no batch file needs")
+                raise PickleRefused(f"asks for {name[:80].replace(' ', '.')!r}, which no batch file needs")
             stack.append(_Global(name))
         elif op == 0x52:  # R, REDUCE
             arguments = _expect(stack.pop(), tuple)
@@ -210,6 +211,7 @@ def _interpret(data: bytes, view: memoryview) -> Any:
             return stack.pop()
         else:
             raise PickleRefused(f"has an opcode (0x{op:02x} at byte {at - 1}) that no batch file needs")
+    raise PickleRefused(f"goes on for more than {_MAX_OPCODES:,} opcodes")
 
 
 def _expect(value: Any, *types: type) -> Any:

@@ -105,6 +105,7 @@ class DataSet:
         self.scale = scale
         self.epochs_completed = 0
         self._rng = np.random.default_rng(seed)
+        self._position = 0
         self._start_epoch()
 
     @property
@@ -178,7 +179,7 @@ class DataSet:
         """
         rng = np.random.default_rng()
         try:
-            examples, epochs, position = (state[k] for k in ("num_examples", "epochs_completed", "position"))
+            examples, epochs, position = (int(state[k]) for k in ("num_examples", "epochs_completed", "position"))
             rng.bit_generator.state = state["bit_generator"]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not the state of a DataSet: {error!r}") from None
@@ -222,6 +223,9 @@ class Splits:
         if split not in self.keys():
             raise KeyError(f"{split!r}: the splits are {', '.join(self.keys())}")
         return getattr(self, split)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
 
     def keys(self) -> tuple[str, ...]:
         return ("train", "validation", "test")
@@ -280,11 +284,11 @@ def get_cifar10(
 def _locate(folder: Path, download: bool, progress: bool | None) -> Path:
     """The folder that has the batch files: `folder`, its subfolder of the published name, or `folder` once fetched."""
     for candidate in (folder, folder / Path(DATA_DIR).name):
-        if any((candidate / name).exists() for name in BATCH_FILES):
-            missing = [name for name in BATCH_FILES if not (candidate / name).exists()]
-            if missing:
-                raise DataError(f"{candidate} lacks {', '.join(missing)}; {again(candidate)}")
+        missing = [name for name in BATCH_FILES if not os.path.exists(candidate / name)]
+        if not missing:
             return candidate
+        if len(missing) < len(BATCH_FILES):
+            raise DataError(f"{candidate} lacks {', '.join(missing)}; {again(candidate)}")
     why = f"no CIFAR-10 in {folder}"
     if download:
         from cifar10_download import DownloadError, fetch

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import zlib
 from pathlib import Path
@@ -46,9 +47,7 @@ def read_idx(path: Path, magic: int) -> tuple[np.ndarray, str]:
     if len(content) < header or int.from_bytes(content[:4], "big") != magic:
         raise DataError(f"{path} does not begin with the magic number {magic} of its kind; fetch it again")
     shape = tuple(int.from_bytes(content[at:at + 4], "big") for at in range(4, header, 4))
-    expected = header
-    for index, size in enumerate(shape):
-        expected = header + size if index == 0 else header + (expected - header) * size
+    expected = header + math.prod(shape)
     if len(content) != expected:
         raise DataError(f"{path} has {len(content):,} bytes where its header announces {expected:,}; fetch it again")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape), hashlib.md5(
