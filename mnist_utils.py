@@ -4,7 +4,8 @@
     mnist = get_mnist('mnist')
     x, y = mnist.train.next_batch(64)       # float32 (64, 1, 28, 28), one-hot (64, 10)
 
-Pixels are divided by 255 and the training split's mean image is subtracted, so that they lie within -1..1.
+Pixels are standardised, as is usual for MNIST, by one mean and one standard deviation of the training pixels: inputs of
+about unit size, on which the small learning rates of plain SGD make headway.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FILES = {
 }
 MAX_FILE_BYTES = 256 * 2**20
 SIDE = 28
+PIXEL_MEAN, PIXEL_STD = 33.32, 78.57  # on the scale 0..255; on the scale 0..1 the usual 0.1307 and 0.3081
 
 
 def read_idx(path: Path, magic: int) -> tuple[np.ndarray, str]:
@@ -114,11 +116,11 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
     if not 0 <= validation_size < len(train_pixels):
         raise DataError(f"validation_size must be between 0 and {len(train_pixels) - 1}, one less than the training "
                         f"images, got {validation_size}")
-    mean = train_pixels[validation_size:].mean(axis=0, dtype=np.float64).astype(np.float32)[None]
+    mean = np.full((1, SIDE, SIDE), PIXEL_MEAN, np.float32)
 
     def split(pixels: np.ndarray, labels: np.ndarray) -> DataSet:
         targets = dense_to_one_hot(labels) if one_hot else labels.astype(np.int64)
-        return DataSet(pixels[:, None], targets, mean, seed, scale=1 / 255)
+        return DataSet(pixels[:, None], targets, mean, seed, scale=1 / PIXEL_STD)
 
     published = all(md5 == FILES[name][1] for name, (_, md5) in read.items())
     return Splits(
