@@ -121,7 +121,8 @@ def results_table() -> str:
             lines.append(f"| {title} | **{figure([s['test_accuracy'] for s in found])}** | {len(found)} | "
                          f"{f'{wall / 60:.0f} min' if wall > 120 else f'{wall:.1f} s'} | {memory} MB | "
                          f"{variant.published} | `{variant.command}` |")
-    configs = [json.loads(p.read_text()) for p in sorted(RESULTS.glob("*/*/config.json"))]
+    finished = [folder for name in EXPERIMENTS for *_, folder in runs(name) if (folder / "summary.json").exists()]
+    configs = [json.loads((folder / "config.json").read_text()) for folder in finished]
     machines = sorted({f"{c['machine']['processor']}, {c['machine']['cores']} cores" for c in configs})
     versions = sorted({f"{k} {v}" for c in configs for k, v in c["versions"].items()})
     data = sorted({f"{c['data_name']} ({c['data']})" for c in configs})
