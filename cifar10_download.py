@@ -20,7 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
 ARCHIVE_BYTES = 170_498_071
@@ -154,7 +154,7 @@ def _append(url: str, file: BinaryIO, start: int, size: int, progress: bool | No
         raise _SourceFailed(f"ended at {arrived:,} of {size:,} bytes")
 
 
-def _copy(response: BinaryIO, file: BinaryIO, start: int, size: int, progress: bool | None) -> Iterator[int]:
+def _copy(response: Any, file: BinaryIO, start: int, size: int, progress: bool | None) -> Iterator[int]:
     from tqdm import tqdm
 
     disable = None if progress is None else not progress
@@ -162,7 +162,7 @@ def _copy(response: BinaryIO, file: BinaryIO, start: int, size: int, progress: b
     with tqdm(desc=ARCHIVE_NAME, total=size, initial=start, unit="B", unit_scale=True, disable=disable) as bar:
         while left > 0:
             try:
-                chunk = response.read(min(CHUNK, left))
+                chunk = response.read1(min(CHUNK, left))  # what is there, so that all of it is kept
             except (OSError, http.client.HTTPException) as error:
                 raise _SourceFailed(f"broke off: {error or type(error).__name__}") from None
             if not chunk:
