@@ -87,9 +87,8 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
         statistics_dtype = torch.promote_types(input.dtype, torch.float32)
         mean = input.mean(dim=0, dtype=statistics_dtype)                      # (M,)
         y = input - mean                                                      # (B, M), in place from here on
-        sum_of_squares = torch.linalg.vector_norm(y, dim=0).square_()
-        rstd = sum_of_squares.div_(len(input)).add_(eps).rsqrt_()             # (M,)
-        y.mul_(rstd * gamma).add_(beta)
+        rstd = y.square().sum(dim=0).div_(len(input)).add_(eps).rsqrt_()      # (M,)
+        torch.addcmul(beta, y, gamma * rstd, out=y)
 
         need_x, need_gamma = ctx.needs_input_grad[:2]
         if need_x:
@@ -111,13 +110,14 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
             dbeta = dy.sum(dim=0, dtype=torch.promote_types(dy.dtype, torch.float32))  # (M,)
         if need_x or need_gamma:
             x, mean, rstd = ctx.saved_tensors[:3]
-            normalized = (x - mean).mul_(rstd)                                # (B, M)
-            dgamma = (dy * normalized).sum(dim=0)                             # (M,)
+            product = (x - mean).mul_(dy)                                     # (B, M)
+            dgamma = product.sum(dim=0).mul_(rstd)                            # (M,)
         if need_x:
             gamma = ctx.saved_tensors[3]
-            # The bracket, divided by B, over X̂: dL/dY - X̂ dL/dγ / B - dL/dβ / B.
-            dx = torch.addcmul(dy, normalized, dgamma, value=-1 / len(dy), out=normalized)
-            dx.sub_(dbeta, alpha=1 / len(dy)).mul_(gamma * rstd)
+            centered = torch.sub(x, mean, out=product)                        # (B, M), from here on to dL/dX
+            # The bracket over B: dL/dY - X̂ dL/dγ / B - dL/dβ / B.
+            dx = torch.addcmul(dy, centered, rstd * dgamma, value=-1 / len(x), out=centered)
+            dx.sub_(dbeta, alpha=1 / len(x)).mul_(gamma * rstd)
         return dx, dgamma if need_gamma else None, dbeta if need_beta else None, None
 
 

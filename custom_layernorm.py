@@ -83,7 +83,7 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         y = input - mean                                                      # (S, M), in place from here on
         sum_of_squares = torch.linalg.vector_norm(y, dim=1, keepdim=True).square_()
         rstd = sum_of_squares.div_(input.shape[1]).add_(eps).rsqrt_()         # (S, 1)
-        y.mul_(rstd).mul_(gamma).add_(beta)
+        torch.addcmul(beta, y.mul_(rstd), gamma, out=y)
 
         need_x, need_gamma = ctx.needs_input_grad[:2]
         if need_x:
@@ -106,17 +106,17 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         if need_x or need_gamma:
             x, mean, rstd = ctx.saved_tensors[:3]
             dy = dy.to(rstd.dtype)  # the products below in float32 for half-precision input
-            normalized = (x - mean).mul_(rstd)                                # (S, M)
-            product = dy * normalized                                         # (S, M)
+            product = (x - mean).mul_(rstd).mul_(dy)                          # (S, M), dL/dY X̂
             if need_gamma:
                 dgamma = product.sum(dim=0)                                   # (M,)
             if need_x:
-                gamma = ctx.saved_tensors[3]
-                n_neurons = x.shape[1]
-                along = product.mul_(gamma).sum(dim=1, keepdim=True)          # (S, 1), Σ G X̂
-                dx = torch.mul(dy, gamma, out=product)                        # (S, M), G, from here on to dL/dX
-                dx.sub_(dx.sum(dim=1, keepdim=True), alpha=1 / n_neurons)
-                dx.addcmul_(normalized, along, value=-1 / n_neurons).mul_(rstd)
+                # One array of the input's size for everything: X̂ is gone, (X - μ) / sqrt(σ² + ε) takes its place.
+                gamma, n_neurons = ctx.saved_tensors[3], x.shape[1]
+                slope = product.mul_(gamma).sum(dim=1, keepdim=True).mul_(rstd)         # (S, 1)
+                dx = torch.mul(dy, gamma, out=product)                                  # (S, M), G
+                offset = dx.sum(dim=1, keepdim=True).addcmul_(slope, mean, value=-1)    # (S, 1)
+                # G - (Σ G + (X - μ) slope) / M, with X and μ apart
+                dx.addcmul_(x, slope, value=-1 / n_neurons).sub_(offset, alpha=1 / n_neurons).mul_(rstd)
         return dx, dgamma, dbeta, None
 
 
