@@ -49,7 +49,7 @@ class Config:
     dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int)
     epochs: int = flag(10, "train this many epochs and evaluate after each", type=positive_int)
     repeats: int = flag(5, "train this many times, with other weights and batches", type=positive_int)
-    learning_rate: float = flag(0.5, "step size of gradient descent", type=positive_float)
+    learning_rate: float = flag(0.1, "step size of gradient descent", type=positive_float)
     batch_size: int = flag(32, "samples per training step", type=positive_int)
     validation_size: int = flag(5000, "training samples held out, on which the curves are measured",
                                 type=positive_int)

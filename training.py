@@ -137,6 +137,8 @@ class Run:
         try:
             if kind is None:
                 self._finish()
+                if self._signal:  # it came after the last step: nothing is lost, and the caller shall not go on
+                    raise Interrupted(self._signal, f"stopped; the run in {self.folder} is finished")
         finally:
             self._lock.close()
 

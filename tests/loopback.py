@@ -53,7 +53,7 @@ class Source:
         if self.mode == "silent":
             request.wfile.write(data[:1000])
             request.wfile.flush()
-            time.sleep(3)
+            time.sleep(20)
             return None
         request.wfile.write(data[:keep])
         return None

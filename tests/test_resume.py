@@ -24,13 +24,13 @@ RESUMED = {
 
 
 def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.SIGINT) -> None:
-    """Send this process a signal during the `call`-th call of owner.name."""
+    """Raise a signal during the `call`-th call of owner.name."""
     real, calls = getattr(owner, name), []
 
     def wrapper(*args, **kwargs):
         calls.append(None)
         if len(calls) == call:
-            os.kill(os.getpid(), signum)
+            signal.raise_signal(signum)
         return real(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, wrapper)

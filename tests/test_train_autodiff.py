@@ -225,7 +225,7 @@ def test_torch_is_never_imported(tmp_path):
 # ---------------------------------------------------------------- flags
 
 FLAGS = {"dataset": "synth", "activation": "relu", "dnn_hidden_units": 7, "epochs": 1, "repeats": 2,
-         "learning_rate": 0.1, "batch_size": 50, "validation_size": 150, "seed": 7, "data_dir": "somewhere"}
+         "learning_rate": 0.2, "batch_size": 50, "validation_size": 150, "seed": 7, "data_dir": "somewhere"}
 
 
 @pytest.mark.parametrize("name", FLAGS)
