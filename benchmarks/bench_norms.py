@@ -56,5 +56,5 @@ if __name__ == "__main__":
                                     "torch": forward_and_backward(torchs, shape, dtype)}, arguments.rounds, calls)
                 goal = f"   (goal <= {GOALS[shape]})" if name == "layer norm" and dtype == torch.float32 else ""
                 print(f"{name} {str(dtype).removeprefix('torch.'):9s} {shape!s:13s} "
-                      f"ours {spread(seconds['ours'], 'µs', 1e6)}, torch {spread(seconds['torch'], 'µs', 1e6)}: "
+                      f"ours {spread(seconds['ours'], 'ms', 1e3)}, torch {spread(seconds['torch'], 'ms', 1e3)}: "
                       f"{spread(ratio(seconds, 'ours', 'torch'))} x{goal}", flush=True)
