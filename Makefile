@@ -34,7 +34,7 @@ test: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy *.py grading
+	$(RUN) -m mypy *.py
 
 bench: $(VENV)/.dev
 	for name in $(notdir $(basename $(wildcard benchmarks/bench_*.py))); do echo "== $$name"; \

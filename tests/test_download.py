@@ -317,9 +317,11 @@ def test_progress_bar_only_on_a_terminal(target, archive, serve, capsys):
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
 def test_certificate_of_nobody_is_refused(target, archive, serve, tmp_path):
-    subprocess.run(
+    made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1",
-         "-keyout", "key.pem", "-out", "certificate.pem"], cwd=tmp_path, check=True, capture_output=True)  # fmt: skip
+         "-keyout", "key.pem", "-out", "certificate.pem"], cwd=tmp_path, check=False, capture_output=True)  # fmt: skip
+    if made.returncode:
+        pytest.skip("openssl is not set up here")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
     with pytest.raises(DownloadError, match="CERTIFICATE_VERIFY_FAILED"):

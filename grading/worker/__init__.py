@@ -1,1 +1,0 @@
-"""What runs inside the workers. `launcher` loads it before any submission is in sight."""
