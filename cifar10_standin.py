@@ -25,7 +25,7 @@ from cifar10_pickle import write_pickle
 CLASS_NAMES = ("disc", "ring", "square", "triangle", "cross", "star", "crescent", "bar", "checker", "heart")
 SIZE = 32
 CHUNK = 100  # images drawn at once: their float32 planes stay in the cache
-COLOUR_HINT = 0.35  # how far a class pulls its colours from chance (0) to its own (1), on average
+COLOUR_HINT = 0.42  # how far a class pulls its colours from chance (0) to its own (1), on average
 MAX_IMAGES_PER_FILE = 20_000
 
 _PIXEL = (np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2) / (SIZE / 2)  # pixel centres on -1..1
