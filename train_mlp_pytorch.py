@@ -31,7 +31,7 @@ class Config(TorchFlags):
                                       "ours with the backward by hand, *_torch are PyTorch's",
                               choices=list(NORMALIZATIONS))
     dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
-    weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases, as in NumPy; 0 for PyTorch's "
+    weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases; 0 for PyTorch's "
                                   "default", type=non_negative_float)
 
     def __post_init__(self) -> None:
