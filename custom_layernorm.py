@@ -13,9 +13,11 @@ Half-precision input (bfloat16, float16) is normalized in float32 and returned i
 does; γ and β may then be float32, as they are under autocast.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 
 def _check_shape(x: Tensor, n_neurons: int) -> None:
@@ -63,7 +65,7 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, input: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
+    def forward(ctx: Any, input: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-5) -> Tensor:
         """Y of shape (S, M) and of the input's dtype.
 
         Kept for backward: the input, the mean and the reciprocal standard deviation, from which X̂ follows, and none
@@ -94,7 +96,7 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         """dL/dX, dL/dγ, dL/dβ, each None where ctx.needs_input_grad asks for none, and None for ε.
 
         dy is dL/dY of shape (S, M); autograd casts what is returned to the dtype of the input it belongs to.
