@@ -134,7 +134,10 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
         raise UserError(f"--resume: {resume} does not exist; give a run folder such as results/<script>/<time>")
     try:
         flags = json.loads((folder / "config.json").read_text())["flags"]
-        return {f.name: flags[f.name] for f in dataclasses.fields(config_class)}
+        fields = {f.name: f for f in dataclasses.fields(config_class)}
+        if set(flags) - set(fields):
+            raise ValueError("flags of another script")
+        return {name: flags.get(name, f.default) for name, f in fields.items()}  # a flag of later is at its default
     except FileNotFoundError:
         raise UserError(f"--resume: {folder} holds no config.json, so it is not a run folder") from None
     except (ValueError, KeyError, TypeError, UnicodeDecodeError, OSError):

@@ -197,3 +197,15 @@ def test_a_half_written_row_is_not_read(standin, tmp_path):
         file.write("6,train,1.2")
     assert run("train_mlp_numpy", "--resume", out, "--max_steps", 6) == 0
     assert [r["step"] for r in rows(out)] == ["2", "2", "4", "4", "6", "6"]
+
+
+def test_a_run_from_before_a_flag_existed_is_continued(standin, tmp_path):
+    """A later version's new flags stand at their defaults; a flag nobody knows is another script's."""
+    _checkpoint(standin, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    del config["flags"]["lr_schedule"]
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    assert run("train_mlp_pytorch", "--resume", tmp_path / "run", "--max_steps", 6) == 0
+    config["flags"]["other_scripts_flag"] = 1
+    (tmp_path / "run/config.json").write_text(json.dumps(config))
+    assert run("train_mlp_pytorch", "--resume", tmp_path / "run", "--max_steps", 8) == 2
