@@ -36,9 +36,9 @@ lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy *.py
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev data
 	for name in $(notdir $(basename $(wildcard benchmarks/bench_*.py))); do echo "== $$name"; \
-	    $(RUN) -m benchmarks.$$name > benchmarks/results/$$name.txt || exit 1; cat benchmarks/results/$$name.txt; done
+	    CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks.$$name > benchmarks/results/$$name.txt || exit 1; cat benchmarks/results/$$name.txt; done
 
 # The environment is made once and filled again only when the requirements changed.
 $(VENV)/bin/python:

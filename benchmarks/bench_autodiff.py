@@ -10,6 +10,7 @@ random, which costs the same. The last lines are resident memory around an epoch
 from __future__ import annotations
 
 import argparse
+import os
 import gc
 from collections.abc import Callable
 from pathlib import Path
@@ -75,7 +76,8 @@ def resident_mb() -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", default="./mnist", help="folder of MNIST's files (default: ./mnist)")
+    parser.add_argument("--data_dir", default=os.environ.get("MNIST_DIR", "./mnist"),
+                        help="folder of MNIST's files (default: $MNIST_DIR, else ./mnist)")
     parser.add_argument("--rounds", type=int, default=7, help="epochs measured on each side (default: 7)")
     parser.add_argument("--batch_size", type=int, default=32, help="images per step (default: 32)")
     parser.add_argument("--dnn_hidden_units", type=int, default=300, help="hidden units (default: 300)")

@@ -10,6 +10,7 @@ measured in processes of their own, over that of an interpreter with NumPy. The 
 from __future__ import annotations
 
 import argparse
+import os
 import hashlib
 import pickle
 import subprocess
@@ -94,7 +95,8 @@ def drawing() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", type=Path, default=Path(DATA_DIR), help=f"default {DATA_DIR}")
+    parser.add_argument("--data_dir", type=Path, default=Path(os.environ.get("CIFAR10_DIR", DATA_DIR)),
+                        help=f"default: $CIFAR10_DIR, else {DATA_DIR}")
     folder = parser.parse_args().data_dir
     try:
         state = get_cifar10(folder, download=False).state
