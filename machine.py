@@ -21,13 +21,17 @@ def describe_machine() -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """Commit of this package's checkout, with '-dirty' behind it if files differ from it; '' outside git."""
+    """Commit of this package's checkout, with '-dirty' behind it if its code differs from it; '' outside git."""
     here = Path(__file__).parent
     if not (here / ".git").exists():
         return ""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+
     with contextlib.suppress(OSError):
-        return subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=here,
-                              capture_output=True, text=True, check=False).stdout.strip()
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     return ""
 
 
