@@ -101,6 +101,12 @@ def summaries(name: str, variant: Variant) -> list[dict]:
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
+def machines_of(name: str, variant: Variant) -> list[dict]:
+    """What the finished runs of a variant ran on."""
+    return [json.loads((folder / "config.json").read_text())["machine"] for v, _, folder in runs(name)
+            if v == variant and (folder / "summary.json").exists()]
+
+
 def figure(values: list[float]) -> str:
     """Mean, and the standard deviation over seeds where there are several."""
     mean = f"{statistics.mean(values):.4f}"
@@ -118,8 +124,9 @@ def results_table() -> str:
             title = experiment.title + (f": {variant.name}" if len(experiment.variants) > 1 else "")
             wall = statistics.mean(s["wall_seconds"] for s in found)
             memory = max(s["peak_memory_mb"] for s in found)
+            alone = ", one thread" if any(m.get("threads", m["cores"]) == 1 for m in machines_of(name, variant)) else ""
             lines.append(f"| {title} | **{figure([s['test_accuracy'] for s in found])}** | {len(found)} | "
-                         f"{f'{wall / 60:.0f} min' if wall > 120 else f'{wall:.1f} s'} | {memory} MB | "
+                         f"{f'{wall / 60:.0f} min' if wall > 120 else f'{wall:.1f} s'}{alone} | {memory} MB | "
                          f"{variant.published} | `{variant.command}` |")
     finished = [folder for name in EXPERIMENTS for *_, folder in runs(name) if (folder / "summary.json").exists()]
     configs = [json.loads((folder / "config.json").read_text()) for folder in finished]

@@ -17,7 +17,8 @@ def describe_machine() -> dict[str, Any]:
     packages = [name for name in ("numpy", "torch", "torchvision") if name in sys.modules]
     return {"versions": {"python": platform.python_version(), **{p: sys.modules[p].__version__ for p in packages}},
             "git_commit": git_commit(),
-            "machine": {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count()}}
+            "machine": {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count(),
+                        "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)}}
 
 
 def git_commit() -> str:
