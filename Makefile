@@ -34,7 +34,7 @@ test: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy *.py
+	$(RUN) -m mypy *.py grading
 
 bench: $(VENV)/.dev data
 	for name in $(notdir $(basename $(wildcard benchmarks/bench_*.py))); do echo "== $$name"; \

@@ -10,8 +10,8 @@ random, which costs the same. The last lines are resident memory around an epoch
 from __future__ import annotations
 
 import argparse
-import os
 import gc
+import os
 from collections.abc import Callable
 from pathlib import Path
 

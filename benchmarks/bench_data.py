@@ -10,8 +10,8 @@ measured in processes of their own, over that of an interpreter with NumPy. The 
 from __future__ import annotations
 
 import argparse
-import os
 import hashlib
+import os
 import pickle
 import subprocess
 import sys

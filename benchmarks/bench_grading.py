@@ -34,7 +34,8 @@ def timed(students: int, jobs: int) -> tuple[float, float, list[float]]:
             copy_reference(work / "class" / f"student{i:02d}")
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         with Classroom(work / "grades", rubric.load(), jobs) as room:
-            room.grade(submissions(list((work / "class").iterdir())), lambda record, new: points.append(code_total(record)))
+            room.grade(submissions(list((work / "class").iterdir())),
+                       lambda record, new: points.append(code_total(record)))
         wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, points
 

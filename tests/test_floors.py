@@ -16,7 +16,7 @@ FLOORS = [
     {"training"},
     {"training_pytorch"},
     {"train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch", "train_mlp_autodiff", "train_transfer_pytorch"},
-    {"plot_curves", "experiments"},
+    {"plot_curves", "experiments", "grade"},
 ]
 FLOOR = {module: number for number, floor in enumerate(FLOORS) for module in floor}
 MODULES = sorted(path.stem for path in ROOT.glob("*.py"))
@@ -37,6 +37,11 @@ def test_no_upward_import(module):
     assert module in FLOOR, f"give {module}.py a floor"
     for other in imports(ROOT / f"{module}.py") & set(FLOOR):
         assert FLOOR[other] < FLOOR[module], f"{module} (floor {FLOOR[module]}) imports {other} (floor {FLOOR[other]})"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("grading/**/*.py")), ids=lambda path: path.name)
+def test_the_grader_shares_nothing_with_what_it_grades(path):
+    assert imports(path) & set(FLOOR) <= {"cifar10_utils"}  # which reads the data
 
 
 def test_no_file_over_400_lines():

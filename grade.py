@@ -1,0 +1,20 @@
+"""Grade submissions of the assignment: `lastname_assignment1.zip` files, or folders.
+
+    python grade.py submissions/*.zip --data_dir cifar10/cifar-10-batches-py --out grades/
+    python grade.py --merge --out grades/        # after the written questions' points are in grades/written.csv
+    python grade.py --starter handout/           # the handout for students, from the reference beside this file
+    python grade.py --autograder autograder.zip  # for upload to Gradescope
+
+Per student a results file for Gradescope and a feedback page; for the class grades.csv, summary.html and written.csv.
+Interrupt it and run it again: finished submissions are not graded twice.
+
+Exit status: 0 done; 1 done, but a submission could not be read, or written questions are open in a merge; 2 nothing
+done, because of wrong input; 130 interrupted.
+"""
+
+import sys
+
+from grading.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(__doc__))

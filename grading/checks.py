@@ -1,0 +1,89 @@
+"""What the checks of all questions share: a question's probes and checks, and what they may know."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from grading.compare import Outcome
+from grading.sandbox import Probe, Reply
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a grading run has at hand, the same for every submission.
+
+    data: folders of data sets, by the name that workers know them by. hidden_images: float32 (N, 3072), less the mean
+    image, whose labels (N,) no worker sees. real: whether they are CIFAR-10 or the small stand-in.
+    accuracy: per question, the bounds of the rubric. accuracy_seconds: for a training run on real data.
+    """
+
+    data: Mapping[str, Path]
+    hidden_images: np.ndarray
+    hidden_labels: np.ndarray
+    real: bool
+    accuracy: Mapping[str, Any] = field(default_factory=dict)
+    accuracy_seconds: float = 400
+
+
+class Replies(dict[str, Reply]):
+    """Replies by probe; one that is not there was not run."""
+
+    def __missing__(self, name: str) -> Reply:
+        return Reply(error="not run: no answer")
+
+
+CheckFunction = Callable[[Replies, Context], Outcome]
+
+
+class TrainingScript(Protocol):
+    """What a question needs of its script (`checks_scripts.Script`)."""
+
+    @property
+    def checks(self) -> Mapping[str, CheckFunction]: ...
+
+    def probes(self, context: Context) -> dict[str, Probe]: ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """A code question: what to ask a worker, and what each check makes of the answers.
+
+    torch: whether its worker may use PyTorch. file: what most of its probes run. script: the training script and its
+    checks, where it has one.
+    """
+
+    number: str
+    torch: bool
+    file: str
+    probes: Callable[[Context], dict[str, Probe]]
+    own_checks: Mapping[str, CheckFunction]
+    script: TrainingScript | None = None
+
+    @property
+    def checks(self) -> dict[str, CheckFunction]:
+        return {**self.own_checks, **(self.script.checks if self.script else {})}
+
+    def asked(self, checks: Collection[str], context: Context) -> dict[str, Probe]:
+        """The probes for `checks`, each with the file it cannot do without: its own, else the question's.
+
+        The training script, which takes longest, is left alone when none of its checks is among them.
+        """
+        probes = self.probes(context)
+        if self.script and set(checks) & set(self.script.checks):
+            probes |= self.script.probes(context)
+        return {name: replace(probe, needs=probe.needs or self.file) for name, probe in probes.items()}
+
+    def outcome(self, check: str, replies: Replies, context: Context) -> Outcome:
+        """The outcome of a check; an answer that the check itself stumbles over earns nothing."""
+        try:
+            return self.checks[check](replies, context)
+        except Exception as error:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            return Outcome(0.0, "The answers of the code have an unexpected form.",
+                           f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}")

@@ -1,0 +1,130 @@
+"""Compares what a submission answered with what is right, and says so in one sentence and in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from grading.sandbox import Reply
+
+TOLERANCE = 1e-4  # relative; a wrong formula is off by far more, float32 inside a submission by less
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check found: the fraction of its points, a sentence a student can act on, and the numbers behind it."""
+
+    fraction: float
+    diagnosis: str = ""
+    numbers: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.fraction >= 1
+
+
+PASSED = Outcome(1.0)
+Suspects = Sequence[tuple[np.ndarray, str]]
+
+
+def all_of(*outcomes: Outcome) -> Outcome:
+    """The mean of several, with what the first one that failed says."""
+    failed = next((outcome for outcome in outcomes if not outcome.passed), None)
+    if failed is None:
+        return Outcome(1.0, "", next((outcome.numbers for outcome in outcomes if outcome.numbers), ""))
+    return Outcome(sum(outcome.fraction for outcome in outcomes) / len(outcomes), failed.diagnosis, failed.numbers)
+
+
+def share(items: Mapping[str, Outcome | bool]) -> Outcome:
+    """One point an item: the fraction that is right, and the sentences of all that are not.
+
+    Items: {sentence for the failure: whether it is right}.
+    """
+    failed = [(sentence, item) for sentence, item in items.items()
+              if not (item.passed if isinstance(item, Outcome) else item)]
+    sentences = [(item.diagnosis if isinstance(item, Outcome) else "") or sentence for sentence, item in failed]
+    numbers = next((item.numbers for _, item in failed if isinstance(item, Outcome) and item.numbers), "")
+    return Outcome(1 - len(failed) / len(items), "; ".join(dict.fromkeys(sentences)), numbers)
+
+
+def squeezed(array: np.ndarray) -> tuple[int, ...]:
+    return tuple(n for n in array.shape if n != 1)
+
+
+def relative_errors(expected: np.ndarray, received: np.ndarray) -> np.ndarray:
+    """|expected - received| over the larger of the two, and over 1/1000 of the largest expected number at least."""
+    with np.errstate(all="ignore"):
+        size = np.maximum(np.maximum(np.abs(expected), np.abs(received)), 1e-3 * np.abs(expected).max(initial=0))
+        errors = np.abs(expected - received) / np.maximum(size, 1e-12)
+    return np.where(np.isfinite(received), errors, np.inf)
+
+
+def close(expected: np.ndarray, received: np.ndarray, tolerance: float = TOLERANCE) -> bool:
+    """Same numbers in the same shape, axes of length 1 aside."""
+    if squeezed(expected) != squeezed(received):
+        return False
+    return bool((relative_errors(expected, received.reshape(expected.shape).astype(float)) <= tolerance).all())
+
+
+def describe(expected: np.ndarray, received: np.ndarray) -> str:
+    """Largest relative error, where, expected, received."""
+    received = received.reshape(expected.shape).astype(float)
+    errors = relative_errors(expected, received)
+    where = np.unravel_index(int(errors.argmax()), errors.shape)
+    worst = errors[where]
+    size = f"largest relative error {worst:.1e}" if np.isfinite(worst) else "not a finite number"
+    place = f" at [{', '.join(str(int(i)) for i in where)}]" if where else ""
+    return f"{size}{place}: expected {expected[where]:.6g}, received {received[where]:.6g}"
+
+
+def judge(reply: Reply, name: str, expected: np.ndarray, sentence: str, tolerance: float = TOLERANCE,
+          suspects: Suspects = ()) -> Outcome:
+    """Compare the array `name` of a reply with `expected`.
+
+    sentence: the diagnosis when they differ, unless a suspect (the numbers of a well-known mistake) explains it.
+    """
+    expected = np.asarray(expected, float)
+    if name not in reply.arrays:
+        return Outcome(0.0, missing(reply, name))
+    received = reply.arrays[name]
+    if close(expected, received, tolerance):
+        return Outcome(1.0, "", describe(expected, received) if expected.size else "")
+    for wrong, explanation in suspects:
+        if close(np.asarray(wrong, float), received, tolerance):
+            numbers = describe(expected, received) if squeezed(expected) == squeezed(received) else shapes(
+                expected, received)
+            return Outcome(0.0, explanation, numbers)
+    if squeezed(expected) != squeezed(received):
+        return Outcome(0.0, sentence, shapes(expected, received))
+    return Outcome(0.0, sentence, describe(expected, received))
+
+
+def shapes(expected: np.ndarray, received: np.ndarray) -> str:
+    return f"expected shape {expected.shape}, received {received.shape}"
+
+
+def missing(reply: Reply, name: str = "") -> str:
+    """Why a reply lacks something, as a sentence."""
+    note = reply.notes.get(f"{name.partition(' ')[0]} failed") if name else None
+    if isinstance(note, str):
+        return f"It raises {note[:400]}."
+    if f"{name} is" in reply.notes:
+        return f"It returns {str(reply.notes[f'{name} is'])[:40]} where an array of numbers is expected."
+    if reply.error is None:
+        return "It returned nothing where an array of numbers is expected."
+    return error_sentence(reply.error)
+
+
+def error_sentence(error: str) -> str:
+    if error.startswith("Absent: "):
+        return f"{error.removeprefix('Absent: ')}."
+    if error.startswith(("stopped", "not run", "the ")):
+        return f"{error[0].upper()}{error[1:]}."
+    return f"It raises {error}."
+
+
+def failed(reply: Reply) -> Outcome:
+    """Zero, with what ended the probe."""
+    return Outcome(0.0, missing(reply))

@@ -1,0 +1,37 @@
+"""Files that are written whole or not at all, and names that are safe to write."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+
+class OutputError(Exception):
+    """The output folder cannot be used: one line that names it and the way out."""
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Replace the file at `path` in one step. Raises OutputError."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}; make room, or choose another place") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    write(path, json.dumps(value, indent=2) + "\n")
+
+
+def folder_name(student: str) -> str:
+    """A folder's name for a student: the name itself where it is harmless, else with a mark of the original."""
+    safe = re.sub(r"[^\w .+@-]", "_", student).strip(" .")[:100]
+    if safe == student and safe:
+        return safe
+    return f"{safe or 'student'}-{hashlib.sha256(student.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"

@@ -1,0 +1,143 @@
+"""Reads and checks the rubric, a TOML file (`rubric.toml` says what may stand in it)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from grading.sandbox import Limits
+
+DEFAULT = Path(__file__).parent / "rubric.toml"
+
+
+class RubricError(Exception):
+    """A rubric that cannot be used: one line that names the entry."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of a code question."""
+
+    id: str
+    points: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row of the rubric; `checks` is empty for a written question."""
+
+    number: str
+    title: str
+    points: float
+    written: bool
+    bonus: bool
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """The whole rubric. `digest` changes whenever the file does."""
+
+    title: str
+    questions: tuple[Question, ...]
+    limits: Limits
+    accuracy_seconds: float
+    accuracy: Mapping[str, Any]
+    digest: str
+
+    @property
+    def code(self) -> list[Question]:
+        return [question for question in self.questions if not question.written]
+
+    @property
+    def written(self) -> list[Question]:
+        return [question for question in self.questions if question.written]
+
+
+def _number(table: Mapping[str, Any], key: str, where: str) -> float:
+    value = table.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise RubricError(f"{where}: {key} must be a number above 0, not {value!r}")
+    return value
+
+
+def _text(table: Mapping[str, Any], key: str, where: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise RubricError(f"{where}: {key} must be a text, not {value!r}")
+    return value
+
+
+def _known(table: Any, keys: Collection[str], where: str) -> Mapping[str, Any]:
+    if not isinstance(table, dict):
+        raise RubricError(f"{where}: must be a table")
+    if unknown := sorted(set(table) - set(keys)):
+        raise RubricError(f"{where}: {unknown[0]!r} is not one of {', '.join(keys)}")
+    return table
+
+
+def _question(table: Any, position: int) -> Question:
+    where = f"question {position}"
+    table = _known(table, ("number", "title", "points", "kind", "bonus", "checks"), where)
+    number = _text(table, "number", where)
+    where = f"question {number}"
+    kind = table.get("kind")
+    if kind not in ("code", "written"):
+        raise RubricError(f'{where}: kind must be "code" or "written", not {kind!r}')
+    entries = table.get("checks", [])
+    if not isinstance(entries, list):
+        raise RubricError(f"{where}: checks must be a list")
+    checks = []
+    for entry in entries:
+        entry = _known(entry, ("id", "points", "title"), f"{where}, a check")
+        name = f"{where}, check {_text(entry, 'id', where)}"
+        checks.append(Check(entry["id"], _number(entry, "points", name), _text(entry, "title", name)))
+    points = _number(table, "points", where)
+    if kind == "written" and checks:
+        raise RubricError(f"{where}: a written question has no checks")
+    if kind == "code" and not math.isclose(sum(check.points for check in checks), points):
+        added = sum(check.points for check in checks)
+        raise RubricError(f"{where}: its checks add up to {added:g} points, not {points:g}")
+    if len({check.id for check in checks}) < len(checks):
+        raise RubricError(f"{where}: a check is listed twice")
+    return Question(number, _text(table, "title", where), points, kind == "written", bool(table.get("bonus")),
+                    tuple(checks))
+
+
+def load(path: Path = DEFAULT) -> Rubric:
+    """The rubric in `path`. Raises RubricError."""
+    try:
+        content = path.read_bytes()
+        table = tomllib.loads(content.decode())
+    except OSError as error:
+        raise RubricError(f"{path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RubricError(f"{path} is not TOML: {error}") from None
+    try:
+        _known(table, ("title", "limits", "accuracy", "question"), "the file")
+        names = [field.name for field in fields(Limits)]
+        limits = _known(table.get("limits", {}), (*names, "accuracy_seconds"), "limits")
+        values: dict[str, Any] = {name: _number(limits, name, "limits") for name in limits}
+        questions = tuple(_question(entry, i) for i, entry in enumerate(table.get("question", []), 1))
+        if not questions:
+            raise RubricError("there is no [[question]]")
+        if len({question.number for question in questions}) < len(questions):
+            raise RubricError("a question's number stands twice")
+        accuracy_seconds = values.pop("accuracy_seconds", 400)
+        accuracy = _known(table.get("accuracy", {}), [q.number for q in questions], "accuracy")
+        for number, kinds in accuracy.items():
+            for kind, bounds in _known(kinds, ("real", "standin"), f"accuracy {number}").items():
+                bounds = _known(bounds, ("full", "none"), f"accuracy {number} {kind}")
+                if _number(bounds, "none", f"accuracy {number}") >= _number(bounds, "full", f"accuracy {number}"):
+                    raise RubricError(f"accuracy {number} {kind}: none must be below full")
+        return Rubric(_text(table, "title", "the file"), questions,
+                      Limits(**{k: v if "seconds" in k else int(v) for k, v in values.items()}), accuracy_seconds,
+                      accuracy, hashlib.sha256(content).hexdigest()[:16])
+    except RubricError as error:
+        raise RubricError(f"{path}: {error}") from None

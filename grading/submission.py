@@ -1,0 +1,162 @@
+"""Grades one submission: takes it in, scans it, runs a worker a question, and keeps what was found as a record.
+
+A record is plain JSON, from which every report is written:
+
+    {"key": ..., "student": "doe_assignment1", "error": "", "flags": [...], "seconds": 21.4, "questions": {"1.2":
+     {"score": 14.0, "seconds": 3.1, "checks": [{"id": ..., "title": ..., "points": 1, "score": 1.0, "diagnosis": "",
+      "numbers": "largest relative error ..."}, ...]}, ...}}
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from grading import archive, checks_1_2, checks_2_1, checks_3, checks_4a, scan
+from grading.archive import Unreadable
+from grading.checks import Context, Question, Replies
+from grading.rubric import Question as Row
+from grading.rubric import Rubric
+from grading.sandbox import Sandbox, one_line
+from grading.starter import local_imports
+
+QUESTIONS: dict[str, Question] = {question.number: question for question in (
+    checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE,
+    checks_4a.QUESTION)}
+PACKAGE = Path(__file__).parent
+REFERENCE = PACKAGE.parent
+DATA_UTILITIES = "cifar10_utils.py"
+
+Record = dict[str, Any]
+
+
+def unknown_checks(rubric: Rubric) -> str:
+    """A code question or check of the rubric that nothing implements, or ''."""
+    for row in rubric.code:
+        if row.number not in QUESTIONS:
+            return f"question {row.number} has no checks; code questions are {', '.join(QUESTIONS)}"
+        for check in row.checks:
+            if check.id not in QUESTIONS[row.number].checks:
+                return (f"question {row.number} has no check {check.id!r}; there are "
+                        f"{', '.join(QUESTIONS[row.number].checks)}")
+        if "accuracy" in {check.id for check in row.checks} and not {"real", "standin"} <= set(
+                rubric.accuracy.get(row.number, {})):
+            return f'[accuracy."{row.number}"] must give bounds for real and standin'
+    return ""
+
+
+def grader_digest() -> str:
+    """A hash of the grader's own code: a change of it has everything graded again."""
+    result = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        result.update(path.read_bytes())
+    return result.hexdigest()[:16]
+
+
+
+
+def data_utilities() -> list[Path]:
+    """cifar10_utils.py and the files beside it that it imports, which a submission need not bring."""
+    return [REFERENCE / name for name in local_imports(REFERENCE, [DATA_UTILITIES])]
+
+
+@dataclass(eq=False)
+class Submission:
+    """A submission on its way through the grader.
+
+    path: what was handed in. student: its name. key: what its grades depend on.
+    """
+
+    path: Path
+    student: str
+    key: str = ""
+    code: Path | None = None
+    folder: Path | None = None
+    error: str = ""
+    flags: list[str] = field(default_factory=list)
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def take_in(self, folder: Path) -> None:
+        """Extract and scan it. What cannot be read is an error in its record, not an exception."""
+        self.folder = folder
+        try:
+            taken = archive.take_in(self.path, folder)
+        except Unreadable as error:
+            self.error = one_line(str(error))
+            return
+        self.code = taken.code
+        utilities = data_utilities()
+        own = hashlib.sha256((REFERENCE / DATA_UTILITIES).read_bytes()).hexdigest()
+        self.flags = [*taken.notes, *scan.scan(self.code, own)]
+        if not taken.report:
+            self.flags.append("no report (PDF)")
+        for path in utilities:
+            if not (self.code / path.name).exists():
+                shutil.copy(path, self.code / path.name)
+
+    def clear(self) -> None:
+        """Remove the extracted files."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def record(self, rubric: Rubric) -> Record:
+        """What is kept of it; a question that was not graded counts 0 and says why."""
+        questions = {}
+        for row in rubric.code:
+            reason = f"The submission {self.error}." if self.error else "The grader itself failed at this question."
+            questions[row.number] = self.questions.get(row.number) or blank(row, reason)
+        return {"key": self.key, "student": self.student, "source": self.path.name, "error": self.error,
+                "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)), "questions": questions,
+                "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
+
+
+def blank(row: Row, reason: str) -> dict[str, Any]:
+    return {"score": 0.0, "seconds": 0.0, "checks": [
+        {"id": check.id, "title": check.title, "points": check.points, "score": 0.0, "diagnosis": reason, "numbers": ""}
+        for check in row.checks]}
+
+
+def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, context: Context) -> None:
+    """Grade one question of a submission that was taken in; adds to its questions and flags."""
+    assert submission.code is not None
+    started = time.monotonic()
+    question = QUESTIONS[row.number]
+    probes = question.asked([check.id for check in row.checks], context)
+    longer = context.accuracy_seconds if context.real and any(probe.seconds == context.accuracy_seconds
+                                                              for probe in probes.values()) else 0
+    limits = replace(rubric.limits, seconds=rubric.limits.seconds + longer)
+    replies = Replies(sandbox.run(submission.code, probes, limits, context.data, question.torch))
+    checks: list[dict[str, Any]] = []
+    for check in row.checks:
+        outcome = question.outcome(check.id, replies, context)
+        fraction = min(max(outcome.fraction, 0.0), 1.0)
+        checks.append({"id": check.id, "title": check.title, "points": check.points,
+                       "score": round(check.points * fraction, 2), "diagnosis": one_line(outcome.diagnosis, 600),
+                       "numbers": one_line(outcome.numbers)})
+    result = {"score": round(sum(check["score"] for check in checks), 2), "checks": checks,
+              "seconds": round(time.monotonic() - started, 2)}
+    with submission.lock:
+        submission.questions[row.number] = result
+        submission.flags += found_while_running(row.number, replies)
+
+
+def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:
+    flags = []
+    with contextlib.suppress(TypeError, AttributeError):
+        if used := sorted({name for reply in replies.values() for name in scan.dispatched(reply.notes)}):
+            flags.append(f"{number} runs ready-made operators: {', '.join(used[:3])}")
+        if extra := sorted({str(name) for reply in replies.values() for name in reply.notes.get("extra") or []}):
+            flags.append(f"{number}: MLP has layers of its own choice: {', '.join(extra[:5])[:100]}")
+    killed = sorted({reply.error.partition(":")[2].strip()[:60] for reply in replies.values()
+                     if reply.error and reply.error.startswith("stopped")})
+    if killed:
+        flags.append(f"{number} was stopped ({'; '.join(killed)})")
+    return flags

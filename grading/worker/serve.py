@@ -1,0 +1,259 @@
+"""A worker: runs the probes of one question on one submission, each in a forked child with nothing of its own.
+
+`grading.sandbox` starts it inside bubblewrap as `python -I -B serve.py CANARY NETWORK [--torch]`. Before all else it
+looks whether it is confined and ends if it is not; CANARY is a file outside that it must not be able to see. It
+is trusted and never imports the submission; its children do, in a fresh copy of the submission's folder, under limits.
+
+On standard output, a JSON line when it has found itself confined, then for each probe a JSON line and the bytes that
+line announces. On standard input, one JSON line, the job, and the bytes of the inputs (.npz).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import json
+import math
+import os
+import random
+import resource
+import select
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+HOME, CODE = "/home", "/submission"
+LOG_BYTES = 20_000
+REPLY_BYTES = 256 * 2**20
+POLL_SECONDS = 0.1
+PATIENCE = 5
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+
+
+def unconfined(canary: str, network: bool) -> str:
+    """Why this process is not confined, seen from inside; '' where it is."""
+    fields = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":\t" in line)
+    if os.getpid() != 1:
+        return "this is not the first process of a namespace of its own"
+    if 0 in (*os.getresuid(), *os.getresgid(), *os.getgroups()):
+        return "this runs as root"
+    if any(int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")) or fields["NoNewPrivs"] != "1":
+        return "this has, or may gain, capabilities"
+    if os.path.lexists(canary):
+        return "files outside can be seen"
+    if any(os.access(path, os.W_OK) for path in ("/", "/usr", CODE, sys.prefix, "/proc/sys/kernel/core_pattern")):
+        return "files outside can be written"
+    interfaces = [line.split(":")[0].strip() for line in Path("/proc/net/dev").read_text().splitlines()[2:]]
+    if not network and interfaces != ["lo"]:
+        return "the network is open"
+    return ""
+
+
+def prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), *(ctypes.c_ulong(0),) * 3):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def preload(with_torch: bool) -> None:
+    """Import what submissions use, from the installed libraries and before any submission's folder is in the path."""
+    sys.path.append("/grader")
+    import matplotlib.pyplot  # noqa: F401
+    import numpy  # noqa: F401
+
+    from grading.worker import probes_numpy, probes_scripts, student  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        import tqdm  # noqa: F401
+    if with_torch:
+        from grading.worker import probes_convnet, probes_layernorm, probes_torch  # noqa: F401
+    else:
+        student.block_frameworks()
+    sys.path.remove("/grader")
+
+
+class Worker:
+    """One job: {'probes': [{'name', 'function', 'options', 'seconds'}], 'limits': ..., 'data': {key: folder}}."""
+
+    def __init__(self, job: dict[str, Any], inputs: dict[str, Any], out: Any):
+        self.job, self.inputs, self.out, self.limits = job, inputs, out, job["limits"]
+
+    def run(self) -> None:
+        left = self.limits["seconds"]
+        for number, probe in enumerate(self.job["probes"]):
+            status: dict[str, Any] = {"end": "no time left"}
+            contents: tuple[bytes, ...] = (b"", b"", b"")
+            if left > 0:
+                status, *contents = self.one(probe, min(left, probe["seconds"]), f"{HOME}/{number}")
+                left -= status["seconds"]
+            status |= {"name": probe["name"], "sizes": [len(content) for content in contents]}
+            self.out.write(json.dumps(status).encode() + b"\n" + b"".join(contents))
+            self.out.flush()
+
+    def one(self, probe: dict[str, Any], seconds: float, home: str) -> tuple[Any, ...]:
+        """Run one probe in a child: how it ended, its reply (JSON), its arrays (.npz), the end of its output."""
+        try:
+            shutil.copytree(CODE, f"{home}/code", copy_function=shutil.copyfile)  # not its modes
+            os.mkdir(f"{home}/tmp")
+        except OSError as error:
+            end = f"no room for the submission's files: {error.strerror or 'the disk is full'}"
+            return {"end": end, "seconds": 0}, b"", b"", b""
+        with contextlib.ExitStack() as files:
+            reply, arrays, log = (files.enter_context(os.fdopen(os.memfd_create("reply"), "w+b", buffering=0))
+                                  for _ in range(3))
+            started = time.monotonic()
+            pid = os.fork()
+            if pid == 0:
+                self.child(probe, seconds, home, reply.fileno(), arrays.fileno(), log.fileno())
+            end, code, waited = self.wait(pid, started, seconds)
+            end_all()
+            status = {"end": end, "code": code, "seconds": round(time.monotonic() - started - waited, 3)}
+            shutil.rmtree(home, ignore_errors=True)
+            return status, read(reply, 2**20), read(arrays, REPLY_BYTES), read(log, LOG_BYTES, tail=True)
+
+    def wait(self, pid: int, started: float, seconds: float) -> tuple[str, int, float]:
+        """Wait for `pid`, watching the clock and the memory of all processes.
+
+        Time in which it was ready to run and the processor was busy with others does not count against it, so that a
+        loaded machine costs nobody points; but no more than `PATIENCE` seconds in one.
+
+        Returns:
+            How it ended, its exit code, and the seconds that do not count.
+        """
+        waited = 0.0
+        with contextlib.ExitStack() as stack:
+            watch = select.poll()
+            fd = os.pidfd_open(pid)
+            stack.callback(os.close, fd)
+            watch.register(fd, select.POLLIN)
+            while True:
+                watch.poll(1000 * POLL_SECONDS)
+                done, status = os.waitpid(pid, os.WNOHANG)
+                if done:
+                    code = os.waitstatus_to_exitcode(status)
+                    return ("cpu time" if code == -signal.SIGXCPU else "ended"), code, waited
+                elapsed = time.monotonic() - started
+                waited = min(waiting_seconds(pid), elapsed * (1 - 1 / PATIENCE))
+                if elapsed - waited > seconds:
+                    return "wall time", 0, waited
+                if used_memory(others()) > self.limits["memory_mb"] * 2**20:
+                    return "memory", 0, waited
+
+    def child(self, probe: dict[str, Any], seconds: float, home: str, reply: int, arrays: int, log: int) -> None:
+        """The forked child, where the submission's code runs. Never returns."""
+        try:
+            import numpy as np
+
+            from grading.worker import student
+
+            os.setsid()
+            os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            for fd in range(3, 256):
+                if fd not in (reply, arrays):
+                    with contextlib.suppress(OSError):
+                        os.close(fd)
+            prctl(PR_SET_DUMPABLE, 1)
+            os.environ.update(HOME=home, TMPDIR=f"{home}/tmp", MPLCONFIGDIR=f"{home}/tmp")
+            limit(math.ceil(seconds) + 1, self.limits)
+            os.chdir(f"{home}/code")
+            sys.path.append(f"{home}/code")  # last: no file of a submission can stand in for a library
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            random.seed(0)
+            np.random.seed(0)
+            inputs = {key.partition("/")[2]: value for key, value in self.inputs.items()
+                      if key.partition("/")[0] == probe["name"]}
+            student.answer(probe, inputs, self.job["data"], reply, arrays)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(0)
+
+
+def limit(cpu_seconds: int, limits: dict[str, Any]) -> None:
+    """Limits of this process and its children; memory on top of what the process maps already."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    memory, file, processes = limits["memory_mb"] * 2**20, limits["file_mb"] * 2**20, limits["processes"]
+    for kind, value in ((resource.RLIMIT_CPU, cpu_seconds), (resource.RLIMIT_AS, mapped + memory),
+                        (resource.RLIMIT_FSIZE, file), (resource.RLIMIT_NPROC, processes),
+                        (resource.RLIMIT_NOFILE, 256), (resource.RLIMIT_CORE, 0)):
+        hard = resource.getrlimit(kind)[1]
+        value = int(value) if hard == resource.RLIM_INFINITY else min(int(value), hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def others() -> list[int]:
+    """Every other process of this namespace: this is the first one, so all of them are below it."""
+    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if folder.name != "1"]
+
+
+def end_all() -> None:
+    """End whatever the child has left running, each process by its number in this namespace, and collect it."""
+    give_up = time.monotonic() + 5
+    while (found := others()) and time.monotonic() < give_up:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        time.sleep(0.002)
+
+
+def waiting_seconds(pid: int) -> float:
+    """Seconds that the threads of `pid` were ready to run but had no processor; 0 where nobody keeps count."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total += int(task.read_text().split()[1])
+    return total / 1e9
+
+
+def used_memory(pids: list[int]) -> int:
+    """Bytes of private memory that `pids` hold together."""
+    pages = 0
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{pid}/statm").read_text().split()
+            pages += int(fields[1]) - int(fields[2])
+    return pages * resource.getpagesize()
+
+
+def read(file: Any, most: int, tail: bool = False) -> bytes:
+    """Up to `most` bytes of `file`, its first or its last."""
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), most, max(0, size - most) if tail else 0)
+
+
+def main() -> None:
+    canary, network = sys.argv[1], sys.argv[2] == "open"
+    if wrong := unconfined(canary, network):
+        sys.exit(f"not confined, so nothing was run: {wrong}")
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for name in (signal.SIGINT, signal.SIGTERM):  # what its children send it: SIGKILL they cannot
+        signal.signal(name, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # nothing that is printed here can look like an answer
+    out.write(b'{"confined": true}\n')
+    out.flush()
+    preload("--torch" in sys.argv)
+    import numpy as np
+
+    job = json.loads(sys.stdin.buffer.readline())
+    prctl(PR_SET_DUMPABLE, 0)  # the children may not look into this process
+    with np.load(io.BytesIO(sys.stdin.buffer.read(job["inputs"])), allow_pickle=False) as file:
+        inputs = {key: file[key] for key in file.files}
+    Worker(job, inputs, out).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""A probe's side of the conversation: import the submission, call it, send back arrays and notes.
+
+A probe is a function `probe(task)` registered under its name. What it learns goes out as numbers: `task.send` for
+arrays, `task.note` for small facts. It never decides whether they are right: the grader does, in its own process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import io
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+PROBES: dict[str, Callable[[Task], None]] = {}
+FRAMEWORKS = {"torch", "torchvision", "tensorflow", "jax", "autograd", "cupy", "sklearn", "theano", "keras"}
+MESSAGE = 300  # characters kept of an exception's text
+
+
+class Task:
+    """What one probe was asked and what it answers.
+
+    arrays, options: the grader's inputs. data: {key: folder} of the data sets this worker may see.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], options: dict[str, Any], data: dict[str, str]):
+        self.arrays, self.options, self.data = arrays, options, data
+        self.sent: dict[str, np.ndarray] = {}
+        self.notes: dict[str, Any] = {}
+
+    def send(self, name: str, value: Any) -> None:
+        """Answer with an array of numbers (anything else of a submission's becomes a note of its type)."""
+        if hasattr(value, "detach"):
+            value = value.detach().cpu().numpy()
+        array = np.array(value)  # a copy: what the submission changes later must not change the answer
+        if array.dtype.kind not in "biuf":
+            self.notes[f"{name} is"] = type(value).__name__
+            return
+        self.sent[name] = array
+
+    def note(self, name: str, value: Any) -> None:
+        self.notes[name] = value
+
+    def attempt(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(*arguments)`; what it raises becomes a note, `<name> failed`, and None is returned."""
+        try:
+            return function(*arguments)
+        except Exception as error:
+            self.notes[f"{name} failed"] = describe(error)
+            return None
+
+
+def probe(function: Callable[[Task], None]) -> Callable[[Task], None]:
+    PROBES[function.__name__] = function
+    return function
+
+
+def submitted(name: str) -> Any:
+    """The submission's module `name`, from its own folder."""
+    if not os.path.exists(name + ".py"):
+        raise Absent(f"{name}.py is not in the submission")
+    return importlib.import_module(name)
+
+
+class Absent(Exception):
+    """A file that the assignment asks for is not there."""
+
+
+class _Blocked:
+    """Refuses deep-learning frameworks where a question asks for plain NumPy."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] in FRAMEWORKS:
+            raise ImportError(f"{name} is not for this question: it asks for NumPy alone")
+
+
+def block_frameworks() -> None:
+    sys.meta_path.insert(0, _Blocked)
+
+
+def describe(error: BaseException) -> str:
+    """'ValueError: text (modules.py, line 12)': what happened and where in the submission."""
+    here = os.getcwd()
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if os.path.abspath(frame.filename).startswith(here)]
+    place = f" ({os.path.relpath(frames[-1].filename, here)}, line {frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" ({os.path.basename(error.filename)}, line {error.lineno})"
+    try:
+        text = str(error)
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text[:MESSAGE]}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[str, str], reply: int,
+           npz: int) -> None:
+    """Run the probe and write what it sent and noted, whatever happened on the way."""
+    task = Task(arrays, request["options"], data)
+    error = None
+    try:
+        PROBES[request["function"]](task)
+    except KeyboardInterrupt:
+        error = "KeyboardInterrupt"
+    except BaseException as exception:
+        error = describe(exception)
+        traceback.print_exc()
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **task.sent)
+    write_all(npz, buffer.getvalue())
+    write_all(reply, json.dumps({"error": error, "notes": task.notes}, default=str).encode())
+
+
+def write_all(fd: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view):]

@@ -1,0 +1,388 @@
+"""A class from the command line: tables, results, pages, resuming, merging, bad input, and the same table twice."""
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from grading_help import MLP, MODULES, ROOT, grade, reduced, submission
+from grading_mutants import MUTANTS
+
+from grading import classroom, rubric, summary, tables
+from grading.cli import main, write_class, write_student
+from grading.files import folder_name
+
+pytestmark = [pytest.mark.grading]
+
+NUMBERS = ["1.1a", "1.1b", "1.1c", "1.1d", "1.2", "2.1", "2.2", "3.1", "3.2a", "3.2b", "3.2c", "3.2d", "4a", "4b"]
+WRITTEN = ["1.1a", "1.1b", "1.1c", "1.1d", "2.2", "3.2a", "3.2d", "4b"]
+
+
+def packed(path: Path, prefix: str = "", **files: str) -> Path:
+    """A submitted ZIP, the code in a nested folder."""
+    with zipfile.ZipFile(path, "w") as file:
+        for name, text in ({"modules": MODULES} | files).items():
+            file.writestr(f"{prefix}code/{name}.py", text)
+        file.writestr(f"{prefix}report.pdf", "%PDF")
+    return path
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, ROOT / "grade.py", *map(str, arguments)], capture_output=True, text=True)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(path: Path) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in table(path)]
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """grade.py run once on a small class: two that can be graded in part, one that is no ZIP, odd names."""
+    folder = tmp_path_factory.mktemp("class")
+    packed(folder / "doe_assignment1.zip", "Doe, J/")
+    packed(folder / "=cmd|'!A1_assignment1.zip", modules=MODULES.replace("axis=0, keepdims", "axis=1, keepdims"))
+    (folder / "roe_assignment1.zip").write_text("not a ZIP file")
+    submission(folder / "<b>łoś<b>", modules="raise ValueError('<script>alert(1)')")
+    done = command(*sorted(folder.iterdir()), "--out", folder / "out", "--jobs", 2)
+    return folder, done
+
+
+@pytest.fixture
+def out(graded, tmp_path):
+    folder, _ = graded
+    return Path(shutil.copytree(folder / "out", tmp_path / "out"))
+
+
+def test_exit_status_and_messages(graded):
+    _, done = graded
+    assert done.returncode == 1  # one submission could not be read
+    assert "roe_assignment1: is not a ZIP file, or a damaged one" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "stand-in" in done.stderr
+
+
+def test_grades_table(graded):
+    folder, _ = graded
+    text = (folder / "out" / "grades.csv").read_text()
+    assert text.splitlines()[0] == ",".join(["student", *NUMBERS, "total", "flags", "seconds"])
+    rows = {row["student"]: row for row in table(folder / "out" / "grades.csv")}
+    assert set(rows) == {"doe_assignment1", "'=cmd|'!A1_assignment1", "roe_assignment1", "<b>łoś<b>"}
+    assert not re.search(r"(?m)^[=+@-]", text)
+    doe = rows["doe_assignment1"]
+    assert [doe[number] for number in WRITTEN] == [""] * 8
+    assert float(doe["1.2"]) == 11 and doe["4a"] == "0" and float(doe["total"]) == 11  # no MLP and no script
+    assert float(rows["'=cmd|'!A1_assignment1"]["1.2"]) < 11
+    assert "not graded: is not a ZIP file" in rows["roe_assignment1"]["flags"]
+    assert float(doe["seconds"]) > 0
+
+
+def test_results_file_is_gradescope_s(graded):
+    folder, _ = graded
+    for path in (folder / "out" / "students").glob("*/results.json"):
+        results = json.loads(path.read_text())
+        assert [test["number"] for test in results["tests"]] == NUMBERS
+        for test in results["tests"]:
+            assert set(test) == {"name", "number", "score", "max_score", "status", "output", "visibility"}
+            assert 0 <= test["score"] <= test["max_score"] and test["status"] in ("passed", "failed")
+            assert isinstance(test["output"], str) and test["output"] and test["visibility"] == "visible"
+        assert results["score"] == pytest.approx(sum(test["score"] for test in results["tests"]))
+    doe = json.loads((folder / "out" / "students" / "doe_assignment1" / "results.json").read_text())
+    test = doe["tests"][NUMBERS.index("1.2")]
+    assert test["max_score"] == 15 and "1 / 1  LinearModule: forward" in test["output"]
+    assert "mlp_numpy.py is not in the submission." in test["output"]
+    assert doe["tests"][0]["output"].startswith("Open")
+
+
+def test_feedback_page_is_whole_and_escaped(graded):
+    folder, _ = graded
+    pages = {path.parent.name: path.read_text() for path in (folder / "out" / "students").glob("*/feedback.html")}
+    assert len(pages) == 4
+    assert "dL/dY is summed over the features (axis 1)" in next(p for name, p in pages.items() if "cmd" in name)
+    evil = next(page for name, page in pages.items() if "cmd" not in name and "assignment1" not in name)
+    assert "<script" not in evil and "&lt;script&gt;alert(1)" in evil and "<b>ł" not in evil
+    for page in pages.values():
+        for number in NUMBERS:
+            assert f"<b>{number} " in page
+        assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_summary_has_histogram_and_hardest_checks(graded):
+    folder, _ = graded
+    page = (folder / "out" / "summary.html").read_text()
+    assert (folder / "out" / "histogram.png").read_bytes().startswith(b"\x89PNG")
+    assert "data:image/png;base64," in page and "Hardest checks" in page and "4 submissions" in page
+    assert "not graded: is not a ZIP file" in page and "<script" not in page
+
+
+def test_finished_submissions_are_not_graded_twice(graded, out, tmp_path):
+    folder, _ = graded
+    before = without_seconds(out / "grades.csv")
+    stamps = {p: p.stat().st_mtime_ns for p in (out / "students").glob("*/record.json")}
+    late = packed(tmp_path / "late_assignment1.zip", modules="raise SystemExit\n")
+    done = command(folder / "doe_assignment1.zip", late, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"doe_assignment1: .* graded before", done.stderr) and "late_assignment1: 0 code" in done.stderr
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    after = without_seconds(out / "grades.csv")
+    assert [row for row in after if row["student"] != "late_assignment1"] == before
+    assert [row["student"] for row in table(out / "written.csv")].count("late_assignment1") == 1
+
+
+def test_a_changed_submission_is_graded_again(tmp_path):
+    rules = reduced(["3.2c"])
+    folder = submission(tmp_path / "doe")
+    first = grade([folder], rules, tmp_path / "out")["doe"]
+    (folder / "custom_layernorm.py").write_text("raise ValueError('new')")
+    second = grade([folder], rules, tmp_path / "out")["doe"]
+    assert first["key"] != second["key"] and "new" in str(second) and "new" not in str(first)
+    record = tmp_path / "out" / "students" / "doe" / "record.json"
+    record.write_text(record.read_text()[:100])  # cut short: graded again, not believed
+    assert grade([folder], rules, tmp_path / "out")["doe"]["key"] == second["key"]
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    for i in range(6):
+        packed(tmp_path / f"student{i}.zip", modules=f"import time; time.sleep({0 if i < 2 else 3})\n" + MODULES)
+    arguments = [sys.executable, ROOT / "grade.py", *sorted(tmp_path.glob("*.zip")), "--out", tmp_path / "out", "--jobs", "1"]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if line.startswith("student1:"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+        assert process.wait(60) == 130
+    assert "run it again for the rest" in rest and "Traceback" not in rest
+    kept = [row["student"] for row in table(tmp_path / "out" / "grades.csv")]
+    assert {"student0", "student1"} <= set(kept) and len(kept) < 6
+
+
+# ---------------------------------------------------------------- the same table twice
+
+
+def class_of_30(folder: Path, seed: int) -> list[Path]:
+    """Small submissions, right and wrong in many ways: bugs in modules.py, missing files, crashes, damaged ZIPs."""
+    rng = random.Random(seed)
+    bugs = [mutant.bug for mutant in MUTANTS if mutant.file == "modules.py"]
+    wrap = "\ndef _wrap(owner, name, f):\n    o = getattr(owner, name)\n    setattr(owner, name, lambda s, *a, **k: f(o, s, *a, **k))\n"
+    paths = []
+    folder.mkdir()
+    for i in range(30):
+        kind, path = rng.random(), folder / f"student{i:02d}_assignment1.zip"
+        if kind < 0.7:
+            modules = MODULES.replace("(self, in_features, out_features)", "(self, in_features, out_features, **k)")
+            packed(path, modules=modules + wrap + rng.choice([*bugs, ""]), **({"mlp_numpy": MLP} if kind < 0.5 else {}))
+        elif kind < 0.8:
+            packed(path, modules=rng.choice(["import os; os._exit(0)", "1 / 0", "x =", "raise SystemExit"]))
+        elif kind < 0.9:
+            path.write_bytes(rng.randbytes(100))
+        else:
+            packed(path, modules=MODULES, mlp_numpy=MLP, custom_layernorm="class CustomLayerNormAutograd: pass")
+        paths.append(path)
+    return paths
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_class_of_30_gives_the_same_table_twice(tmp_path, seed):
+    rules = reduced(["1.2", "3.1"], scripts=False)
+    paths = class_of_30(tmp_path / "class", seed)
+    found = []
+    for name, order, jobs in (("a", paths, 2), ("b", paths[::-1], 3)):
+        out = tmp_path / name
+        for record in grade(order, rules, out, jobs).values():
+            write_student(out, record, rules)
+        write_class(out, rules, [])
+        found.append(without_seconds(out / "grades.csv"))
+    assert len(found[0]) == 30 and found[0] == found[1]
+    assert len({row["1.2"] for row in found[0]}) > 5
+    for student in classroom.records(tmp_path / "a"):
+        one, other = ((tmp_path / name / "students" / folder_name(student["student"]) / "feedback.html").read_text()
+                      for name in "ab")
+        assert one == other
+
+
+# ---------------------------------------------------------------- merging
+
+
+def fill(out: Path, change=lambda rows: None) -> None:
+    header, rows = tables.read(out / "written.csv")
+    for row in rows:
+        row.update(dict.fromkeys(WRITTEN, "2"), **{"1.1d": "", "4b": ""})
+    change(rows)
+    (out / "written.csv").write_text(tables.to_csv([header, *([row[name] for name in header] for row in rows)]))
+
+
+def test_form_has_a_row_a_student_and_no_points(out):
+    rows = table(out / "written.csv")
+    assert list(rows[0]) == ["student", *WRITTEN, "comment"] and len(rows) == 4
+    assert all(row[number] == "" for row in rows for number in WRITTEN)
+
+
+def test_merge_makes_the_final_table(out, capsys):
+    fill(out)
+    assert main("", ["--merge", "--out", str(out)]) == 0
+    rows = {row["student"]: row for row in table(out / "final.csv")}
+    doe = rows["doe_assignment1"]
+    assert doe["1.1a"] == "2" and doe["1.1d"] == "0" and float(doe["total"]) == 11 + 6 * 2
+    results = json.loads((out / "students" / "doe_assignment1" / "results.json").read_text())
+    assert results["score"] == 23 and results["tests"][0]["score"] == 2
+    assert "open /" not in (out / "students" / "doe_assignment1" / "feedback.html").read_text()
+
+
+def test_merge_says_what_is_open(out, capsys):
+    fill(out, lambda rows: rows[0].update({"3.2a": ""}))
+    assert main("", ["--merge", str(out / "written.csv"), "--out", str(out)]) == 1
+    assert "1 of 4 students" in (message := capsys.readouterr().err) and "3.2a" in message
+    assert [row["total"] == "" for row in table(out / "final.csv")].count(True) == 1
+
+
+def test_a_spreadsheet_s_csv_is_read(out):
+    fill(out)
+    text = (out / "written.csv").read_text().replace(",2,", ";1,5;").replace(",", ";").replace("1;5", "1,5")
+    (out / "mine.csv").write_text("\ufeff" + text, encoding="utf-8")
+    assert main("", ["--merge", str(out / "mine.csv"), "--out", str(out)]) == 0
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda rows: rows[0].update({"1.1a": "16"}), r"question 1.1a: '16' is not a number from 0 to 15"),
+    (lambda rows: rows[0].update({"1.1a": "-1"}), "'-1' is not a number"),
+    (lambda rows: rows[0].update({"2.2": "nan"}), "'nan' is not a number"),
+    (lambda rows: rows[0].update({"2.2": "good"}), "'good' is not a number"),
+    (lambda rows: rows[0].update(student="nobody"), "names 'nobody', of whom nothing was graded"),
+    (lambda rows: rows[1].update(student=rows[0]["student"]), "twice")])
+def test_wrong_cells_are_refused(out, capsys, change, message):
+    fill(out, change)
+    assert main("", ["--merge", "--out", str(out)]) == 2
+    assert re.search(message, error := capsys.readouterr().err) and error.count("\n") == 1
+    assert not (out / "final.csv").exists()
+
+
+@pytest.mark.parametrize("content, message", [
+    (b"", "no column 'student'"), (b"name,1.1a\nx,1\n", "no column 'student'"), (b"student,9.9\n", "column '9.9'"),
+    (b"student,1.1a,1.1a\n", "column twice"), (b"student,1.1a\ndoe_assignment1,1,2,3\n", "line 2: 4 cells"),
+    (b"\xff\xfe\x00", "not UTF-8"), (b'student,1.1a\n"doe', "not CSV"), (None, "cannot be read")])
+def test_malformed_tables_are_refused(out, capsys, content, message):
+    path = out / "mine.csv"
+    if content is not None:
+        path.write_bytes(content)
+    assert main("", ["--merge", str(path), "--out", str(out)]) == 2
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_points_of_a_ta_survive_another_run(out, graded):
+    folder, _ = graded
+    fill(out, lambda rows: rows[0].update(comment="well done"))
+    before = (out / "written.csv").read_text()
+    assert main("", [str(folder / "doe_assignment1.zip"), "--out", str(out)]) == 0
+    assert (out / "written.csv").read_text() == before
+
+
+# ---------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "give at least one submission"), (["nowhere.zip"], "nowhere.zip does not exist"),
+    (["{zip}", "--jobs", "0"], "--jobs"), (["{zip}", "--out", "{zip}"], "cannot be written"),
+    (["{zip}", "--out", "/proc/nowhere"], "cannot be written"), (["{zip}", "{other}"], "two submissions are called"),
+    (["{zip}", "--rubric", "nowhere.toml"], "nowhere.toml cannot be read"),
+    (["{zip}", "--rubric", "{zip}"], "is not TOML"), (["{zip}", "--merge"], "stands alone"), (["--unknown"], "unknown"),
+    (["--merge", "--out", "nowhere"], "holds no graded submissions")])
+def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "twin").mkdir()
+    names = {"zip": packed(tmp_path / "doe.zip"), "other": packed(tmp_path / "twin" / "doe.zip")}
+    try:
+        status = main("", [argument.format(**names) for argument in arguments])
+    except SystemExit as exit:
+        status = exit.code
+    error = capsys.readouterr().err
+    assert status == 2 and message in error and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("change, message", [
+    (("points = 15\nkind = \"code\"", "points = 16\nkind = \"code\""), "its checks add up to 15 points, not 16"),
+    (("linear_forward", "linear_sideways"), "has no check 'linear_sideways'"),
+    (("points = 15", "points = -1"), "points must be a number above 0"), (("kind = \"code\"", "kind = \"oral\""), "kind must be"),
+    (("bonus = true", "bonos = true"), "'bonos' is not one of"), (("number = \"4b\"", "number = \"4a\""), "stands twice"),
+    (("memory_mb = 3072", "memory_mb = 'much'"), "memory_mb must be a number"),
+    (("number = \"3.2c\"", "number = \"3.3\""), "question 3.3 has no checks"),
+    (("none = 0.36", "none = 0.56"), "none must be below full")])
+def test_wrong_rubrics_are_one_line(tmp_path, capsys, change, message):
+    text = "\n".join(line for line in rubric.DEFAULT.read_text().splitlines() if not line.startswith("#"))
+    assert change[0] in text
+    (tmp_path / "rubric.toml").write_text(text.replace(*change, 1))
+    path = packed(tmp_path / "doe.zip")
+    assert main("", [str(path), "--rubric", str(tmp_path / "rubric.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1, error
+
+
+def test_the_rubric_is_the_assignment_s():
+    rules = rubric.load()
+    assert {row.number: row.points for row in rules.questions} == dict(
+        zip(NUMBERS, [15, 5, 10, 3, 15, 20, 3, 8, 6, 3, 1, 4, 10, 5], strict=True))
+    assert [row.number for row in rules.questions if row.bonus] == ["1.1d", "4b"]
+    assert sum(row.points for row in rules.code) == 57
+    assert sum(row.points for row in rules.questions if not row.bonus) == 100
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a\0b", "x" * 300, "=1", "łoś", "a\nb", " "])
+def test_folder_names_are_harmless_and_distinct(name):
+    safe = folder_name(name)
+    assert re.fullmatch(r"[\w .+@-]+", safe) and safe not in (".", "..") and len(safe) < 120
+    assert folder_name(name + "?") != folder_name(name + "!")
+
+
+def test_cells_are_no_formulas():
+    for text in ("=1+1", "+1a", "-x", "@x", "'x"):
+        assert tables.cell(text) == f"'{text}" and tables.plain(tables.cell(text)) == text
+    assert tables.cell("-1.5") == "-1.5" and tables.cell("a\n=b") == "a =b"
+
+
+def test_hardest_checks_come_first():
+    def record(*scores: float) -> dict:
+        return {"student": str(scores), "error": "", "questions": {"1.2": {"checks": [
+            {"title": f"check {i}", "points": 1, "score": score, "diagnosis": f"d{i}"} for i, score in enumerate(scores)]}}}
+
+    rows = summary.hardest([record(1, 0, 0.5), record(1, 1, 0), record(1, 0, 0)])
+    assert [(row["title"], row["failed"]) for row in rows] == [("check 2", 3), ("check 1", 2)]
+    assert rows[0]["share"] == pytest.approx(1 / 6)
+
+
+# ---------------------------------------------------------------- Gradescope
+
+
+def test_autograder_runs_as_gradescope_runs_it(tmp_path):
+    assert main("", ["--autograder", str(tmp_path / "autograder.zip")]) == 0
+    root = tmp_path / "autograder"
+    with zipfile.ZipFile(tmp_path / "autograder.zip") as file:
+        names = file.namelist()
+        file.extractall(root / "source")
+    assert {"run_autograder", "setup.sh", "grade.py", "requirements.txt", "cifar10_utils.py", "grading/rubric.toml"} <= set(names)
+    submission(root / "submission", modules="1 / 0")
+    for name in ("run_autograder", "setup.sh"):
+        assert subprocess.run(["bash", "-n", root / "source" / name]).returncode == 0
+    environment = os.environ | {"AUTOGRADER_ROOT": str(root), "AUTOGRADER_PYTHON": sys.executable}
+    done = subprocess.run(["bash", root / "source" / "run_autograder"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((root / "results" / "results.json").read_text())
+    assert [test["number"] for test in results["tests"]] == NUMBERS and results["score"] == 0
+    assert "ZeroDivisionError" in results["tests"][NUMBERS.index("1.2")]["output"]
+    shutil.rmtree(root / "submission")
+    environment["AUTOGRADER_PYTHON"] = "/nowhere/python"
+    (root / "results" / "results.json").unlink()
+    subprocess.run(["bash", root / "source" / "run_autograder"], env=environment, capture_output=True)
+    assert "was not graded" in json.loads((root / "results" / "results.json").read_text())["output"]

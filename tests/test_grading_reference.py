@@ -1,0 +1,190 @@
+"""The grader on the reference, on the handout, on mutants of the reference, and on other right solutions."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from grading_help import MODULES, ROOT, failures, grade, lost, reduced, submission
+from grading_mutants import FILES, MUTANTS, copy_reference
+
+from grading import rubric, scan, starter
+from grading.gradescope import results
+
+pytestmark = [pytest.mark.grading]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("class")
+    copy_reference(folder / "reference")
+    starter.write_starter(folder / "starter", ROOT)
+    rules = rubric.load()
+    return grade([folder / "reference", folder / "starter"], rules, folder / "grades")
+
+
+@pytest.mark.slow
+def test_reference_has_full_marks_and_no_flags(reference):
+    record = reference["reference"]
+    assert not failures(record)
+    assert sum(question["score"] for question in record["questions"].values()) == 57
+    assert record["flags"] == ["no report (PDF)"]
+
+
+@pytest.mark.slow
+def test_starter_scores_nothing_in_every_check(reference):
+    checks = [check for question in reference["starter"]["questions"].values() for check in question["checks"]]
+    assert len(checks) == sum(len(row.checks) for row in rubric.load().code)
+    assert [check for check in checks if check["score"]] == []
+    assert results(reference["starter"], rubric.load())["score"] == 0
+
+
+def test_starter_imports_and_keeps_signatures_and_docstrings(tmp_path):
+    import ast
+
+    names = {path.name for path in starter.write_starter(tmp_path / "handout", ROOT)}
+    assert set(FILES) <= names
+    command = f"import {', '.join(name[:-3] for name in FILES)}"
+    done = subprocess.run([sys.executable, "-c", command], cwd=tmp_path / "handout", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+    def outline(source: str) -> dict:
+        return {name: (ast.unparse(node.args), node.returns and ast.unparse(node.returns), ast.get_docstring(node))
+                for name, node in starter.functions(ast.parse(source))}
+
+    for name in names - {"requirements.txt"}:
+        ours, theirs = (ROOT / name).read_text(), (tmp_path / "handout" / name).read_text()
+        assert outline(ours) == outline(theirs)
+    assert "dout.T @ self.x" not in (tmp_path / "handout" / "modules.py").read_text()
+    with pytest.raises(Exception, match="exists already"):
+        starter.write_starter(tmp_path / "handout", ROOT)
+
+
+@pytest.mark.parametrize("source, wanted", [
+    ("def f(x): return x\n", "def f(x):\n    raise NotImplementedError\n"),
+    ("def f(\n    x: int,\n) -> int:\n    # how\n    return x  # why\n\n\ny = 1\n",
+     "def f(\n    x: int,\n) -> int:\n    raise NotImplementedError\n\n\ny = 1\n"),
+    ('class A:\n    @staticmethod\n    def f(x):\n        """Docs."""\n        def g():\n            return 1\n'
+     "        return g\n\n    b = 2\n",
+     'class A:\n    @staticmethod\n    def f(x):\n        """Docs."""\n        raise NotImplementedError\n\n    b = 2\n'),
+    ('def f():\n    """Only docs."""\n', 'def f():\n    """Only docs."""\n    raise NotImplementedError\n')])
+def test_blanked(source, wanted):
+    assert starter.blanked(source, ["*"]) == wanted
+    with pytest.raises(starter.StarterError, match="no function 'h'"):
+        starter.blanked(source, ["h"])
+
+
+@pytest.fixture(scope="module")
+def graded_mutants(tmp_path_factory):
+    """Each mutant on every question whose code imports the file it changes; scripts run for bugs in scripts alone."""
+    folder = tmp_path_factory.mktemp("mutants")
+    groups: dict[tuple, list[int]] = {}
+    for i, mutant in enumerate(MUTANTS):
+        mutant.write(folder / f"mutant {i}")
+        groups.setdefault((*mutant.may_touch(), mutant.in_a_script), []).append(i)
+    found = {}
+    for n, ((*numbers, scripts), members) in enumerate(groups.items()):
+        rules = reduced(numbers, scripts)
+        records = grade([folder / f"mutant {i}" for i in members], rules, folder / f"grades {n}")
+        found |= {i: (records[f"mutant {i}"], lost(records[f"mutant {i}"], rules)) for i in members}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("i", range(len(MUTANTS)), ids=[mutant.name for mutant in MUTANTS])
+def test_mutant_loses_points_on_the_right_question_and_no_other(graded_mutants, i):
+    record, points = graded_mutants[i]
+    assert list(points) == [MUTANTS[i].question], failures(record)
+
+
+def test_enough_mutants():
+    assert len(MUTANTS) >= 20
+    assert {mutant.question for mutant in MUTANTS} == {row.number for row in rubric.load().code}
+
+
+DIAGNOSES = {
+    "bias gradient over the wrong axis": "summed over the features (axis 1)",
+    "softmax gradient without its cross term": "cross term is missing",
+    "gradient divided by the batch twice": "divided by the batch size twice",
+    "ELU derivative 0 at 0": "at exactly 0",
+    "a shared activation object": "its own activation module",
+    "a Python loop": "loops over samples in Python",
+    "NaN at p = 0": "not finite at p = 0",
+    "unbiased variance": "Bessel's correction",
+    "eps outside the root by hand": "eps belongs under the root",
+    "normalized input kept": "The normalized input is kept",
+    "function not called": "must call CustomLayerNormManualFunction.apply",
+    "a missing skip connection": "No skip connection around PreAct1",
+    "evaluation in training mode": "call model.eval()",
+    "evaluates the training split": "never evaluates the test split",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DIAGNOSES)
+def test_diagnosis_names_the_bug(graded_mutants, name):
+    [i] = [i for i, mutant in enumerate(MUTANTS) if mutant.name == name]
+    assert DIAGNOSES[name] in json.dumps(failures(graded_mutants[i][0]))
+
+
+TRANSPOSED = MODULES.replace("(out_features, in_features)", "(in_features, out_features)").replace(
+    "np.zeros((1, out_features))", "np.zeros(out_features)").replace("['weight'].T", "['weight']").replace(
+    "dout.T @ self.x", "self.x.T @ dout").replace("keepdims=True)}\n", "keepdims=False)}\n").replace(
+    "return dout @ self.params['weight']", "return dout @ self.params['weight'].T")
+
+
+def test_harmless_variations_cost_nothing(tmp_path):
+    rules = reduced(["1.2"], scripts=False)
+    assert TRANSPOSED != MODULES
+    records = grade([submission(tmp_path / "plain"), submission(tmp_path / "transposed", modules=TRANSPOSED),
+                     submission(tmp_path / "no_network", mlp_numpy="x = 1\n")], rules, tmp_path / "grades")
+    assert not failures(records["plain"]) + failures(records["transposed"])
+    assert {check["id"] for check in records["no_network"]["questions"]["1.2"]["checks"]
+            if check["score"] < check["points"]} == {"mlp_0", "mlp_1", "mlp_3"}
+
+
+def test_framework_in_the_numpy_part_is_refused_and_flagged(tmp_path):
+    torch = "import torch\n" + MODULES
+    record = grade([submission(tmp_path / "torch", modules=torch)], reduced(["1.2"], False), tmp_path / "g")["torch"]
+    assert lost(record, reduced(["1.2"], False)) == {"1.2": 13}
+    assert "it asks for NumPy alone" in failures(record)[0]
+    assert "modules.py imports torch" in record["flags"]
+
+
+READY = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class CustomLayerNormAutograd(nn.Module):
+    def __init__(self, n_neurons, eps=1e-5):
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.ones(n_neurons)), nn.Parameter(torch.zeros(n_neurons))
+        self.eps = eps
+    def forward(self, x):
+        if x.ndim != 2 or x.shape[1] != len(self.gamma):
+            raise ValueError
+        return {call}(x, (x.shape[1],), self.gamma, self.beta, self.eps)
+"""
+
+
+@pytest.mark.parametrize("call", ["F.layer_norm", "getattr(F, 'layer' + '_norm')"])
+def test_ready_made_layer_norm_is_flagged_and_not_zeroed(tmp_path, call):
+    rules = reduced(["3.1"])
+    folder = submission(tmp_path / "ready", custom_layernorm=READY.replace("{call}", call))
+    record = grade([folder], rules, tmp_path / "g")["ready"]
+    assert not lost(record, rules)
+    assert any(flag.startswith("3.1 runs ready-made operators: aten.native_layer_norm") for flag in record["flags"])
+    seen = "ready-made normalization in custom_layernorm.py: layer_norm (line 14)" in record["flags"]
+    assert seen == (call == "F.layer_norm")  # what hides from one of the two does not hide from the other
+
+
+def test_scan_finds_what_a_ta_should_see(tmp_path):
+    folder = submission(tmp_path / "odd", modules="import os, subprocess\nos._exit(0)\n", torch="", conftest="",
+                        cifar10_utils="x = 1", mlp_numpy="def f(:")
+    flags = " | ".join(scan.scan(folder, "0" * 64))
+    for part in ("conftest, torch", "modules.py uses os._exit, subprocess", "mlp_numpy.py is not Python",
+                 "cifar10_utils.py was changed"):
+        assert part in flags
+    assert scan.scan(Path(submission(tmp_path / "fine")), None) == []
