@@ -118,7 +118,8 @@ class Sandbox:
             return self._network_open
 
     def _try(self, network: bool) -> None:
-        with Confined(["sleep", "60"], {}, 1, network) as worker:
+        with Confined(["sh", "-c", "echo started; exec sleep 60"], {}, 1, network) as worker:
+            worker.stdout.readline()  # bubblewrap and setpriv have done their work
             worker.prove(network)
 
     def warnings(self) -> list[str]:

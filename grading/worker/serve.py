@@ -32,7 +32,7 @@ LOG_BYTES = 20_000
 REPLY_BYTES = 256 * 2**20
 POLL_SECONDS = 0.1
 PATIENCE = 5
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+PR_SET_DUMPABLE = 4
 
 
 def unconfined(canary: str, network: bool) -> str:
@@ -130,8 +130,10 @@ class Worker:
             fd = os.pidfd_open(pid)
             stack.callback(os.close, fd)
             watch.register(fd, select.POLLIN)
+            watch.register(0, 0)  # nothing more comes from the grader, but its end does
             while True:
-                watch.poll(1000 * POLL_SECONDS)
+                if (0, select.POLLHUP) in watch.poll(1000 * POLL_SECONDS):
+                    os._exit(1)  # and with this, the first process of the namespace, the kernel ends all others
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
                     code = os.waitstatus_to_exitcode(status)
@@ -237,7 +239,6 @@ def main() -> None:
     canary, network = sys.argv[1], sys.argv[2] == "open"
     if wrong := unconfined(canary, network):
         sys.exit(f"not confined, so nothing was run: {wrong}")
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for name in (signal.SIGINT, signal.SIGTERM):  # what its children send it: SIGKILL they cannot
         signal.signal(name, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
