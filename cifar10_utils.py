@@ -238,6 +238,7 @@ def get_cifar10(
     seed: int = 0,
     download: bool = True,
     progress: bool | None = None,
+    scale: float = 1,
 ) -> Splits:
     """Loads CIFAR-10, fetching it first where `data_dir` has none of it.
 
@@ -248,9 +249,11 @@ def get_cifar10(
         seed: of the order in which `next_batch` serves.
         download: fetch the published archive where the files are missing.
         progress: show a progress bar while fetching; None: where stderr is a terminal.
+        scale: of the pixels.
 
     Returns:
-        The splits train, validation and test: pixels on the scale 0..255, less the mean image of the training split.
+        The splits train, validation and test: pixels on the scale 0..255, less the mean image of the training split,
+        times `scale`.
 
     Raises:
         DataError: data missing, truncated, hostile or mixed up, or validation_size out of range.
@@ -268,7 +271,7 @@ def get_cifar10(
 
     def split(pixels: np.ndarray, labels: np.ndarray) -> DataSet:
         targets = dense_to_one_hot(labels) if one_hot else labels
-        return DataSet(pixels.reshape(-1, 3, 32, 32), targets, mean, seed)
+        return DataSet(pixels.reshape(-1, 3, 32, 32), targets, mean, seed, scale)
 
     return Splits(
         train=split(train_pixels[validation_size:], train_labels[validation_size:]),

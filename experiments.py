@@ -69,7 +69,7 @@ EXPERIMENTS = {
     "mnist-manual": Experiment("NumPy MLP on MNIST, three layers", mnist=True, variants=[
         Variant("20-epochs", "train_mlp_numpy",
                 "--dataset mnist --dnn_hidden_units 15,15 --activation relu --learning_rate 0.005 --batch_size 64 "
-                "--epochs 20 --weight_std 0.1", published="curves only")]),
+                "--epochs 20 --weight_std 0.1 --pixel_scale 0.1", published="curves only")]),
     "activations": Experiment("Tape autodiff on MNIST, 300 hidden units, 10 epochs", mnist=True, variants=[
         Variant("both", "train_mlp_autodiff", seeds=(42,), published="ReLU reaches its best sooner")]),
     "study-cnn": Experiment("Study CNN, 5 epochs", [

@@ -30,7 +30,7 @@ FILES = {
 }
 MAX_FILE_BYTES = 256 * 2**20
 SIDE = 28
-PIXEL_MEAN, PIXEL_STD = 33.32, 78.57  # on the scale 0..255; on the scale 0..1 the usual 0.1307 and 0.3081
+PIXEL_STD = 78.57  # of all training pixels, on the scale 0..255; on the scale 0..1 the usual 0.3081
 
 
 def read_idx(path: Path, magic: int) -> tuple[np.ndarray, str]:
@@ -79,7 +79,7 @@ def _fetch(data_dir: Path) -> str:
 
 
 def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, validation_size: int = 0,
-              seed: int = 0, download: bool = True) -> Splits:
+              seed: int = 0, download: bool = True, scale: float = 1 / PIXEL_STD) -> Splits:
     """Loads MNIST, letting torchvision fetch it first where `data_dir` has none of it.
 
     Args:
@@ -88,9 +88,11 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
         validation_size: this many training images, the first ones, become the validation split.
         seed: of the order in which `next_batch` serves.
         download: fetch missing files.
+        scale: of the pixels.
 
     Returns:
-        The splits train, validation and test, images of shape (N, 1, 28, 28).
+        The splits train, validation and test, images of shape (N, 1, 28, 28): pixels on the scale 0..255, less the mean
+        image of the training split, times `scale`.
 
     Raises:
         DataError: data missing, truncated or mixed up, or validation_size out of range.
@@ -116,11 +118,11 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
     if not 0 <= validation_size < len(train_pixels):
         raise DataError(f"validation_size must be between 0 and {len(train_pixels) - 1}, one less than the training "
                         f"images, got {validation_size}")
-    mean = np.full((1, SIDE, SIDE), PIXEL_MEAN, np.float32)
+    mean = train_pixels[validation_size:].mean(axis=0, dtype=np.float64).astype(np.float32)[None]
 
     def split(pixels: np.ndarray, labels: np.ndarray) -> DataSet:
         targets = dense_to_one_hot(labels) if one_hot else labels.astype(np.int64)
-        return DataSet(pixels[:, None], targets, mean, seed, scale=1 / PIXEL_STD)
+        return DataSet(pixels[:, None], targets, mean, seed, scale)
 
     published = all(md5 == FILES[name][1] for name, (_, md5) in read.items())
     return Splits(

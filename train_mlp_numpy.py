@@ -4,7 +4,7 @@
     python train_mlp_numpy.py --dnn_hidden_units 200,100 --activation relu
     python train_mlp_numpy.py --dnn_hidden_units '' --max_steps 500 # multinomial logistic regression
     python train_mlp_numpy.py --dataset mnist --epochs 20 --dnn_hidden_units 15,15 --activation relu \\
-        --learning_rate 0.005 --batch_size 64 --weight_std 0.1      # the three-layer net on MNIST
+        --learning_rate 0.005 --batch_size 64 --weight_std 0.1 --pixel_scale 0.1      # the three-layer net on MNIST
     python train_mlp_numpy.py --resume results/train_mlp_numpy/<time>
 
 Curves, metrics and checkpoints are left in results/train_mlp_numpy/<time>/.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cifar10_utils import DataSet, get_cifar10
-from flags import TrainingFlags, flag, hidden_units, non_negative_float, non_negative_int
+from flags import TrainingFlags, flag, hidden_units, non_negative_float, non_negative_int, positive_float
 from mlp_numpy import MLP
 from mnist_utils import get_mnist
 from modules import ACTIVATIONS, CrossEntropyModule, LinearModule
@@ -36,6 +36,7 @@ class Config(TrainingFlags):
     weight_std: float = flag(1e-4, "standard deviation of the initial weights", type=non_negative_float)
     dataset: str = flag("cifar10", "which images; with mnist, --data_dir is ./mnist unless given",
                         choices=["cifar10", "mnist"])
+    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float)
     epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
                        type=non_negative_int, resumable=True)
 
@@ -59,7 +60,8 @@ def evaluate(model: MLP, split: DataSet) -> tuple[float, float]:
 def train(config: Config) -> dict[str, Any]:
     """Train as `config` says and return the run's summary."""
     get_data = get_mnist if config.dataset == "mnist" else get_cifar10
-    data = get_data(config.data_dir, validation_size=config.validation_size, seed=config.seed)
+    data = get_data(config.data_dir, validation_size=config.validation_size, seed=config.seed,
+                    scale=config.pixel_scale)
     n_inputs = data.mean_image.size
 
     model = MLP(n_inputs, config.dnn_hidden_units, 10, activation=config.activation,

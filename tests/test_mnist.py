@@ -58,10 +58,13 @@ def test_splits(folder):
     x, y = data.train.next_batch(7)
     assert x.shape == (7, 1, 28, 28) and x.dtype == np.float32 and y.shape == (7, 10)
     pixels = arrays()[TRAIN_IMAGES].astype(np.float64)
-    standardised = (pixels / 255 - 0.1307) / 0.3081  # what torchvision users know
-    np.testing.assert_allclose(data.validation.images[:, 0], standardised[:10], atol=1e-3)
-    np.testing.assert_allclose(data.train.images[:, 0], standardised[10:], atol=1e-3)
-    np.testing.assert_allclose(data.mean_image, np.full((1, 28, 28), 0.1307 * 255), rtol=1e-3)
+    mean = pixels[10:].mean(axis=0)  # of the training split alone
+    expected = (pixels - mean) / (0.3081 * 255)
+    np.testing.assert_allclose(data.validation.images[:, 0], expected[:10], atol=1e-3)
+    np.testing.assert_allclose(data.train.images[:, 0], expected[10:], atol=1e-3)
+    np.testing.assert_allclose(data.mean_image, mean[None], rtol=1e-5)
+    np.testing.assert_allclose(get_mnist(folder, scale=0.1).test.images[:, 0],
+                               (arrays()[TEST_IMAGES] - pixels.mean(axis=0)) / 10, rtol=1e-4, atol=1e-4)
     assert data.train.pixels.dtype == np.uint8
     assert (data.name, data.state, data.class_names) == ("MNIST", "unpublished", tuple("0123456789"))
 

@@ -22,7 +22,7 @@ TORCH = {"optimizer": "rmsprop", "momentum": "0.9", "weight_decay": "0.01", "lr_
          "device": "cpu", "precision": "bf16"}
 MLP = {"dnn_hidden_units": "9,5", "activation": "tanh", "weight_std": "0.01"}
 FLAGS = {
-    "train_mlp_numpy": {**COMMON, **MLP, "epochs": "1"},
+    "train_mlp_numpy": {**COMMON, **MLP, "epochs": "1", "pixel_scale": "0.1"},
     "train_mlp_pytorch": {**COMMON, **TORCH, **MLP, "normalization": "layer", "dropout": "0.5"},
     "train_convnet_pytorch": {**COMMON, **TORCH, "epochs": "1", "model": "study", "channels": "3,5", "fc": "9",
                               "activation": "tanh", "dropout": "0.5"},
