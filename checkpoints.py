@@ -66,7 +66,7 @@ def _save_npz(path: Path, checkpoint: dict[str, Any]) -> None:
 
     text = json.dumps(checkpoint, default=take_array)
     with atomic_write(path) as file:
-        np.savez(file, checkpoint=np.array(text), **arrays)
+        np.savez(file, checkpoint=np.array(text), **arrays)  # type: ignore[arg-type]  # NumPy's stub wants bools
 
 
 def _load_npz(path: Path) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def linear_probe(net: TransferNet, split: DataSet, epochs: int, device: torch.de
 
 def train_head(net: TransferNet, data: Splits, config: Config, device: torch.device) -> dict[str, Any]:
     """Train the head alone, on features that are computed once for all splits."""
-    net.to(device, memory_format=torch.channels_last)
+    net.to(device).to(memory_format=torch.channels_last)
     features = {name: empty_features(data[name], net.head.in_features) for name in SPLITS}
 
     def fill(model: nn.Module, resumed: bool) -> None:

@@ -239,7 +239,7 @@ class Run:
             self._row("train", loss_sum / images, correct_sum / images, images / train_seconds)]
         rows.append(self._row(split, loss, correct, getattr(self.data, split).num_examples / seconds))
         self._append(rows)
-        self.train_images += images
+        self.train_images += int(images)
         self.train_seconds += train_seconds
         self._totals = [0.0, 0.0, 0.0, 0]
         tqdm.write("   ".join([f"step {self.step:>5}", *(

@@ -125,7 +125,7 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
     device = select_device(config.device)
     note_slow_bf16(device, config.precision)
     torch.manual_seed(config.seed)
-    model = build_model().to(device, memory_format=torch.channels_last)
+    model = build_model().to(device).to(memory_format=torch.channels_last)
     parameters = parameter_groups(model) if parameter_groups else [p for p in model.parameters() if p.requires_grad]
 
     with Run(config, script, data, PT) as run:

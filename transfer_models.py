@@ -145,7 +145,7 @@ def _behead(model: nn.Module) -> int:
     for auxiliary in ("aux1", "aux2", "AuxLogits"):  # GoogLeNet and Inception name the classes at half depth, too
         if hasattr(model, auxiliary):
             setattr(model, auxiliary, None)
-            model.aux_logits = False
+            setattr(model, "aux_logits", False)  # noqa: B010 (which the type checker takes for a module)
     if isinstance(model, squeezenet.SqueezeNet):  # its head is a convolution before the pooling
         features = model.classifier[1].in_channels
         model.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.5))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from grading.files import OutputError, write
@@ -81,6 +81,18 @@ def blanked(source: str, patterns: Sequence[str], name: str = "the file") -> str
     return "".join(lines)
 
 
+def hidden(source: str, name: str, rules: Sequence[Mapping[str, str]]) -> str:
+    """`source` without what its docstrings give away. Raises StarterError on a rule that does not fit exactly once."""
+    for rule in rules:
+        if rule["file"] != name:
+            continue
+        if source.count(rule["text"]) != 1:
+            text = rule["text"].strip()[:60]
+            raise StarterError(f"{name} has not just once the text {text!r}; put {LISTING.name} right")
+        source = source.replace(rule["text"], rule["instead"])
+    return source
+
+
 def _has_places(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return node.returns is not None or any(hasattr(n, "end_lineno") for n in ast.walk(node.args))
 
@@ -97,7 +109,7 @@ def write_starter(target: Path, reference: Path) -> list[Path]:
     contents = {}
     for name in names:
         source = (reference / name).read_text(encoding="utf-8")
-        contents[name] = blanked(source, listing["blank"].get(name, ()), name)
+        contents[name] = hidden(blanked(source, listing["blank"].get(name, ()), name), name, listing["hide"])
     for name, content in contents.items():
         write(target / name, content)
     return [target / name for name in names]

@@ -86,7 +86,7 @@ class Worker:
         left = self.limits["seconds"]
         for number, probe in enumerate(self.job["probes"]):
             status: dict[str, Any] = {"end": "no time left"}
-            contents: tuple[bytes, ...] = (b"", b"", b"")
+            contents = [b"", b"", b""]
             if left > 0:
                 status, *contents = self.one(probe, min(left, probe["seconds"]), f"{HOME}/{number}")
                 left -= status["seconds"]
