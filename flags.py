@@ -6,6 +6,9 @@
 
     config = parse_flags(Config, __doc__)       # from the command line; a mistake is one line and exit status 2
     config = Config(dropout=0.5)                # from Python: the same checks, as UserError
+
+A recipe is a file of flags: recipes/NAME.toml, or a .toml or .json file anywhere, with a table `flags` and the name of
+the `script` they are for. `--recipe` reads it; flags on the command line still stand above it.
 """
 
 from __future__ import annotations
@@ -14,10 +17,14 @@ import argparse
 import dataclasses
 import json
 import math
+import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+RECIPES = Path(__file__).parent / "recipes"
 
 
 class UserError(Exception):
@@ -118,13 +125,56 @@ def parse_flags(config_class: type, description: str, argv: list[str] | None = N
         choices = f.metadata["choices"]
         parser.add_argument(f"--{f.name}", metavar="{" + ",".join(choices) + "}" if choices else f.name.upper(),
                             help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"))
+    names = [name for name, recipe in recipes().items() if recipe["script"] == script_of(config_class)]
+    parser.add_argument("--recipe", metavar="RECIPE", help="flags from a file, under those of the command line: a "
+                        f".toml or .json file, or one of {', '.join(names) or 'none yet'}")
     given = vars(parser.parse_args(argv))
+    recipe = given.pop("recipe", "")
     if not given.get("resume"):
-        return config_class(**given)
+        return config_class(**{**(recipe_flags(recipe, config_class) if recipe else {}), **given})
+    if recipe:
+        raise UserError("--recipe: a run that is resumed brings its own flags; leave one of them out")
     saved = saved_flags(Path(given["resume"]), config_class)
     config = config_class(**{**saved, "output_dir": "", **given})
     refuse_changed_flags(config, config_class(**saved), given["resume"])
     return config
+
+
+def script_of(config_class: type) -> str:
+    """The name of the script that `config_class` belongs to."""
+    return Path(str(sys.modules[config_class.__module__].__file__)).stem
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe file as a table {'script', 'about', 'flags'}. Raises UserError."""
+    try:
+        text = path.read_text()
+        recipe = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise UserError(f"--recipe: {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UserError(f"--recipe: {path} is not {path.suffix[1:].upper()}: {error}") from None
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("flags"), dict) or "script" not in recipe:
+        raise UserError(f"--recipe: {path} has no `script` and table of `flags`, so it is not a recipe")
+    return recipe
+
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """The recipes that come with this package, by name."""
+    return {path.stem: read_recipe(path) for path in sorted(RECIPES.glob("*.toml"))}
+
+
+def recipe_flags(name: str, config_class: type) -> dict[str, Any]:
+    """The flags of the recipe `name`, of this package or a file. Raises UserError."""
+    path = Path(name) if Path(name).suffix in (".toml", ".json") else RECIPES / f"{name}.toml"
+    if not path.exists():
+        raise UserError(f"--recipe: there is no {name}; there are {', '.join(recipes()) or 'none'}, or give a file")
+    recipe = read_recipe(path)
+    if recipe["script"] != script_of(config_class):
+        raise UserError(f"--recipe: {name} is for {recipe['script']}.py")
+    if unknown := sorted(set(recipe["flags"]) - {f.name for f in dataclasses.fields(config_class)}):
+        raise UserError(f"--recipe: {name} has a flag {unknown[0]!r}, which {recipe['script']}.py does not know")
+    return recipe["flags"]
 
 
 def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:

@@ -23,6 +23,43 @@ NORMALIZATIONS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
+class ResidualBlock(nn.Module):
+    """x + W2 h(W1 LayerNorm(x)), an inverted bottleneck: wider inside than outside (Tolstikhin et al. 2021).
+
+    width: features in and out. expansion: times `width` are the hidden units inside. W2 starts at zero, so that a new
+    network is its first and last layer alone.
+    """
+
+    def __init__(self, width: int, expansion: int, activation: str, dropout: float):
+        super().__init__()
+        self.inner = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, expansion * width), ACTIVATIONS[activation](),
+                                   nn.Dropout(dropout), nn.Linear(expansion * width, width))
+        nn.init.zeros_(self.inner[-1].weight)
+        nn.init.zeros_(self.inner[-1].bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x of shape (B, width) -> the same shape."""
+        return x + self.inner(x)
+
+
+class ResidualMLP(nn.Module):
+    """A linear layer, pre-norm residual blocks, LayerNorm and a linear layer: matrix products and nothing else.
+
+    n_inputs, n_classes, activation, dropout: as in `MLP`. width, expansion: as in `ResidualBlock`. n_blocks: how many.
+    """
+
+    def __init__(self, n_inputs: int, width: int, n_blocks: int, n_classes: int, activation: str = "gelu",
+                 expansion: int = 2, dropout: float = 0.0):
+        super().__init__()
+        blocks = [ResidualBlock(width, expansion, activation, dropout) for _ in range(n_blocks)]
+        self.layers = nn.Sequential(nn.Linear(n_inputs, width), *blocks, nn.LayerNorm(width),
+                                    nn.Linear(width, n_classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As `MLP.forward`."""
+        return self.layers(x.flatten(1))
+
+
 class MLP(nn.Module):
     """Linear, normalization, activation, dropout for each hidden layer; then one linear layer.
 

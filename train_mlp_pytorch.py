@@ -15,9 +15,20 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from cifar10_utils import get_cifar10
-from flags import UserError, flag, fraction, hidden_units, non_negative_float
-from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS
+from flags import (
+    UserError,
+    flag,
+    fraction,
+    hidden_units,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
+from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS, ResidualMLP
 from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)
 from training_pytorch import TorchFlags, train_classifier
 
@@ -33,20 +44,33 @@ class Config(TorchFlags):
     dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
     weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases; 0 for PyTorch's "
                                   "default", type=non_negative_float)
+    blocks: int = flag(0, "residual blocks (LayerNorm, a layer wider inside) behind one hidden layer; 0 for the plain "
+                          "network", type=non_negative_int)
+    expansion: int = flag(2, "how many times as wide a residual block is inside", type=positive_int)
+    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.blocks and (len(self.dnn_hidden_units) != 1 or self.normalization != "none"):
+            raise UserError("--blocks: residual blocks have one width, such as --dnn_hidden_units 512, and a LayerNorm "
+                            "of their own, --normalization none")
         if self.normalization.startswith("batch") and self.batch_size == 1:
             raise UserError("--batch_size: batch normalization has no statistics of a single sample; use 2 or more")
 
 
+def build_model(config: Config) -> nn.Module:
+    if config.blocks:
+        return ResidualMLP(3 * 32 * 32, config.dnn_hidden_units[0], config.blocks, 10, config.activation,
+                           config.expansion, config.dropout)
+    return MLP(3 * 32 * 32, config.dnn_hidden_units, 10, config.activation, config.normalization, config.dropout,
+               config.weight_std)
+
+
 def train(config: Config) -> dict[str, Any]:
     """Train as `config` says and return the run's summary."""
-    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed)
-    return train_classifier(
-        lambda: MLP(3 * 32 * 32, config.dnn_hidden_units, 10, config.activation, config.normalization,
-                    config.dropout, config.weight_std),
-        data, config, "train_mlp_pytorch")
+    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed,
+                      scale=config.pixel_scale)
+    return train_classifier(lambda: build_model(config), data, config, "train_mlp_pytorch")
 
 
 if __name__ == "__main__":

@@ -62,6 +62,9 @@ class Config(TorchFlags):
         super().__post_init__()
         if self.freeze == "backbone" and self.unfreeze_from:
             raise UserError("--freeze: backbone leaves nothing for --unfreeze_from to train; leave one of them out")
+        if self.freeze == "backbone" and self.shift:
+            raise UserError("--shift: the features that --freeze backbone trains on are computed once; leave one of "
+                            "them out")
 
 
 def empty_features(split: DataSet, n_features: int) -> DataSet:
@@ -127,7 +130,7 @@ def train(config: Config) -> dict[str, Any]:
     device = select_device(config.device)
     torch.manual_seed(config.seed)
     data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed)
-    net = build(config.model, data.mean_image, config.image_size, config.weights, flip=config.flip == "on")
+    net = build(config.model, data.mean_image, config.image_size, config.weights)
     return (train_head if config.freeze == "backbone" else fine_tune)(net, data, config, device)
 
 

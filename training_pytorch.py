@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from augment_pytorch import flip, mix, shift
 from checkpoints import CheckpointFormat, atomic_write, damaged, missing
-from flags import TrainingFlags, UserError, flag, fraction, non_negative_float
+from flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
 from training import Run, accuracy
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -45,6 +47,13 @@ class TorchFlags(TrainingFlags):
     weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay)", type=non_negative_float)
     lr_schedule: str = flag("constant", "learning rate over the run; one_cycle and cosine end at about 0",
                             choices=list(SCHEDULES))
+    label_smoothing: float = flag(0.0, "share of each training target that is spread over all classes", type=fraction)
+    flip: str = flag("off", "mirror every other training image, by chance", choices=["on", "off"])
+    shift: int = flag(0, "move each training image by up to so many pixels, by chance", type=non_negative_int)
+    mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup); 0 for none",
+                        type=non_negative_float)
+    ema_decay: float = flag(0.0, "evaluate, and keep, a moving average of the weights that keeps so much of itself "
+                                 "each step, such as 0.999; 0 for the weights themselves", type=fraction)
     device: str = flag("auto", "where to compute; auto takes a GPU when there is one",
                        choices=["auto", "cpu", "cuda", "mps"], resumable=True)
     precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16",
@@ -114,6 +123,24 @@ def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str 
     return loss_sum / split.num_examples, correct_sum / split.num_examples
 
 
+def augmented(x: Tensor, targets: Tensor, config: TorchFlags) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The batch as the flags change it, and what gives the loss of its logits."""
+    if config.flip == "on":
+        x = flip(x)
+    if config.shift:
+        x = shift(x, config.shift)
+    if not config.mixup:
+        return x, lambda logits: F.cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+    x, partner, weight = mix(x, config.mixup)
+
+    def loss_of(logits: Tensor) -> Tensor:
+        one, other = (F.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+                      for labels in (targets, targets[partner]))
+        return weight * one + (1 - weight) * other
+
+    return x, loss_of
+
+
 def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: TorchFlags, script: str,
                      parameter_groups: Callable[[nn.Module], list[Any]] | None = None,
                      warm_up: Callable[[nn.Module, bool], None] | None = None) -> dict[str, Any]:
@@ -132,7 +159,11 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
         optimizer = OPTIMIZERS[config.optimizer](parameters, config.learning_rate, config.weight_decay,
                                                  config.momentum)
         schedule = SCHEDULES[config.lr_schedule](optimizer, run.last_step)
-        stateful = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        stateful: dict[str, Any] = {"model": model, "optimizer": optimizer, "schedule": schedule}
+        if config.ema_decay:
+            stateful["average"] = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
+                                                use_buffers=True)
+        evaluated = stateful.get("average", model)
 
         def snapshot() -> dict[str, Any]:
             random = {"cpu": torch.get_rng_state(),
@@ -157,13 +188,14 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             warm_up(model, run.state is not None)
         run.restore(load)
         model.train()
-        for _ in run.steps(snapshot, lambda split: evaluate(model, data[split], device, config.precision)):
+        for _ in run.steps(snapshot, lambda split: evaluate(evaluated, data[split], device, config.precision)):
             images, labels = data.train.next_batch(config.batch_size)
             x, targets = prepare(images, device), torch.from_numpy(labels).to(device)
+            x, loss_of = augmented(x, targets, config)
 
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
                 logits = model(x)                        # (B, 10)
-                loss = F.cross_entropy(logits.float(), targets)
+                loss = loss_of(logits.float())
 
             # before the update: a loss that is not finite goes no further
             run.record(loss.detach(), accuracy(logits, targets), len(targets))
@@ -171,4 +203,6 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             loss.backward()
             optimizer.step()
             schedule.step()
+            if config.ema_decay:
+                evaluated.update_parameters(model)
     return run.summary

@@ -39,7 +39,6 @@ class TransferNet(nn.Module):
     body: images of shape (B, 3, image_size, image_size), normalised -> features of shape (B, n_features).
     mean_image: what was subtracted from the pixels, (3, 32, 32) on the scale 0..255; it is added back.
     mean, std: of each colour on the scale 0..1, as the pretrained weights want it.
-    flip: mirror every other image, by chance, in training mode.
 
     A part whose parameters are all frozen stays in evaluation mode: its BatchNorm keeps ImageNet's statistics.
     """
@@ -49,10 +48,10 @@ class TransferNet(nn.Module):
     std: torch.Tensor
 
     def __init__(self, body: nn.Module, n_features: int, mean_image: np.ndarray, mean: Any, std: Any, image_size: int,
-                 flip: bool = False, n_classes: int = 10):
+                 n_classes: int = 10):
         super().__init__()
         self.body, self.head = body, nn.Linear(n_features, n_classes)
-        self.image_size, self.flip = image_size, flip
+        self.image_size = image_size
         self.register_buffer("mean_image", torch.as_tensor(mean_image, dtype=torch.float32))
         self.register_buffer("mean", 255 * torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
@@ -60,9 +59,6 @@ class TransferNet(nn.Module):
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """What the head sees: (B, 3, 32, 32) -> (B, n_features)."""
         x = (x + self.mean_image - self.mean) / self.std
-        if self.flip and self.training:
-            mirrored = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
-            x = torch.where(mirrored, x.flip(3), x)
         return self.body(F.interpolate(x, (self.image_size, self.image_size), mode="bilinear"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -101,7 +97,7 @@ def part_names(parameters: list[tuple[str, Any]]) -> Iterator[str]:
         yield found[0]
 
 
-def build(name: str, mean_image: np.ndarray, image_size: int = 0, weights: str = "", flip: bool = False) -> TransferNet:
+def build(name: str, mean_image: np.ndarray, image_size: int = 0, weights: str = "") -> TransferNet:
     """The classifier `name` with its ImageNet weights (or those in the file `weights`) and a new head of ten classes.
 
     image_size: to which images are resized; 0 for the size the weights were evaluated at.
@@ -129,7 +125,7 @@ def build(name: str, mean_image: np.ndarray, image_size: int = 0, weights: str =
         raise UserError(f"--weights: {weights or 'the file'} does not hold the weights of {name}: {reason}") from None
 
     n_features = _behead(model)
-    net = TransferNet(model, n_features, mean_image, mean, std, image_size or own_size, flip)
+    net = TransferNet(model, n_features, mean_image, mean, std, image_size or own_size)
     try:
         with torch.inference_mode():
             shape = net.eval().features(torch.zeros(1, 3, 32, 32)).shape

@@ -74,19 +74,6 @@ def test_body_sees_what_imagenet_weights_want(resnet18_file):
     assert net(torch.from_numpy(pixels - MEAN_IMAGE)).shape == (5, 10)
 
 
-def test_flip_only_in_training_and_by_chance(resnet18_file):
-    net = build(resnet18_file, flip=True)
-    seen = []
-    net.body = torch.nn.Module()
-    net.body.forward = lambda x: seen.append(x) or x.mean((2, 3))  # type: ignore[method-assign]
-    x = torch.arange(32.0).expand(400, 3, 32, 32) - torch.from_numpy(MEAN_IMAGE)
-    net.train().features(x)
-    net.eval().features(x)
-    trained, evaluated = (images[:, 0, 0, 0] > images[:, 0, 0, -1] for images in seen)
-    assert 120 < int(trained.sum()) < 280
-    assert not evaluated.any()
-
-
 def test_frozen_part_keeps_its_weights_and_statistics(resnet18_file):
     net = build(resnet18_file)
     net.freeze_before("layer4")
