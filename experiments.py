@@ -33,8 +33,9 @@ BENCHMARKS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 FIRST_FIGURE = ("mlp-numpy", "mlp-pytorch", "convnet")  # the runs in the picture on the README's first screen
 THREE_SEEDS = (42, 43, 44)
-# chosen on 5,000 held-out training images, among wider and deeper nets, batch sizes and schedules
-STUDY_BEST = "--channels 32,48 --batch_size 16 --learning_rate 0.01 --lr_schedule one_cycle"
+# chosen by --validation_size 5000: 0.731, against 0.723 with --channels 32,48, no dropout and --fc 120,84
+STUDY_BEST = ("--channels 32,64 --fc 275,84 --dropout 0.2 --batch_size 16 --learning_rate 0.01 "
+              "--lr_schedule one_cycle")
 
 
 @dataclass(frozen=True)

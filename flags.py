@@ -87,6 +87,8 @@ class TrainingFlags:
     learning_rate: float = flag(1e-3, "step size of the optimizer", type=positive_float)
     max_steps: int = flag(1400, "number of training steps (batches)", type=positive_int, resumable=True)
     batch_size: int = flag(200, "images per training step", type=positive_int)
+    epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
+                       type=non_negative_int, resumable=True)
     eval_freq: int = flag(100, "evaluate the whole test split every so many steps, and after the last one",
                           type=positive_int)
     data_dir: str = flag("./cifar10/cifar-10-batches-py", "folder of the data set's files", resumable=True)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cifar10_utils import DataSet, get_cifar10
-from flags import TrainingFlags, flag, hidden_units, non_negative_float, non_negative_int, positive_float
+from flags import TrainingFlags, flag, hidden_units, non_negative_float, positive_float
 from mlp_numpy import MLP
 from mnist_utils import get_mnist
 from modules import ACTIVATIONS, CrossEntropyModule, LinearModule
@@ -37,8 +37,6 @@ class Config(TrainingFlags):
     dataset: str = flag("cifar10", "which images; with mnist, --data_dir is ./mnist unless given",
                         choices=["cifar10", "mnist"])
     pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float)
-    epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
-                       type=non_negative_int, resumable=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()

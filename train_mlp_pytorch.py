@@ -12,6 +12,7 @@ Curves, metrics and checkpoints are left in results/train_mlp_pytorch/<time>/.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +67,11 @@ def build_model(config: Config) -> nn.Module:
                config.weight_std)
 
 
-def train(config: Config) -> dict[str, Any]:
-    """Train as `config` says and return the run's summary."""
+def train(config: Config, watch: Callable[[int, float], None] | None = None) -> dict[str, Any]:
+    """Train as `config` says and return the run's summary. watch: as in `training.Run`."""
     data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed,
                       scale=config.pixel_scale)
-    return train_classifier(lambda: build_model(config), data, config, "train_mlp_pytorch")
+    return train_classifier(lambda: build_model(config), data, config, "train_mlp_pytorch", watch=watch)
 
 
 if __name__ == "__main__":

@@ -45,8 +45,6 @@ class Config(TorchFlags):
     weight_decay: float = flag(0.01, "L2 penalty (adamw: decoupled weight decay)", type=non_negative_float)
     lr_schedule: str = flag("one_cycle", "learning rate over the run; one_cycle and cosine end at about 0",
                             choices=list(SCHEDULES))
-    epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
-                       type=non_negative_int, resumable=True)
     model: str = flag(LITE0, f"{LITE0}, or a classifier of torchvision.models such as resnet18")
     weights: str = flag("", "file of the model's ImageNet weights; '' for those published", resumable=True)
     image_size: int = flag(96, "pixels a side to which images are resized; 0 for the size the weights were made for",

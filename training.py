@@ -77,11 +77,14 @@ class Run:
 
     config: the script's flags. script: its name. data: splits as `get_cifar10` returns them.
     checkpoint: how `last.*` and `best.*` are written; the NumPy scripts use .npz.
+    watch: called with the step and the validation accuracy after each evaluation; what it raises ends the run. With it
+    the test split is never read: it is for searches.
     After a resume, `state` holds what `snapshot()` had returned; otherwise it is None.
     """
 
-    def __init__(self, config: TrainingFlags, script: str, data: Any, checkpoint: CheckpointFormat = NPZ):
-        self.config, self.script, self.data, self.format = config, script, data, checkpoint
+    def __init__(self, config: TrainingFlags, script: str, data: Any, checkpoint: CheckpointFormat = NPZ,
+                 watch: Callable[[int, float], None] | None = None):
+        self.config, self.script, self.data, self.format, self.watch = config, script, data, checkpoint, watch
         if config.batch_size > data.train.num_examples:
             raise UserError(f"--batch_size: {config.batch_size} is more than the training split's "
                             f"{data.train.num_examples} images; choose a smaller one")
@@ -99,7 +102,7 @@ class Run:
     def _plan(self) -> tuple[int, set[int]]:
         """Number of steps and those after which to evaluate; --epochs, where a script has it, counts in epochs."""
         steps_per_epoch = self.data.train.num_examples / self.config.batch_size
-        if epochs := getattr(self.config, "epochs", 0):
+        if epochs := self.config.epochs:
             ends = {math.ceil(epoch * steps_per_epoch) for epoch in range(1, epochs + 1)}
             return max(ends), ends
         last = self.config.max_steps
@@ -248,6 +251,8 @@ class Run:
         if split == "validation" and correct > self.best:
             self.best = correct
             self._save("best")
+        if self.watch:
+            self.watch(self.step, correct)
 
     def _evaluate_split(self, split: str) -> tuple[float, float]:
         """Evaluation changes no state, so a signal may cut it short; the resumed run does it again."""
@@ -318,12 +323,12 @@ class Run:
             raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
 
     def _finish(self) -> None:
-        if self.config.validation_size:  # chosen on validation data: the test split is read once, here
+        if self.config.validation_size and not self.watch:  # chosen on validation data: test is read once, here
             self._append([self._row("test", *self._final_test())])
-        test = [row for row in self.rows if row["split"] == "test"][-1]
+        test = [row for row in self.rows if row["split"] == "test"][-1:]
         validation = [row["accuracy"] for row in self.rows if row["split"] == "validation"]
         self.summary = {
-            "test_accuracy": test["accuracy"], "test_loss": test["loss"],
+            **{f"test_{key}": row[key] for row in test for key in ("accuracy", "loss")},
             **({"validation_accuracy": validation[-1], "best_validation_accuracy": max(validation)}
                if validation else {}),
             "steps": self.step, "parameters": self.parameters, "wall_seconds": round(self.seconds, 2),

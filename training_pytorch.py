@@ -143,11 +143,12 @@ def augmented(x: Tensor, targets: Tensor, config: TorchFlags) -> tuple[Tensor, C
 
 def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: TorchFlags, script: str,
                      parameter_groups: Callable[[nn.Module], list[Any]] | None = None,
-                     warm_up: Callable[[nn.Module, bool], None] | None = None) -> dict[str, Any]:
+                     warm_up: Callable[[nn.Module, bool], None] | None = None,
+                     watch: Callable[[int, float], None] | None = None) -> dict[str, Any]:
     """Train what `build_model()` makes on `data` (integer labels) as `config` says; returns the run's summary.
 
     parameter_groups(model): what the optimizer gets, where parts have learning rates of their own.
-    warm_up(model, resumed): done before the first step, once the run's folder is there.
+    warm_up(model, resumed): done before the first step, once the run's folder is there. watch: as in `Run`.
     """
     device = select_device(config.device)
     note_slow_bf16(device, config.precision)
@@ -155,7 +156,7 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
     model = build_model().to(device).to(memory_format=torch.channels_last)
     parameters = parameter_groups(model) if parameter_groups else [p for p in model.parameters() if p.requires_grad]
 
-    with Run(config, script, data, PT) as run:
+    with Run(config, script, data, PT, watch) as run:
         optimizer = OPTIMIZERS[config.optimizer](parameters, config.learning_rate, config.weight_decay,
                                                  config.momentum)
         schedule = SCHEDULES[config.lr_schedule](optimizer, run.last_step)

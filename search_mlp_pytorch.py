@@ -1,0 +1,284 @@
+"""Search the PyTorch MLP's hyper-parameters: widths, depth, activation, learning rate and more.
+
+    python search_mlp_pytorch.py --trials 30 --output_dir results/search
+    python search_mlp_pytorch.py --sampler tpe --trials 50 --epochs 10
+    python train_mlp_pytorch.py --recipe results/search/best.json      # what was found, on the test split
+
+The aim is the accuracy on held-out training images; the test split is never read. Hopeless trials end early. Run it
+again, and it goes on; run it several times at once, on several machines with that folder, and they share the trials. A
+trial whose process was killed is begun again by the next process that comes by. The output folder gets trials.csv,
+best.json, history.png, importance.png, parallel.png, and a run folder for each trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import itertools
+import json
+import os
+import shutil
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState
+from tqdm import tqdm
+
+import train_mlp_pytorch
+from checkpoints import atomic_write
+from flags import TrainingFlags, UserError, flag, positive_int, seed_int
+from mlp_pytorch import ACTIVATIONS
+from training import Diverged, run_script
+
+STUDY = "mlp"
+BATCH_SIZES = [64, 128, 256, 512, 1024]
+NORMALIZATIONS = ["none", "layer", "batch_torch"]
+MOST_LAYERS = 4
+
+SAMPLERS = {
+    # evolution: the better half of a population has children, by crossing two parents and mutating some values
+    "evolution": lambda seed, population: NSGAIISampler(population_size=population, seed=seed),
+    "tpe": lambda seed, population: TPESampler(seed=seed, constant_liar=True),
+    "random": lambda seed, population: RandomSampler(seed=seed),
+}
+
+
+@dataclass
+class Config:
+    trials: int = flag(30, "trials in the study, all processes and earlier runs together", type=positive_int)
+    sampler: str = flag("evolution", "how the next values are chosen", choices=list(SAMPLERS))
+    population: int = flag(10, "trials in a generation of the evolution", type=positive_int)
+    pruning: str = flag("on", "end a trial that is below the median of the others at the same epoch",
+                        choices=["on", "off"])
+    epochs: int = flag(5, "train each trial this many epochs and evaluate after each", type=positive_int)
+    validation_size: int = flag(5000, "training images held out, on which trials are judged", type=positive_int)
+    data_dir: str = flag(TrainingFlags.data_dir, "folder of the data set's files")
+    seed: int = flag(42, "seed of the sampler (and of each trial's weights and batches)", type=seed_int)
+    output_dir: str = flag("results/search_mlp_pytorch", "folder of the study; one that is there is continued")
+    storage: str = flag("", "file of the study, which all its processes write to; '' for study.log in --output_dir")
+
+    def __post_init__(self: Any) -> None:
+        TrainingFlags.__post_init__(self)
+
+
+# ---------------------------------------------------------------- one trial
+
+
+def suggest(trial: optuna.Trial, config: Config) -> dict[str, Any]:
+    """The flags of train_mlp_pytorch.py for one trial; the same names are drawn in every trial, as crossing needs."""
+    widths = [trial.suggest_int(f"width_{i}", 64, 1024, log=True) for i in range(1, MOST_LAYERS + 1)]
+    depth = trial.suggest_int("depth", 1, MOST_LAYERS)
+    return {"dnn_hidden_units": widths[:depth],
+            "activation": trial.suggest_categorical("activation", list(ACTIVATIONS)),
+            "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+            "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
+            "weight_decay": trial.suggest_float("weight_decay", 1e-5, 1e-1, log=True),
+            "dropout": trial.suggest_float("dropout", 0.0, 0.6),
+            "normalization": trial.suggest_categorical("normalization", NORMALIZATIONS),
+            "optimizer": "adamw", "lr_schedule": "one_cycle", "weight_std": 0.0, "pixel_scale": 1 / 64,
+            "epochs": config.epochs, "validation_size": config.validation_size, "seed": config.seed}
+
+
+def run_trial(trial: optuna.Trial, config: Config) -> float:
+    """Train; the last validation accuracy. Raises optuna.TrialPruned."""
+    folder = Path(config.output_dir) / "trials" / str(trial.number)
+    shutil.rmtree(folder, ignore_errors=True)
+    flags = suggest(trial, config)
+    trial.set_user_attr("flags", flags)
+
+    epochs = itertools.count(1)
+
+    def watch(step: int, accuracy: float) -> None:
+        trial.report(accuracy, next(epochs))
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            summary = train_mlp_pytorch.train(train_mlp_pytorch.Config(
+                **flags, data_dir=config.data_dir, output_dir=str(folder)), watch)
+        return summary["validation_accuracy"]
+    finally:
+        for checkpoint in folder.glob("*.pt"):
+            checkpoint.unlink()
+
+
+# ---------------------------------------------------------------- a study that several processes share
+
+
+class Shared:
+    """A study in a file, and who works on which of its trials.
+
+    A process holds the kernel's lock on a file of each trial it runs. The lock goes with the process, however that
+    ends: a trial that runs and is not locked has lost its process.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.storage = Path(config.storage or Path(config.output_dir) / "study.log")
+        self.locks = Path(f"{self.storage}.locks")
+        try:
+            Path(config.output_dir).mkdir(parents=True, exist_ok=True)
+            self.locks.mkdir(parents=True, exist_ok=True)
+            backend = JournalFileBackend(str(self.storage), lock_obj=JournalFileOpenLock(str(self.storage)))
+            with self._locked("study", wait=True):
+                self.study = optuna.create_study(
+                    storage=optuna.storages.JournalStorage(backend), study_name=STUDY, direction="maximize",
+                    load_if_exists=True, sampler=self._sampler(),
+                    pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2) if config.pruning == "on"
+                    else optuna.pruners.NopPruner())
+                self._same_task()
+        except OSError as error:
+            raise UserError(f"--output_dir: cannot write to {error.filename}: {error.strerror}; "
+                            "choose another") from None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"--storage: {self.storage} is not the file of a study; choose another") from None
+
+    def _sampler(self) -> BaseSampler:
+        # a process that joins later must not draw the same values again
+        before = self.storage.stat().st_size if self.storage.exists() else 0
+        return SAMPLERS[self.config.sampler](self.config.seed + before, self.config.population)
+
+    def _same_task(self) -> None:
+        """Trials of one study must be comparable."""
+        task = {"epochs": self.config.epochs, "validation_size": self.config.validation_size}
+        if (before := self.study.user_attrs.get("task", task)) != task:
+            name = next(key for key in task if before[key] != task[key])
+            raise UserError(f"--{name}: {self.storage} holds a study with {name} {before[name]}, not {task[name]}; "
+                            "leave the flag out, or choose another --output_dir")
+        self.study.set_user_attr("task", task)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str, wait: bool) -> Iterator[IO[str] | None]:
+        """Hold the lock called `name`; None where another process has it and `wait` is false."""
+        import fcntl
+
+        with open(self.locks / name, "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield None
+                return
+            yield file
+
+    def _take_back(self) -> None:
+        """Trials whose process is gone: begun again, with the same values, as a trial of another number."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            with self._locked(str(trial.number), wait=False) as lock:
+                if lock is not None:
+                    self.give_back(trial.number, trial.params)
+
+    def give_back(self, number: int, params: dict[str, Any]) -> None:
+        """Trial `number` will not be finished: another one, not yet begun, takes its place."""
+        self.study.tell(number, state=TrialState.FAIL)
+        self.study.enqueue_trial(params, user_attrs={"again": number})
+
+    @contextlib.contextmanager
+    def next_trial(self) -> Iterator[optuna.Trial | None]:
+        """A trial of this process's own, held for as long as the context lasts; None when all are taken."""
+        with contextlib.ExitStack() as held:
+            with self._locked("study", wait=True):
+                self._take_back()
+                waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+                trial = self.study.ask() if waiting or len(self.counted()) < self.config.trials else None
+                if trial is not None:
+                    held.enter_context(self._locked(str(trial.number), wait=True))
+            yield trial
+
+    def counted(self) -> list[FrozenTrial]:
+        """Trials that take a place in the study: all but those that were given back."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
+
+    def finished(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+# ---------------------------------------------------------------- what a study leaves
+
+
+def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:
+    """trials.csv and best.json of all trials so far; returns the best."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    names = sorted({name for trial in trials for name in trial.params})
+    with atomic_write(folder / "trials.csv", "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "state", "validation_accuracy", "epochs", "seconds", *names])
+        for trial in trials:
+            value = trial.value if trial.value is not None else max(trial.intermediate_values.values(), default="")
+            writer.writerow([trial.number, trial.state.name.lower(), value, len(trial.intermediate_values),
+                             round(trial.duration.total_seconds(), 1) if trial.duration else "",
+                             *(trial.params.get(name, "") for name in names)])
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        return None
+    best = max(complete, key=lambda trial: trial.value)
+    with atomic_write(folder / "best.json", "w") as file:
+        json.dump({"script": "train_mlp_pytorch", "about": f"best of {len(trials)} trials, trial {best.number}: "
+                   f"validation accuracy {best.value:.4f}", "flags": best.user_attrs["flags"]}, file, indent=2)
+    return best
+
+
+def plot(study: optuna.Study, folder: Path) -> None:
+    """history.png, importance.png and parallel.png, as Optuna draws them."""
+    import matplotlib.pyplot as plt
+    from optuna.importance import PedAnovaImportanceEvaluator
+    from optuna.visualization import matplotlib as draw
+
+    pictures = {"history": lambda: draw.plot_optimization_history(study),
+                "importance": lambda: draw.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator()),
+                "parallel": lambda: draw.plot_parallel_coordinate(study)}
+    with warnings.catch_warnings(), plt.rc_context({"figure.figsize": (15, 5)}):
+        warnings.simplefilter("ignore")
+        for name, picture in pictures.items():
+            picture()
+            plt.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+            plt.close("all")
+
+
+def search(config: Config) -> dict[str, Any]:
+    """Run trials until the study has all of them, and return its summary."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    start = time.perf_counter()
+    shared = Shared(config)
+    study, folder = shared.study, Path(config.output_dir)
+    with tqdm(total=config.trials, unit="trial", disable=None, dynamic_ncols=True) as bar:
+        while True:
+            bar.n = len(shared.finished())
+            bar.refresh()
+            with shared.next_trial() as trial:
+                if trial is None:
+                    break
+                try:
+                    study.tell(trial, run_trial(trial, config))
+                except optuna.TrialPruned:
+                    study.tell(trial, state=TrialState.PRUNED)
+                except Diverged:
+                    study.tell(trial, 0.0)
+                except BaseException:
+                    shared.give_back(trial.number, trial.params)
+                    raise
+            if (best := write_results(study, folder)) is not None:
+                bar.set_postfix(best=f"{best.value:.4f}")
+    best = write_results(study, folder)
+    done = shared.finished()
+    if len(done) > 1 and best:
+        plot(study, folder)
+    running = len(shared.counted()) - len(done)
+    return {**({"validation_accuracy": best.value, "trial": best.number} if best else {}), "trials": len(done),
+            "pruned": sum(trial.state == TrialState.PRUNED for trial in done),
+            **({"running_elsewhere": running} if running else {}), "seconds": round(time.perf_counter() - start, 1),
+            "process": os.getpid(), "folder": config.output_dir}
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(Config, search, __doc__))
