@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from grading_help import MLP, MODULES, ROOT, grade, reduced, submission
+from grading_help import MLP, MODULES, ROOT, confined_or_skip, grade, needs_confinement, reduced, submission
 from grading_mutants import MUTANTS
 
 from grading import classroom, rubric, summary, tables
@@ -51,6 +51,7 @@ def without_seconds(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
     """grade.py run once on a small class: two that can be graded in part, one that is no ZIP, odd names."""
+    confined_or_skip()
     folder = tmp_path_factory.mktemp("class")
     packed(folder / "doe_assignment1.zip", "Doe, J/")
     packed(folder / "=cmd|'!A1_assignment1.zip", modules=MODULES.replace("axis=0, keepdims", "axis=1, keepdims"))
@@ -153,6 +154,7 @@ def test_a_changed_submission_is_graded_again(tmp_path):
     assert grade([folder], rules, tmp_path / "out")["doe"]["key"] == second["key"]
 
 
+@needs_confinement
 def test_ctrl_c_keeps_what_is_finished(tmp_path):
     for i in range(6):
         packed(tmp_path / f"student{i}.zip", modules=f"import time; time.sleep({0 if i < 2 else 3})\n" + MODULES)
@@ -365,6 +367,7 @@ def test_hardest_checks_come_first():
 # ---------------------------------------------------------------- Gradescope
 
 
+@needs_confinement
 def test_autograder_runs_as_gradescope_runs_it(tmp_path):
     assert main("", ["--autograder", str(tmp_path / "autograder.zip")]) == 0
     root = tmp_path / "autograder"

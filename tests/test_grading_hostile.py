@@ -17,7 +17,7 @@ from grading_help import MODULES, failures, grade, needs_confinement, reduced, s
 
 from grading.sandbox import Limits, Probe, Sandbox
 
-pytestmark = [pytest.mark.grading, needs_confinement]
+pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800), needs_confinement]
 
 SECRET = "the hidden labels are 3 1 4 1 5"
 LIMITS = {"seconds": 8, "probe_seconds": 3, "memory_mb": 400, "disk_mb": 64, "file_mb": 32, "processes": 24}

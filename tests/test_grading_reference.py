@@ -13,7 +13,7 @@ from grading_mutants import FILES, MUTANTS, copy_reference
 from grading import rubric, scan, starter
 from grading.gradescope import results
 
-pytestmark = [pytest.mark.grading]
+pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
