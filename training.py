@@ -112,15 +112,14 @@ class Run:
 
     def __enter__(self) -> Run:
         if self.data.state == "synthetic":
-            print("NOTICE: this trains on the synthetic stand-in, NOT on CIFAR-10; its figures mean nothing else.")
+            self._say("NOTICE: this trains on the synthetic stand-in, NOT on CIFAR-10; its figures mean nothing else.")
         resume = Path(self.config.resume) if self.config.resume else None
         self.folder = self._resumed_folder(resume) if resume else self._new_folder()
         try:
             if resume:
                 self._restore(resume if resume.is_file() else resume / f"last{self.format.suffix}")
             else:
-                with atomic_write(self.folder / "config.json", "w") as file:
-                    json.dump(self._description(), file, indent=2)
+                self._write("config.json", self._description())
             self._rewrite_metrics()
         except BaseException:
             self._lock.close()
@@ -179,11 +178,9 @@ class Run:
         """One process a folder. The lock is the kernel's, so it goes with the process, however that ends."""
         self._lock = open(folder / ".lock", "w")  # noqa: SIM115 (closed in __exit__)
         try:
-            import fcntl
-
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # not a POSIX system: nothing to lock with
-            pass
+            with contextlib.suppress(ImportError):  # not a POSIX system: nothing to lock with
+                import fcntl
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
             raise UserError(f"{folder} is in use by another run; wait for it, or choose another folder") from None
@@ -245,9 +242,8 @@ class Run:
         self.train_images += int(images)
         self.train_seconds += train_seconds
         self._totals = [0.0, 0.0, 0.0, 0]
-        tqdm.write("   ".join([f"step {self.step:>5}", *(
-            f"{row['split']} loss {row['loss']:.4f} accuracy {row['accuracy']:.4f}" for row in rows)]), file=sys.stdout)
-        sys.stdout.flush()
+        self._say("   ".join([f"step {self.step:>5}", *(
+            f"{row['split']} loss {row['loss']:.4f} accuracy {row['accuracy']:.4f}" for row in rows)]))
         if split == "validation" and correct > self.best:
             self.best = correct
             self._save("best")
@@ -276,7 +272,18 @@ class Run:
         """Wall time of the run so far, earlier pieces of a resumed run included."""
         return self.seconds_before + time.perf_counter() - self._started
 
-    # -- files
+    # -- what is seen of a run: all that a process which only follows leaves out
+
+    def _say(self, text: str) -> None:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def _plot(self) -> None:
+        plot_curves([self.folder], self.folder / "curves")
+
+    def _write(self, name: str, value: dict[str, Any]) -> None:
+        with atomic_write(self.folder / name, "w") as file:
+            json.dump(value, file, indent=2)
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         self.rows += rows
@@ -336,10 +343,9 @@ class Run:
             "peak_memory_mb": round(peak_memory_mb()), "data": self.data.state, "seed": self.config.seed,
             "folder": str(self.folder),
         }
-        plot_curves([self.folder], self.folder / "curves")
+        self._plot()
         self.summary.update(wall_seconds=round(self.seconds, 2), peak_memory_mb=round(peak_memory_mb()))
-        with atomic_write(self.folder / "summary.json", "w") as file:
-            json.dump(self.summary, file, indent=2)
+        self._write("summary.json", self.summary)
 
     def _final_test(self) -> tuple[float, float, float]:
         self.rows = [row for row in self.rows if row["split"] != "test"]
@@ -375,9 +381,9 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
         return status
 
     try:
-        summary = train(parse_flags(config_class, description, argv))
-        print("   ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}"
-                         for key, value in summary.items()))
+        if summary := train(parse_flags(config_class, description, argv)):
+            print("   ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}"
+                             for key, value in summary.items()))
         return 0
     except (UserError, DataError) as error:
         return fail(error, 2)

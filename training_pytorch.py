@@ -17,8 +17,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from augment_pytorch import flip, mix, shift
 from checkpoints import CheckpointFormat, atomic_write, damaged, missing
+from distributed_pytorch import averaged, join, processes, rank, run_of, share, synchronised, total
 from flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
-from training import Run, accuracy
+from training import accuracy
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": lambda params, lr, decay, momentum: torch.optim.SGD(params, lr, momentum=momentum, weight_decay=decay),
@@ -113,13 +114,16 @@ def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str 
     model.eval()
     loss_sum = correct_sum = 0.0
     with torch.inference_mode():
-        for images, labels in split.batches(batch_size):
+        for number, (images, labels) in enumerate(split.batches(batch_size)):
+            if number % processes() != rank():
+                continue
             targets = torch.from_numpy(labels).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
                 logits = model(prepare(images, device))
             loss_sum += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
             correct_sum += accuracy(logits, targets) * len(labels)
     model.train(was_training)
+    loss_sum, correct_sum = total(device, loss_sum, correct_sum)
     return loss_sum / split.num_examples, correct_sum / split.num_examples
 
 
@@ -150,13 +154,13 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
     parameter_groups(model): what the optimizer gets, where parts have learning rates of their own.
     warm_up(model, resumed): done before the first step, once the run's folder is there. watch: as in `Run`.
     """
-    device = select_device(config.device)
+    device = join(select_device(config.device), config.batch_size)
     note_slow_bf16(device, config.precision)
     torch.manual_seed(config.seed)
-    model = build_model().to(device).to(memory_format=torch.channels_last)
+    model = synchronised(build_model(), device).to(device).to(memory_format=torch.channels_last)
     parameters = parameter_groups(model) if parameter_groups else [p for p in model.parameters() if p.requires_grad]
 
-    with Run(config, script, data, PT, watch) as run:
+    with run_of(config, script, data, PT, watch) as run:
         optimizer = OPTIMIZERS[config.optimizer](parameters, config.learning_rate, config.weight_decay,
                                                  config.momentum)
         schedule = SCHEDULES[config.lr_schedule](optimizer, run.last_step)
@@ -183,25 +187,31 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             torch.set_rng_state(state["random"]["cpu"])
             if device.type == "cuda" and "cuda" in state["random"]:
                 torch.cuda.set_rng_state(state["random"]["cuda"])
+            if rank():  # what was saved is the first process's
+                torch.manual_seed(config.seed + run.step + rank())
 
         run.parameters = sum(p.numel() for p in model.parameters())
         if warm_up:
             warm_up(model, run.state is not None)
         run.restore(load)
         model.train()
+        trained = averaged(model, device)
+        if rank() and run.state is None:
+            torch.manual_seed(config.seed + rank())  # dropout and augmentation are each process's own
         for _ in run.steps(snapshot, lambda split: evaluate(evaluated, data[split], device, config.precision)):
             images, labels = data.train.next_batch(config.batch_size)
-            x, targets = prepare(images, device), torch.from_numpy(labels).to(device)
+            x, targets = prepare(share(images), device), torch.from_numpy(share(labels)).to(device)
             x, loss_of = augmented(x, targets, config)
 
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                logits = model(x)                        # (B, 10)
+                logits = trained(x)                      # (B, 10)
                 loss = loss_of(logits.float())
 
             # before the update: a loss that is not finite goes no further
-            run.record(loss.detach(), accuracy(logits, targets), len(targets))
+            part = len(targets) / config.batch_size      # 1, unless there are several processes
+            run.record(*total(device, part * loss.item(), part * accuracy(logits, targets)), config.batch_size)
             optimizer.zero_grad()
-            loss.backward()
+            (part * processes() * loss).backward()
             optimizer.step()
             schedule.step()
             if config.ema_decay:

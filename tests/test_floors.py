@@ -15,6 +15,7 @@ FLOORS = [
     {"mlp_numpy", "mlp_pytorch", "convnet_pytorch", "studynet_pytorch", "transfer_models", "mnist_utils",
      "augment_pytorch"},
     {"training"},
+    {"distributed_pytorch"},
     {"training_pytorch"},
     {"train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch", "train_mlp_autodiff", "train_transfer_pytorch"},
     {"plot_curves", "experiments", "search_mlp_pytorch", "grade"},

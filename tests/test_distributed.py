@@ -1,0 +1,127 @@
+"""Two processes, as torchrun starts them: the steps of one, a whole checkpoint when one of them dies, one that writes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from script_runs import ROOT, rows, run
+
+import distributed_pytorch
+from training_pytorch import load_torch
+
+pytestmark = pytest.mark.q2_1
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local_addr", "127.0.0.1",
+            "--nproc_per_node", "2"]
+
+
+def start(script: str, *flags: object) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*TORCHRUN, str(ROOT / f"{script}.py"), *map(str, flags)], cwd=ROOT, env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+def finish(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str]:
+    """Its exit status and output; killed when it takes longer, as a hang would."""
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        pytest.fail(f"still running after {seconds} s: {process.communicate()[0][-2000:]}")
+    return process.returncode, output
+
+
+def members(process: subprocess.Popen) -> dict[int, int]:
+    """{rank: process id} of what torchrun has started."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = dict(part.partition("=")[::2] for part in (path / "environ").read_text().split("\0"))
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError, UnicodeDecodeError):
+            continue
+        if parent == process.pid and "RANK" in environment:
+            found[int(environment["RANK"])] = int(path.name)
+    return found
+
+
+@pytest.mark.parametrize("flags", [(), ("--normalization", "layer", "--optimizer", "adam", "--batch_size", 15)],
+                         ids=["defaults", "uneven shares"])
+def test_two_processes_take_the_steps_of_one(flags, standin, tmp_path):
+    base = ["--data_dir", standin, "--max_steps", 20, "--batch_size", 50, "--eval_freq", 1, *flags]
+    assert run("train_mlp_pytorch", *base, "--output_dir", tmp_path / "one") == 0
+    status, output = finish(start("train_mlp_pytorch", *base, "--output_dir", tmp_path / "two"))
+    assert status == 0, output
+    assert output.count("test_accuracy") == 1  # one of them speaks
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in two]
+    for key in ("loss", "accuracy"):
+        np.testing.assert_allclose([float(r[key]) for r in two], [float(r[key]) for r in one], rtol=2e-6)
+    files = [{path.name for path in (tmp_path / name).iterdir()} for name in ("one", "two")]
+    assert files[0] == files[1]
+
+
+def test_each_image_is_in_one_share(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    shares = []
+    for rank in "012":
+        monkeypatch.setenv("RANK", rank)
+        shares.append(distributed_pytorch.share(np.arange(10)))
+    assert sorted(np.concatenate(shares)) == list(range(10))
+    assert sorted(map(len, shares)) == [3, 3, 4]
+
+
+def test_a_batch_smaller_than_the_processes_is_refused(standin, tmp_path):
+    status, output = finish(start("train_mlp_pytorch", "--data_dir", standin, "--batch_size", 1, "--output_dir",
+                                  tmp_path / "run"))
+    assert status != 0
+    assert "cannot be shared by 2 processes" in output
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    give_up = time.time() + 60
+    while not path.exists() and time.time() < give_up and process.poll() is None:
+        time.sleep(0.1)
+    assert path.exists()
+
+
+LONG = ["--max_steps", 100_000, "--eval_freq", 20, "--batch_size", 20]
+
+
+def resumed(folder: Path) -> None:
+    step = load_torch(folder / "last.pt")["step"]
+    assert run("train_mlp_pytorch", "--resume", folder, "--max_steps", step + 5) == 0
+    assert int(rows(folder)[-1]["step"]) == step + 5
+    assert len({(r["step"], r["split"]) for r in rows(folder)}) == len(rows(folder))
+
+
+def test_a_process_that_dies_ends_the_run_and_the_checkpoint_is_whole(standin, tmp_path):
+    process = start("train_mlp_pytorch", "--data_dir", standin, *LONG, "--output_dir", tmp_path / "run")
+    wait_for(tmp_path / "run/last.pt", process)
+    os.kill(members(process)[1], signal.SIGKILL)
+    status, output = finish(process, 60)
+    assert status != 0, output
+    resumed(tmp_path / "run")
+
+
+def test_ctrl_c_stops_all_after_the_same_step(standin, tmp_path):
+    process = start("train_mlp_pytorch", "--data_dir", standin, *LONG, "--output_dir", tmp_path / "run")
+    wait_for(tmp_path / "run/last.pt", process)
+    for pid in members(process).values():
+        os.kill(pid, signal.SIGINT)
+    status, output = finish(process, 60)
+    assert status != 0
+    assert output.count("continue with --resume") == 2, output
+    resumed(tmp_path / "run")
+
+
+def test_without_torchrun_nothing_is_shared():
+    assert (distributed_pytorch.processes(), distributed_pytorch.rank()) == (1, 0)
+    assert distributed_pytorch.total(torch.device("cpu"), 1.5, 2.0) == [1.5, 2.0]
+    model = torch.nn.Linear(2, 2)
+    assert distributed_pytorch.averaged(model, torch.device("cpu")) is model
