@@ -53,7 +53,7 @@ def digest(path: Path) -> str:
     try:
         if path.is_dir():
             for name, file in _files(path, []):
-                result.update(f"{name}\0{file.stat().st_size}\0".encode())
+                result.update(f"{name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
                 result.update(file.read_bytes() if file.stat().st_size <= MAX_FILE else b"")
         else:
             with open(path, "rb") as stream:
@@ -143,6 +143,8 @@ def _extract(path: Path, folder: Path, notes: list[str]) -> bool:
                     continue
                 if member.flag_bits & 1:
                     raise Unreadable("is protected by a password")
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise Unreadable("is packed by an unusual method")  # whose output cannot be had in small pieces
                 _extract_member(file, member, folder.joinpath(*name.parts), budget)
     except zipfile.BadZipFile as error:
         raise Unreadable(f"is not a ZIP file, or a damaged one ({str(error)[:80]})") from None

@@ -18,6 +18,7 @@ FORWARD, UPDATE = 0, 1
 FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 20, "eval_freq": 2}
 FLAGS_CONVNET = {"learning_rate": 2e-4, "max_steps": 5, "batch_size": 4, "eval_freq": 2}
 STANDIN_STEPS = 120
+MOST_EVENTS = 200_000
 
 
 class Run:
@@ -32,8 +33,10 @@ class Run:
         self.reply, self.notes = reply, reply.notes
         events, brightness = reply.arrays["events"], reply.arrays["brightness"]
         rows = events[:, 1]
+        if len(events) > MOST_EVENTS or (rows < 0).any() or rows.sum() != len(brightness):
+            raise ValueError("events that no training script leaves")
         bounds = np.concatenate([[0], np.cumsum(rows)])
-        is_test = bright(brightness)
+        is_test = np.concatenate([[0], np.cumsum(bright(brightness))])
         self.updates = 0
         self.evaluations: dict[int, int] = {}
         self.batch_sizes: list[int] = []
@@ -50,7 +53,7 @@ class Run:
                     self.trained_on_test += last[2]
                 last = None
                 continue
-            seen = int(is_test[bounds[i]:bounds[i + 1]].sum())
+            seen = int(is_test[bounds[i + 1]] - is_test[bounds[i]])
             last = (count, bool(training), seen)
             if seen:
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + seen

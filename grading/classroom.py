@@ -54,10 +54,10 @@ class Classroom:
     """
 
     def __init__(self, out: Path, rubric: Rubric, jobs: int = 1, data_dir: Path | None = None,
-                 read_batch: datasets.ReadBatch | None = None):
+                 read_batch: datasets.ReadBatch | None = None, network: bool = False):
         self.out, self.rubric, self.jobs, self.data_dir, self.read_batch = out, rubric, jobs, data_dir, read_batch
         self.work = Path(tempfile.mkdtemp(prefix="grade-"))
-        self.sandbox = Sandbox(self.work)
+        self.sandbox = Sandbox(self.work, network)
         self.version = f"{submission.grader_digest()} {rubric.digest} {'real' if data_dir else 'stand-in'}"
         self._context: Context | None = None
 
@@ -94,6 +94,8 @@ class Classroom:
                 one.key = hashlib.sha256(f"{self.version} {archive.digest(one.path)}".encode()).hexdigest()
             except Unreadable as error:
                 one.error = str(error)
+            except Exception as error:  # whatever somebody handed in, the others are graded
+                one.error = f"cannot be read ({type(error).__name__}: {error})"
             if record := self.finished(one):
                 finish(record, False)
             else:

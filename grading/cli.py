@@ -47,6 +47,8 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("grades"), help="folder of the results (default: grades)")
     parser.add_argument("--jobs", type=positive_int, default=os.cpu_count() or 1, metavar="N",
                         help=f"workers at the same time (default: the processors, here {os.cpu_count()})")
+    parser.add_argument("--allow-network", action="store_true",
+                        help="leave the network open to submissions, where the kernel cannot close it")
     parser.add_argument("--rubric", type=Path, default=rubric.DEFAULT,
                         help="rubric file (default: grading/rubric.toml)")
     parser.add_argument("--merge", type=Path, nargs="?", const=Path(), metavar="CSV",
@@ -117,7 +119,8 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
     if (options.out / tables.WRITTEN).exists():
         tables.read(options.out / tables.WRITTEN)  # one that a TA has broken, too
     bad = 0
-    with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir), read_batch) as room,
+    with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir), read_batch,
+                    options.allow_network) as room,
           tqdm(total=len(class_), unit="submission", disable=None, dynamic_ncols=True) as bar):
         warnings = room.sandbox.warnings()
         for warning in warnings:

@@ -23,7 +23,7 @@ from typing import IO, Any
 
 WORKER = Path(__file__).parent / "worker"
 PLACE = "/grader/grading/worker"  # where the worker's own files lie inside
-HOME = "/home"  # its scratch
+HOME = "/scratch"
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64")
 SETTINGS = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -31,6 +31,7 @@ ENVIRONMENT = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "student", "PATH": "/usr/
                "MPLBACKEND": "Agg", "MPLCONFIGDIR": f"{HOME}/matplotlib", "PYTHONDONTWRITEBYTECODE": "1",
                "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
                "CUDA_VISIBLE_DEVICES": ""}
+INFO = "{info}"  # stands for the number of a pipe
 NAMESPACES = ("pid", "mnt", "ipc", "uts")
 FIRST_USER, USERS = 61_001, 4_000  # user ids that the workers of a grader that is root take turns in
 
@@ -73,7 +74,9 @@ def command(shown: Mapping[str, Path], disk_mb: int, network: bool, user: int | 
         if not any(path == other or path.startswith(other + "/") for other in seen):
             seen[path] = Path(path)
     seen |= {PLACE: WORKER, **shown}
-    for parent in sorted({str(parent) for inside in (*seen, *SETTINGS, *DEVICES, "/dev/shm")
+    for path, size in ((HOME, disk_mb), ("/tmp", 64), ("/dev/shm", 64)):  # first: what is shown may lie below them
+        line += ["--perms", "1777", "--size", str(size * 2**20), "--tmpfs", path]
+    for parent in sorted({str(parent) for inside in (*seen, *SETTINGS, *DEVICES)
                           for parent in Path(inside).parents} - {"/"}):
         line += ["--perms", "0755", "--dir", parent]  # bubblewrap would make them for root alone
     for inside, outside in seen.items():
@@ -83,12 +86,10 @@ def command(shown: Mapping[str, Path], disk_mb: int, network: bool, user: int | 
     for path in DEVICES:
         line += ["--dev-bind", path, path]
     line += ["--proc", "/proc"]
-    for path, size in ((HOME, disk_mb), ("/tmp", 64), ("/dev/shm", 64)):
-        line += ["--perms", "1777", "--size", str(size * 2**20), "--tmpfs", path]
     line += ["--remount-ro", "/", "--chdir", HOME, "--clearenv"]
     for name, value in ENVIRONMENT.items():
         line += ["--setenv", name, value]
-    line += ["--info-fd", "{info}", "--"]
+    line += ["--info-fd", INFO, "--"]
     if user is not None:
         line += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--inh-caps=-all",
                  "--ambient-caps=-all", "--no-new-privs", "--"]
@@ -105,7 +106,7 @@ class Confined:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
         self._pidfd = -1
         try:
-            line = [part.replace("{info}", str(write)) for part in command(shown, disk_mb, network, user)]
+            line = [str(write) if part == INFO else part for part in command(shown, disk_mb, network, user)]
             self.process = subprocess.Popen([*line, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                             stderr=self.stderr, pass_fds=(write,), start_new_session=True, cwd="/")
         finally:
@@ -119,10 +120,11 @@ class Confined:
             self.pid: int = json.loads(answer)["child-pid"]
             self._pidfd = os.pidfd_open(self.pid)
         if self._pidfd < 0:
-            self.kill()
-            raise ConfinementError(f"bubblewrap does not start here ({self.last_line() or 'it says nothing'}); allow "
+            last = self.last_line()
+            self.__exit__()
+            raise ConfinementError(f"bubblewrap does not start here ({last or 'it says nothing'}); allow "
                                    "user namespaces (sysctl kernel.unprivileged_userns_clone=1), or grade on a machine "
-                                   "that has them")
+                                   "that has them; if it names the network, --allow-network leaves that open")
 
     def __enter__(self) -> Confined:
         return self
@@ -133,7 +135,8 @@ class Confined:
             with contextlib.suppress(OSError):
                 stream.close()
         if self._pidfd >= 0:
-            os.close(self._pidfd)
+            fd, self._pidfd = self._pidfd, -1
+            os.close(fd)
 
     def kill(self) -> None:
         """End it and all it started: with the first process of its namespace, the kernel ends every other."""
@@ -141,7 +144,7 @@ class Confined:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         else:
-            self.process.kill()  # it has no child, or none that outlives it (--die-with-parent)
+            self.process.kill()  # it had started nothing
         self.process.wait()
 
     def last_line(self) -> str:

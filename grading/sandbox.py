@@ -27,7 +27,7 @@ import numpy as np
 
 from grading.confinement import PLACE, Confined, ConfinementError, tools
 
-MOST_ARRAY_BYTES = 256 * 2**20
+MOST_ARRAY_BYTES = 64 * 2**20
 MOST_LINE_BYTES = 2**20
 START_SECONDS = 120  # on top of a worker's own time, for its start
 PATIENCE = 5  # a worker's clock stops while the processor is busy with others, but not for more than this
@@ -76,15 +76,16 @@ class Reply:
 class Sandbox:
     """Workers, one for each question of each submission, and what they may be shown. Use as a context manager.
 
-    work: a folder of the grader's own, which no worker sees.
+    work: a folder of the grader's own, which no worker sees. network: leave the machine's network open to workers,
+    where the kernel cannot close it.
     """
 
-    def __init__(self, work: Path):
-        self.work = work
+    def __init__(self, work: Path, network: bool = False):
+        self.work, self.network = work, network
         self._running: set[Confined] = set()
         self._lock = threading.Lock()
         self._closed = False
-        self._network_open: bool | None = None
+        self._tried = False
 
     def __enter__(self) -> Sandbox:
         return self
@@ -99,32 +100,21 @@ class Sandbox:
             for worker in self._running:
                 worker.kill()
 
-    @property
-    def network_open(self) -> bool:
-        """Whether this kernel cannot close the network to workers.
-
-        Raises:
-            ConfinementError: it cannot confine them at all.
-        """
+    def try_out(self) -> None:
+        """Confine something harmless, once. Raises ConfinementError where that cannot be done."""
         with self._lock:
-            if self._network_open is None:
-                tools()
-                try:
-                    self._try(network=False)
-                    self._network_open = False
-                except ConfinementError:
-                    self._try(network=True)  # raises it again if the network was not what failed
-                    self._network_open = True
-            return self._network_open
-
-    def _try(self, network: bool) -> None:
-        with Confined(["sh", "-c", "echo started; exec sleep 60"], {}, 1, network) as worker:
-            worker.stdout.readline()  # bubblewrap and setpriv have done their work
-            worker.prove(network)
+            if self._tried:
+                return
+            tools()
+            with Confined(["sh", "-c", "echo started; exec sleep 60"], {}, 1, self.network) as worker:
+                worker.stdout.readline()  # bubblewrap and setpriv have done their work
+                worker.prove(self.network)
+            self._tried = True
 
     def warnings(self) -> list[str]:
-        """One line for each protection this machine does not give."""
-        return ["the network cannot be closed to submissions on this machine"] if self.network_open else []
+        """One line for each protection that workers do without."""
+        self.try_out()
+        return ["the network is open to submissions (--allow-network)"] if self.network else []
 
     def run(self, code: Path, probes: Mapping[str, Probe], limits: Limits, data: Mapping[str, Path],
             torch: bool) -> dict[str, Reply]:
@@ -145,7 +135,7 @@ class Sandbox:
 
     def _run(self, code: Path, probes: Mapping[str, Probe], limits: Limits, data: Mapping[str, Path],
              torch: bool) -> dict[str, Reply]:
-        network = self.network_open
+        self.try_out()
         canary = self.work / f"canary-{secrets.token_hex(8)}"
         canary.touch()
         inputs = io.BytesIO()
@@ -154,11 +144,11 @@ class Sandbox:
         job = {"limits": asdict(limits), "data": {key: f"/data/{key}" for key in data}, "inputs": inputs.tell(),
                "probes": [{"name": name, "function": probe.function, "options": dict(probe.options),
                            "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}
-        program = [sys.executable, "-I", "-B", f"{PLACE}/serve.py", str(canary), "open" if network else "closed",
+        program = [sys.executable, "-I", "-B", f"{PLACE}/serve.py", str(canary), "open" if self.network else "closed",
                    *(["--torch"] if torch else [])]
         shown = {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
         replies = {name: Reply(error="not run: the worker ended early") for name in probes}
-        with Confined(program, shown, int(limits.disk_mb), network) as worker:
+        with Confined(program, shown, int(limits.disk_mb), self.network) as worker:
             clock = threading.Timer(PATIENCE * limits.seconds + START_SECONDS, worker.kill)
             self._enter(worker)
             try:
@@ -167,7 +157,7 @@ class Sandbox:
                     raise ConfinementError(f"a worker does not start: {worker.last_line() or 'no answer'}; numpy, "
                                            f"matplotlib and torch must be importable by {sys.executable} -I, and by "
                                            "every user of this machine")
-                worker.prove(network)  # nothing of the submission is run before this
+                worker.prove(self.network)  # nothing of the submission is run before this
                 worker.stdin.write(json.dumps(job).encode() + b"\n" + inputs.getvalue())
                 worker.stdin.flush()
                 for name in probes:
@@ -175,10 +165,11 @@ class Sandbox:
             except (OSError, ValueError, EOFError):
                 pass  # the worker has ended: the rest was not run
             finally:
-                clock.cancel()
-                clock.join()  # it must not go off at a worker that is gone
                 self._leave(worker)
                 canary.unlink()
+                clock.cancel()
+                if clock.ident:
+                    clock.join()  # it must not go off at a worker that is gone
         return replies
 
     def _enter(self, worker: Confined) -> None:

@@ -14,6 +14,7 @@ from grading_help import MODULES, submission
 from grading import archive
 from grading.archive import Unreadable
 from grading.sandbox import read_arrays
+from grading.submission import Submission
 
 pytestmark = [pytest.mark.grading]
 
@@ -75,6 +76,30 @@ def test_caps(tmp_path, members, reason):
     with pytest.raises(Unreadable, match=reason):
         archive.take_in(zipped(tmp_path / "a.zip", members), tmp_path / "in")
     assert sum(p.stat().st_size for p in tmp_path.rglob("*") if p.is_file()) < 40 * 2**20
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_only_methods_that_unpack_in_small_pieces(tmp_path, method):
+    path = zipped(tmp_path / "a.zip", {"modules.py": bytes(1000)}, method)
+    with pytest.raises(Unreadable, match="unusual method"):
+        archive.take_in(path, tmp_path / "in")
+
+
+@pytest.mark.parametrize("odd", ["a folder", "deep", "bytes"])
+def test_an_odd_submission_is_the_only_one_that_suffers(tmp_path, odd):
+    """Whatever goes wrong while it is taken in becomes its own error, or nothing at all."""
+    folder = submission(tmp_path / "odd")
+    if odd == "a folder":
+        (folder / "cifar10_utils.py").mkdir()
+        (folder / "cifar10_utils.py" / "x.py").touch()
+    elif odd == "deep":
+        (folder / "modules.py").write_text("x = a" + ".b" * 3000)
+    else:
+        (folder / os.fsdecode(b"\xff.py")).touch()
+    archive.digest(folder)
+    one = Submission(folder, "odd")
+    one.take_in(tmp_path / "in")
+    one.clear()
 
 
 def test_sizes_are_counted_not_believed(tmp_path):

@@ -138,12 +138,42 @@ def test_where_bubblewrap_does_not_confine_nothing_is_run(kind, tmp_path, monkey
     code = submission(tmp_path / "code", modules=f"open({str(tmp_path / 'executed')!r}, 'w')")
     work = tmp_path / "work"
     work.mkdir()
-    for network in (None, False):  # with the trial at the start, and as if that had gone well
+    for tried in (False, True):  # with the trial at the start, and as if that had gone well
         with Sandbox(work) as sandbox:
-            sandbox._network_open = network
+            sandbox._tried = tried
             with pytest.raises(ConfinementError):
                 sandbox.run(code, {"a": Probe("linear_init", options={"in": 3, "out": 2})}, Limits(seconds=5), {}, False)
     assert not (tmp_path / "executed").exists()
+
+
+@needs_confinement
+def test_a_submission_is_run_only_after_the_proof(tmp_path, monkeypatch):
+    """Confined as ever, but the proof from outside says otherwise: nothing may be run."""
+    sent = []
+    work = tmp_path / "work"
+    work.mkdir()
+    code = submission(tmp_path / "code")
+    with Sandbox(work) as sandbox:
+        sandbox.try_out()
+        monkeypatch.setattr(confinement, "unconfined", lambda *_: "planted")
+        monkeypatch.setattr("grading.sandbox.read_reply", lambda *_: sent.append(1))
+        with pytest.raises(ConfinementError, match="planted"):
+            sandbox.run(code, {"a": Probe("linear_init", options={"in": 3, "out": 2})}, Limits(seconds=5), {}, False)
+    assert not sent
+    monkeypatch.undo()
+    with Sandbox(work) as sandbox:
+        monkeypatch.setattr(confinement, "unconfined", lambda *_: "planted")
+        with pytest.raises(ConfinementError, match="planted"):
+            sandbox.try_out()
+
+
+@needs_confinement
+def test_odd_names_of_folders_are_only_names(tmp_path):
+    (tmp_path / "work").mkdir()
+    code = submission(tmp_path / "{info}" / "--ro-bind")
+    with Sandbox(tmp_path / "work") as sandbox:
+        reply = sandbox.run(code, {"a": Probe("linear_init", options={"in": 3, "out": 2})}, Limits(), {}, False)["a"]
+    assert reply.error is None
 
 
 def test_without_bubblewrap_the_way_out_is_said(tmp_path, monkeypatch):

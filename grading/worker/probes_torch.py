@@ -31,8 +31,9 @@ def tensor(task: Task, name: str) -> torch.Tensor:
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether a module only applies a function, with no parameters and nothing random."""
-    return isinstance(module, nn.Identity | nn.Flatten) or type(module).__module__.endswith("activation")
+    """Whether a new module in evaluation mode only applies a function, or leaves its input as it is (to 1e-5)."""
+    kinds = nn.Identity | nn.Flatten | nn.Dropout | nn.AlphaDropout | nn.BatchNorm1d
+    return isinstance(module, kinds) or type(module).__module__.endswith("activation")
 
 
 @probe
@@ -46,11 +47,11 @@ def mlp_torch(task: Task) -> None:
     with execution_order(model) as calls:
         task.send("shape", torch.tensor(model(x).shape))
     layers = [module for module, _, _ in calls if isinstance(module, nn.Linear)]
-    extra = [module for module in model.modules() if not list(module.children())
-             and not isinstance(module, nn.Linear) and not is_plain(module)]
+    others = [module for module, _, _ in calls if not isinstance(module, nn.Linear)]
+    extra = [module for module in others if not is_plain(module)]
     task.note("layers", [list(layer.weight.shape)[::-1] for layer in layers])
     task.note("registered", sum(p.numel() for layer in layers for p in layer.parameters()))
-    task.note("extra parameters", sum(p.numel() for module in extra for p in module.parameters()))
+    task.note("extra parameters", sum(p.numel() for module in others for p in module.parameters()))
     task.note("extra", sorted({type(module).__name__ for module in extra}))
     if task.notes["layers"] != [list(pair) for pair in pairwise(sizes)]:
         return
