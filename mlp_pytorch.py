@@ -32,10 +32,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, expansion: int, activation: str, dropout: float):
         super().__init__()
+        last = nn.Linear(expansion * width, width)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.inner = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, expansion * width), ACTIVATIONS[activation](),
-                                   nn.Dropout(dropout), nn.Linear(expansion * width, width))
-        nn.init.zeros_(self.inner[-1].weight)
-        nn.init.zeros_(self.inner[-1].bias)
+                                   nn.Dropout(dropout), last)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x of shape (B, width) -> the same shape."""

@@ -220,7 +220,7 @@ def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         return None
-    best = max(complete, key=lambda trial: trial.value)
+    best = max(complete, key=lambda trial: trial.value or 0.0)
     with atomic_write(folder / "best.json", "w") as file:
         json.dump({"script": "train_mlp_pytorch", "about": f"best of {len(trials)} trials, trial {best.number}: "
                    f"validation accuracy {best.value:.4f}", "flags": best.user_attrs["flags"]}, file, indent=2)

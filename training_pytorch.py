@@ -209,7 +209,8 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
 
             # before the update: a loss that is not finite goes no further
             part = len(targets) / config.batch_size      # 1, unless there are several processes
-            run.record(*total(device, part * loss.item(), part * accuracy(logits, targets)), config.batch_size)
+            mean_loss, correct = total(device, part * loss.item(), part * accuracy(logits, targets))
+            run.record(mean_loss, correct, config.batch_size)
             optimizer.zero_grad()
             (part * processes() * loss).backward()
             optimizer.step()
