@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -125,3 +126,24 @@ def test_without_torchrun_nothing_is_shared():
     assert distributed_pytorch.total(torch.device("cpu"), 1.5, 2.0) == [1.5, 2.0]
     model = torch.nn.Linear(2, 2)
     assert distributed_pytorch.averaged(model, torch.device("cpu")) is model
+
+
+def test_the_slurm_job_trains_and_when_queued_again_continues(standin, tmp_path):
+    """SLURM itself played by two scripts: one node, whose tasks are started at once."""
+    (tmp_path / "bin").mkdir()
+    for name, text in (("srun", 'exec "$@"'), ("scontrol", "echo 127.0.0.1")):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").write_text(f'PATH="{tmp_path / "bin"}:{Path(sys.executable).parent}:$PATH"\n')
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {**os.environ, "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a",
+                   "SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "2", "MASTER_PORT": str(port)}
+    run_folder = tmp_path / "results/slurm/7"
+    for steps in (2, 4):
+        job = [str(ROOT / "cluster/train.sbatch"), str(ROOT / "train_mlp_pytorch.py"), "--data_dir", str(standin),
+               "--batch_size", "20", "--max_steps", str(steps)]
+        done = subprocess.run(job, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert int(rows(run_folder)[-1]["step"]) == 2  # the second time it finds the run, which brings its own flags
