@@ -3,6 +3,7 @@
 # make test           set up and run every test
 # make lint           ruff and mypy
 # make bench          the measurements of the README (on an idle machine)
+# make report         draw the figures and typeset report/report.pdf from the kept results
 # make clean          remove what can be made again; data, runs and the environment stay
 # make distclean      the environment too
 #
@@ -13,7 +14,7 @@ VENV ?= .venv
 DATA ?= ./cifar10/cifar-10-batches-py
 RUN = $(VENV)/bin/python
 
-.PHONY: train train-convnet data test lint bench clean distclean
+.PHONY: train train-convnet data test lint bench report clean distclean
 
 train: $(VENV)/.runtime data
 	$(RUN) train_mlp_numpy.py --data_dir "$(DATA)"
@@ -39,6 +40,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev data
 	for name in $(notdir $(basename $(wildcard benchmarks/bench_*.py))); do echo "== $$name"; \
 	    CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks.$$name > benchmarks/results/$$name.txt || exit 1; cat benchmarks/results/$$name.txt; done
+
+report: $(VENV)/.dev
+	$(RUN) report/build.py
 
 # The environment is made once and filled again only when the requirements changed.
 $(VENV)/bin/python:

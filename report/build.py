@@ -1,0 +1,153 @@
+"""Draw the report's figures and typeset it: report/report.pdf, from what lies under report/results and nothing else.
+
+    python report/build.py                # or make report
+    python report/build.py --out my.pdf
+
+A result that is missing, in a figure or in a table, ends it with a line that names the experiment to run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import typst
+from matplotlib.axes import Axes
+
+REPORT = Path(__file__).resolve().parent
+SEEDS = (42, 43, 44)
+
+
+class Missing(Exception):
+    """A result that is not there: a line with the way out."""
+
+
+class Results:
+    """The kept runs under a folder. Each method raises Missing for one that is not there."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def _path(self, experiment: str, run: str, name: str) -> Path:
+        path = self.folder / experiment / run / name
+        if not path.exists():
+            raise Missing(f"{path} is missing: python experiments.py {experiment}")
+        return path
+
+    def rows(self, experiment: str, run: str) -> list[dict[str, str]]:
+        with open(self._path(experiment, run, "metrics.csv"), newline="") as file:
+            return list(csv.DictReader(file))
+
+    def summary(self, experiment: str, run: str) -> dict:
+        return json.loads(self._path(experiment, run, "summary.json").read_text())
+
+    def curve(self, experiment: str, variant: str, split: str, key: str,
+              seeds: Sequence[int] = SEEDS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Steps, and mean and standard deviation over the seeds, of a column of metrics.csv."""
+        runs = [[row for row in self.rows(experiment, f"{variant}-seed{seed}") if row["split"] == split]
+                for seed in seeds]
+        values = np.array([[float(row[key]) for row in rows] for rows in runs])
+        steps = np.array([int(row["step"]) for row in runs[0]])
+        return steps, values.mean(axis=0), values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(steps))
+
+    def accuracies(self, experiment: str, variant: str, seeds: Sequence[int] = SEEDS) -> list[float]:
+        return [self.summary(experiment, f"{variant}-seed{seed}")["test_accuracy"] for seed in seeds]
+
+
+def band(axis: Axes, curve: tuple[np.ndarray, np.ndarray, np.ndarray], label: str, **style: object) -> None:
+    steps, mean, spread = curve
+    (line,) = axis.plot(steps, mean, label=label, **style)  # type: ignore[arg-type]
+    axis.fill_between(steps, mean - spread, mean + spread, color=line.get_color(), alpha=0.25, linewidth=0)
+
+
+def loss_and_accuracy(results: Results, lines: dict[str, tuple[str, str, Sequence[int]]], splits: Sequence[str],
+                      name: str, folder: Path) -> None:
+    """Two panels over training steps; lines: {label: (experiment, variant, seeds)}."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 2.7), layout="constrained")
+    for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
+        for label, (experiment, variant, seeds) in lines.items():
+            for split in splits:
+                style = {} if split == "test" else {"linestyle": "--"}
+                band(axis, results.curve(experiment, variant, split, key, seeds), f"{label}, {split}", **style)
+        axis.set(xlabel="training step", ylabel="cross-entropy (nats)" if key == "loss" else "accuracy")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=7)
+    figure.savefig(folder / f"{name}.svg")
+    plt.close(figure)
+
+
+def activations(results: Results, folder: Path) -> None:
+    rows = results.rows("activations", "both-seed42")
+    figure, axis = plt.subplots(figsize=(4.6, 2.7), layout="constrained")
+    for name in ("relu", "sigmoid"):
+        chosen = [row for row in rows if row["activation"] == name and row["split"] == "validation"]
+        epochs = sorted({int(row["epoch"]) for row in chosen})
+        values = [[float(row["accuracy"]) for row in chosen if int(row["epoch"]) == epoch] for epoch in epochs]
+        band(axis, (np.array(epochs), np.mean(values, axis=1), np.std(values, axis=1, ddof=1)), name, marker=".")
+    axis.set(xlabel="epoch", ylabel="validation accuracy")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(folder / "activations.svg")
+    plt.close(figure)
+
+
+def norms(results: Results, folder: Path) -> None:
+    figure, axis = plt.subplots(figsize=(4.6, 2.7), layout="constrained")
+    sizes = (2, 8, 32, 128, 512)
+    for norm, label in (("none", "none"), ("layer", "LayerNorm"), ("batch_torch", "BatchNorm")):
+        values = [results.accuracies("norms", f"{norm}-{size}") for size in sizes]
+        spread = [statistics.stdev(value) for value in values]
+        axis.errorbar(sizes, [statistics.mean(value) for value in values], spread, marker=".", capsize=2, label=label)
+    axis.set_xscale("log", base=2)
+    axis.set(xlabel="batch size", ylabel="test accuracy", xticks=sizes, xticklabels=[str(size) for size in sizes])
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(folder / "norms.svg")
+    plt.close(figure)
+
+
+def draw(results: Results, folder: Path) -> None:
+    """Every figure, into `folder`."""
+    folder.mkdir(exist_ok=True)
+    plt.rcParams.update({"font.size": 8, "svg.hashsalt": "report", "svg.fonttype": "path"})
+    five = (*SEEDS, 45, 46)
+    for name in ("mlp-numpy", "mlp-pytorch"):
+        loss_and_accuracy(results, {"MLP": (name, "defaults", SEEDS)}, ("train", "test"), name, folder)
+    loss_and_accuracy(results, {"ELU": ("tanh-elu", "elu", five), "Tanh": ("tanh-elu", "tanh", five)}, ("test",),
+                      "tanh-elu", folder)
+    loss_and_accuracy(results, {"ConvNet": ("convnet", "defaults", (42,))}, ("train", "test"), "convnet", folder)
+    activations(results, folder)
+    norms(results, folder)
+
+
+def build(report: Path, out: Path) -> None:
+    """Figures and PDF of the report in the folder `report`. Raises Missing."""
+    draw(Results(report / "results"), report / "figures")
+    try:
+        out.write_bytes(typst.compile(str(report / "report.typ"), root=str(report), ignore_system_fonts=True))
+    except typst.TypstError as error:
+        raise Missing(f"the report is not typeset: {error}") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=REPORT / "report.pdf", help="default: report/report.pdf")
+    out = parser.parse_args(argv).out
+    try:
+        build(REPORT, out)
+    except (Missing, OSError) as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return 1
+    print(out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
