@@ -42,7 +42,7 @@ bench: $(VENV)/.dev data
 	    CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks.$$name > benchmarks/results/$$name.txt || exit 1; cat benchmarks/results/$$name.txt; done
 
 report: $(VENV)/.dev
-	$(RUN) report/build.py
+	$(RUN) build_report.py
 
 # The environment is made once and filled again only when the requirements changed.
 $(VENV)/bin/python:

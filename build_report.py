@@ -1,7 +1,7 @@
 """Draw the report's figures and typeset it: report/report.pdf, from what lies under report/results and nothing else.
 
-    python report/build.py                # or make report
-    python report/build.py --out my.pdf
+    python build_report.py                # or make report
+    python build_report.py --out my.pdf
 
 A result that is missing, in a figure or in a table, ends it with a line that names the experiment to run.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import statistics
 import sys
@@ -18,10 +19,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import typst
 from matplotlib.axes import Axes
 
-REPORT = Path(__file__).resolve().parent
+from checkpoints import atomic_write
+
+REPORT = Path(__file__).resolve().parent / "report"
 SEEDS = (42, 43, 44)
 
 
@@ -127,13 +129,32 @@ def draw(results: Results, folder: Path) -> None:
     norms(results, folder)
 
 
+def digest(report: Path) -> str:
+    """A hash of all that the PDF is made from."""
+    result = hashlib.sha256(Path(__file__).read_bytes())
+    sources = [*report.glob("*.typ"), *report.glob("results/**/summary.json"), *report.glob("results/**/metrics.csv")]
+    for path in sorted(sources):
+        result.update(path.relative_to(report).as_posix().encode() + b"\0" + path.read_bytes())
+    return result.hexdigest()
+
+
 def build(report: Path, out: Path) -> None:
-    """Figures and PDF of the report in the folder `report`. Raises Missing."""
+    """Figures and PDF of the report in the folder `report`, and beside the PDF the digest of what it was made from.
+
+    Raises:
+        Missing: a result is not there, or the text is not right.
+    """
+    import typst  # for this alone: what is handed in can be packed without it
+
     draw(Results(report / "results"), report / "figures")
     try:
-        out.write_bytes(typst.compile(str(report / "report.typ"), root=str(report), ignore_system_fonts=True))
-    except typst.TypstError as error:
+        pdf = typst.compile(str(report / "report.typ"), root=str(report), ignore_system_fonts=True)
+    except RuntimeError as error:
         raise Missing(f"the report is not typeset: {error}") from None
+    with atomic_write(out) as file:
+        file.write(pdf)
+    with atomic_write(out.with_suffix(".sha256"), "w") as file:
+        file.write(digest(report) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -143,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         build(REPORT, out)
     except (Missing, OSError) as error:
-        print(f"build.py: {error}", file=sys.stderr)
+        print(f"build_report.py: {error}", file=sys.stderr)
         return 1
     print(out)
     return 0

@@ -1,0 +1,98 @@
+"""The report is made from the kept results alone, and what is handed in is whole, small and up to date."""
+
+import json
+import shutil
+import zipfile
+
+import pytest
+
+import build_report
+import make_submission
+from make_submission import Refused, file_name, pack
+
+typst = pytest.importorskip("typst")
+ROOT = make_submission.ROOT
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A copy of what a submission is packed from, its report typeset."""
+    root = tmp_path_factory.mktemp("copy")
+    for name in ("report", "recipes", "tests"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.pt", "*.npz", "__pycache__"))
+    for path in [*ROOT.glob("*.py"), ROOT / "README.md", ROOT / "requirements.txt"]:
+        shutil.copy(path, root)
+    try:
+        build_report.build(root / "report", root / "report" / "report.pdf")
+    except build_report.Missing as error:
+        pytest.skip(f"not all experiments have been run: {error}")
+    return root
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    return shutil.copytree(built, tmp_path / "copy")
+
+
+def test_the_pdf_is_there_and_the_kept_one_is_its_like(built):
+    assert (built / "report/report.pdf").read_bytes().startswith(b"%PDF")
+    assert (ROOT / "report/report.sha256").read_text().strip() == build_report.digest(ROOT / "report"), "make report"
+
+
+@pytest.mark.parametrize(("experiment", "run", "name"), [
+    ("norms", "layer-8-seed43", "summary.json"), ("mlp-numpy", "defaults-seed44", "metrics.csv"),
+    ("transfer", "fine-tuned-seed42", "summary.json")])
+def test_a_missing_result_fails_the_build_and_is_named(copy, experiment, run, name):
+    (copy / "report/results" / experiment / run / name).unlink()
+    with pytest.raises(build_report.Missing) as caught:
+        build_report.build(copy / "report", copy / "out.pdf")
+    assert experiment in str(caught.value) and name in str(caught.value)
+    assert not (copy / "out.pdf").exists()
+
+
+def test_a_number_of_the_text_follows_its_result(copy):
+    before = (copy / "report/report.pdf").read_bytes()
+    path = copy / "report/results/convnet/defaults-seed42/summary.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 0.1234}))
+    build_report.build(copy / "report", copy / "out.pdf")
+    assert (copy / "out.pdf").read_bytes() != before
+
+
+def test_what_is_packed(copy, tmp_path):
+    path = pack("van der Berg", tmp_path / "out", copy)
+    assert path.name == "van_der_Berg_assignment1.zip"
+    with zipfile.ZipFile(path) as archive:
+        names = {name.removeprefix("van_der_Berg_assignment1/") for name in archive.namelist()}
+    assert {"modules.py", "train_convnet_pytorch.py", "report.pdf", "tests/test_modules.py", "requirements.txt"} <= names
+    assert not [name for name in names if name.endswith((".pt", ".npz", ".json", ".csv", ".pyc")) or "data" in name.split("/")]
+    assert path.stat().st_size < 5 * 2**20
+
+
+def test_a_stale_or_missing_report_is_refused(copy, tmp_path):
+    with open(copy / "report/report.typ", "a") as file:
+        file.write("\nOne more line.\n")
+    with pytest.raises(Refused, match="older than its text"):
+        pack("Doe", tmp_path, copy)
+    (copy / "report/report.pdf").unlink()
+    with pytest.raises(Refused, match="is missing; make report"):
+        pack("Doe", tmp_path, copy)
+    assert not list(tmp_path.glob("*.zip"))
+
+
+@pytest.mark.parametrize("name", ["", " ", "../Doe", "Doe/x", "Doe.zip", "D0e", "-", "a\nb;"])
+def test_odd_names_are_refused(name):
+    with pytest.raises(Refused, match="--name"):
+        file_name(name)
+
+
+def test_names_of_people():
+    assert [file_name(name) for name in ("Doe", "O'Neill", "Müller-Lüdenscheidt")] == [
+        "Doe_assignment1.zip", "O'Neill_assignment1.zip", "Müller-Lüdenscheidt_assignment1.zip"]
+
+
+def test_command_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(make_submission, "files", lambda root: {"modules.py": ROOT / "modules.py"})
+    assert make_submission.main(["--name", "Doe", "--out", str(tmp_path)]) == 0
+    assert "Doe_assignment1/modules.py" in capsys.readouterr().out
+    assert make_submission.main(["--name", "4"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
