@@ -101,8 +101,9 @@ class SharedRun(Run):
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         signum = torch.tensor(self._signal, device=device)
         dist.all_reduce(signum, dist.ReduceOp.MAX)
-        self._signal = int(signum)
-        super()._leave_if_asked()
+        if agreed := int(signum):  # a signal that came just now waits for the next time, when all hear of it
+            self._signal = agreed
+            super()._leave_if_asked()
 
 
 class FollowingRun(SharedRun):

@@ -32,7 +32,8 @@ def finish(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str]:
     try:
         output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        for pid in (*members(process).values(), process.pid):  # torchrun's processes have groups of their own
+            os.kill(pid, signal.SIGKILL)
         pytest.fail(f"still running after {seconds} s: {process.communicate()[0][-2000:]}")
     return process.returncode, output
 
