@@ -270,10 +270,11 @@ def test_config_checks_what_python_gives_it():
 
 
 def test_plot_curves(standin, tmp_path, capsys):
-    for script in FLAGS:
+    scripts = ["train_mlp_numpy", "train_mlp_pytorch"]
+    for script in scripts:
         assert run(script, "--data_dir", standin, *QUICK, "--output_dir", tmp_path / script) == 0
     out = tmp_path / "both"
-    folders = [str(tmp_path / script) for script in FLAGS]
+    folders = [str(tmp_path / script) for script in scripts]
     assert plot_curves.main([*folders, "--labels", "NumPy", "PyTorch", "--out", str(out)]) == 0
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert out.with_suffix(".svg").exists()
