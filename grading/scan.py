@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from grading.files import ONE_PARSER
+
 LIBRARIES = {"numpy", "torch", "torchvision", "matplotlib", "tqdm", "scipy", "sklearn", "pandas"}
 STARTED_BY_ITSELF = {"sitecustomize", "usercustomize", "conftest"}  # Python or pytest would run these unasked
 NUMPY_FILES = ("modules.py", "mlp_numpy.py", "train_mlp_numpy.py")
@@ -33,7 +35,8 @@ def parse(path: Path) -> ast.AST | None:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(path.read_bytes())
+            with ONE_PARSER:
+                return ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         return None
 

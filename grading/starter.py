@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from grading.files import OutputError, write
+from grading.files import ONE_PARSER, OutputError, write
 
 LISTING = Path(__file__).parent / "starter.toml"
 
@@ -28,7 +28,9 @@ def local_imports(folder: Path, names: Sequence[str]) -> list[str]:
         if name in found or not (folder / name).is_file():
             continue
         found.add(name)
-        for node in ast.walk(ast.parse((folder / name).read_text(encoding="utf-8"))):
+        with ONE_PARSER:
+            tree = ast.parse((folder / name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 queue += [f"{alias.name}.py" for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
