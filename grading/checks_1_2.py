@@ -259,8 +259,8 @@ def mlp(name: str, replies: Replies) -> Outcome:
     if not wrong:
         return Outcome(1.0)
     if reply.error is not None and len(sizes) > 3:
-        return Outcome(value, f"Going back through several hidden layers, it raises {reply.error}. Give every layer its "
-                              "own activation module.")
+        return Outcome(value, f"Going back through several hidden layers, it raises {reply.error}. Give every layer "
+                              "its own activation module.")
     key, first = list(wrong.items())[-1]  # the last layer that is wrong: its error spoils all before it
     layer = int(key[0]) + 1
     if layer == len(sizes) - 1:

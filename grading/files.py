@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-
 ONE_PARSER = threading.Lock()  # CPython 3.11 counts all threads' recursion in ast.parse as one, and stumbles over it
 
 
