@@ -58,6 +58,8 @@ class Experiment:
     readme: bool = True  # whether the README's table has its lines; the report has all
 
 
+RELU_ADAM = "--activation relu --optimizer adam --weight_std 0"
+EVOLVED = "--dnn_hidden_units 1000,500,250,100 --learning_rate 1.68e-4 --batch_size 1609 --max_steps 4681"
 EXPERIMENTS = {
     "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", [
         Variant("defaults", "train_mlp_numpy", published="about 0.48")]),
@@ -89,7 +91,9 @@ EXPERIMENTS = {
     "transfer": Experiment("EfficientNet-Lite0 from ImageNet (question 4b)", [
         Variant("linear-probe", "train_transfer_pytorch", "--freeze backbone --batch_size 256 --max_steps 2000",
                 seeds=(42,)),
-        Variant("fine-tuned", "train_transfer_pytorch", "--epochs 2", seeds=(42,))]),
+        Variant("fine-tuned-96-pixels", "train_transfer_pytorch", "--epochs 2", seeds=(42,)),
+        Variant("fine-tuned", "train_transfer_pytorch", "--epochs 3 --image_size 128 --unfreeze_from _blocks.3 "
+                "--linear_probe 0 --head_lr_factor 10 --learning_rate 5e-4", seeds=(42,))]),
     "tanh-elu": Experiment("Tanh against ELU (question 2.2)", [
         Variant(name, "train_mlp_pytorch", f"--activation {name}", seeds=(42, 43, 44, 45, 46))
         for name in ("elu", "tanh")]),
@@ -101,6 +105,19 @@ EXPERIMENTS = {
     "mlp-2019": Experiment("ReLU, SGD 2e-3, 1500 steps, in NumPy and in PyTorch", [
         Variant(name, f"train_mlp_{name}", "--activation relu --learning_rate 2e-3 --max_steps 1500", published="0.444")
         for name in ("numpy", "pytorch")]),
+    "mlp-grid": Experiment("ReLU 500,200,200,200, Adam, L2 as published and as its author's code had it", [
+        Variant(f"l2-{decay}", "train_mlp_pytorch", f"{RELU_ADAM} --dnn_hidden_units 500,200,200,200 "
+                f"--learning_rate 8e-4 --batch_size 300 --max_steps 3000 --weight_decay {decay}", published="0.535")
+        for decay in ("0.01", "0.001")]),
+    "mlp-evolved": Experiment("ReLU MLPs that an evolutionary search found, Adam", [
+        Variant(name, "train_mlp_pytorch", f"{RELU_ADAM} {flags}", seeds=(42,), published=published)
+        for name, flags, published in (
+            ("1-plain", EVOLVED, "0.537"),
+            ("1-dropout", f"{EVOLVED} --dropout 0.5", "0.497"),
+            ("1-dropout-batchnorm", f"{EVOLVED} --dropout 0.5 --normalization batch_torch --norm_before linear",
+             "0.516"),
+            ("2", "--dnn_hidden_units 1000,100 --learning_rate 1.5e-4 --batch_size 1824 --max_steps 3030", "0.506"),
+            ("3", "--dnn_hidden_units 1000,1000 --learning_rate 5.72e-5 --batch_size 809 --max_steps 4365", "0.535"))]),
 }
 
 

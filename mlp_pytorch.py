@@ -64,6 +64,8 @@ class ResidualMLP(nn.Module):
 class MLP(nn.Module):
     """Linear, normalization, activation, dropout for each hidden layer; then one linear layer.
 
+    norm_before="linear" puts a normalization in front of every linear layer instead, the first and the last included.
+
     n_inputs: features per sample. n_hidden: widths of the hidden layers; [] is multinomial logistic regression.
     n_classes: number of classes. activation, normalization: keys of the tables above.
     dropout: probability of zeroing a hidden unit after its activation.
@@ -72,17 +74,25 @@ class MLP(nn.Module):
     """
 
     def __init__(self, n_inputs: int, n_hidden: Sequence[int], n_classes: int, activation: str = "elu",
-                 normalization: str = "none", dropout: float = 0.0, weight_std: float = 0.0):
+                 normalization: str = "none", dropout: float = 0.0, weight_std: float = 0.0,
+                 norm_before: str = "activation"):
         super().__init__()
         layers: list[nn.Module] = []
+
+        def normalize(width: int, where: str) -> None:
+            if normalization != "none" and where == norm_before:
+                layers.append(NORMALIZATIONS[normalization](width))
+
         for n_in, n_out in zip([n_inputs, *n_hidden], n_hidden, strict=False):
+            normalize(n_in, "linear")
             layers.append(nn.Linear(n_in, n_out))
-            if normalization != "none":
-                layers.append(NORMALIZATIONS[normalization](n_out))
+            normalize(n_out, "activation")
             layers.append(ACTIVATIONS[activation]())
             if dropout:
                 layers.append(nn.Dropout(dropout))
-        layers.append(nn.Linear([n_inputs, *n_hidden][-1], n_classes))
+        n_last = [n_inputs, *n_hidden][-1]
+        normalize(n_last, "linear")
+        layers.append(nn.Linear(n_last, n_classes))
         self.layers = nn.Sequential(*layers)
         if weight_std:
             for layer in self.layers:

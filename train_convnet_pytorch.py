@@ -49,9 +49,10 @@ class Config(TorchFlags):
     eval_freq: int = per_model("eval_freq", "evaluate the whole test split every so many steps, and after the last "
                                             "one", type=positive_int)
     optimizer: str = per_model("optimizer", "update rule", choices=list(OPTIMIZERS))
-    momentum: float = per_model("momentum", "momentum of sgd, nesterov and rmsprop", type=fraction)
+    momentum: float = per_model("momentum", "momentum of sgd, nesterov, rmsprop and muon", type=fraction)
     epochs: int = per_model("epochs", "train this many epochs and evaluate after each; 0 counts in --max_steps, as "
                                       "does --max_steps alone", type=non_negative_int, resumable=True)
+    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float)
     model: str = flag("convnet", "network; the flags below are of study alone", choices=list(DEFAULTS))
     channels: list[int] = flag("6,16", "widths of the 5x5 convolutions, one to four", type=hidden_units)
     fc: list[int] = flag("120,84", "widths of the fully connected hidden layers; '' for none", type=hidden_units)
@@ -82,7 +83,8 @@ def build_model(config: Config) -> nn.Module:
 
 def train(config: Config) -> dict[str, Any]:
     """Train as `config` says and return the run's summary."""
-    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed)
+    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed,
+                       scale=config.pixel_scale)
     return train_classifier(lambda: build_model(config), data, config, "train_convnet_pytorch")
 
 

@@ -42,6 +42,8 @@ class Config(TorchFlags):
     normalization: str = flag("none", "between a hidden layer's linear map and its activation: layer and batch are "
                                       "ours with the backward by hand, *_torch are PyTorch's",
                               choices=list(NORMALIZATIONS))
+    norm_before: str = flag("activation", "where normalization stands: before each activation, or before every linear "
+                                          "layer, the first included", choices=["activation", "linear"])
     dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
     weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases; 0 for PyTorch's "
                                   "default", type=non_negative_float)
@@ -64,7 +66,7 @@ def build_model(config: Config) -> nn.Module:
         return ResidualMLP(3 * 32 * 32, config.dnn_hidden_units[0], config.blocks, 10, config.activation,
                            config.expansion, config.dropout)
     return MLP(3 * 32 * 32, config.dnn_hidden_units, 10, config.activation, config.normalization, config.dropout,
-               config.weight_std)
+               config.weight_std, config.norm_before)
 
 
 def train(config: Config, watch: Callable[[int, float], None] | None = None) -> dict[str, Any]:

@@ -341,7 +341,7 @@ class Run:
             "steps": self.step, "parameters": self.parameters, "wall_seconds": round(self.seconds, 2),
             "images_per_second": round(self.train_images / max(self.train_seconds, 1e-9), 1),
             "peak_memory_mb": round(peak_memory_mb()), "data": self.data.state, "seed": self.config.seed,
-            "folder": str(self.folder),
+            "folder": str(self.folder), **self.summary,  # and what the script has put there
         }
         self._plot()
         self.summary.update(wall_seconds=round(self.seconds, 2), peak_memory_mb=round(peak_memory_mb()))

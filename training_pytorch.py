@@ -19,6 +19,7 @@ from augment_pytorch import flip, mix, shift
 from checkpoints import CheckpointFormat, atomic_write, damaged, missing
 from distributed_pytorch import averaged, join, processes, rank, run_of, share, synchronised, total
 from flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
+from muon_pytorch import Muon
 from training import accuracy
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -29,6 +30,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": lambda params, lr, decay, momentum: torch.optim.AdamW(params, lr, weight_decay=decay),
     "rmsprop": lambda params, lr, decay, momentum: torch.optim.RMSprop(
         params, lr, weight_decay=decay, momentum=momentum),
+    "muon": lambda params, lr, decay, momentum: Muon(params, lr, momentum, decay),
 }
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
     "constant": lambda optimizer, steps: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0),
@@ -44,7 +46,7 @@ class TorchFlags(TrainingFlags):
     """Flags of every PyTorch script, behind those that all scripts have."""
 
     optimizer: str = flag("sgd", "update rule", choices=list(OPTIMIZERS))
-    momentum: float = flag(0.0, "momentum of sgd, nesterov and rmsprop", type=fraction)
+    momentum: float = flag(0.0, "momentum of sgd, nesterov, rmsprop and muon", type=fraction)
     weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay)", type=non_negative_float)
     lr_schedule: str = flag("constant", "learning rate over the run; one_cycle and cosine end at about 0",
                             choices=list(SCHEDULES))
@@ -55,6 +57,8 @@ class TorchFlags(TrainingFlags):
                         type=non_negative_float)
     ema_decay: float = flag(0.0, "evaluate, and keep, a moving average of the weights that keeps so much of itself "
                                  "each step, such as 0.999; 0 for the weights themselves", type=fraction)
+    flip_average: str = flag("off", "at the end, read the test split also with the logits of each image and its mirror "
+                                    "image averaged", choices=["on", "off"])
     device: str = flag("auto", "where to compute; auto takes a GPU when there is one",
                        choices=["auto", "cpu", "cuda", "mps"], resumable=True)
     precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16",
@@ -62,8 +66,8 @@ class TorchFlags(TrainingFlags):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.optimizer == "nesterov" and not self.momentum:
-            raise UserError("--momentum: nesterov needs one above 0, such as --momentum 0.9")
+        if self.optimizer in ("nesterov", "muon") and not self.momentum:
+            raise UserError(f"--momentum: {self.optimizer} needs one above 0, such as --momentum 0.9")
 
 
 def select_device(name: str) -> torch.device:
@@ -125,6 +129,17 @@ def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str 
     model.train(was_training)
     loss_sum, correct_sum = total(device, loss_sum, correct_sum)
     return loss_sum / split.num_examples, correct_sum / split.num_examples
+
+
+class FlipAverage(nn.Module):
+    """The mean of the logits that `model` gives an image and its mirror image."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.model(x) + self.model(x.flip(3))) / 2
 
 
 def augmented(x: Tensor, targets: Tensor, config: TorchFlags) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -217,4 +232,7 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             schedule.step()
             if config.ema_decay:
                 evaluated.update_parameters(model)
+        if config.flip_average == "on" and not watch:
+            run.summary["test_accuracy_flip_averaged"] = evaluate(FlipAverage(evaluated), data.test, device,
+                                                                  config.precision)[1]
     return run.summary

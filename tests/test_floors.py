@@ -13,7 +13,7 @@ FLOORS = [
     {"cifar10_standin"},
     {"cifar10_utils", "modules", "custom_layernorm", "custom_batchnorm", "autodiff_numpy"},
     {"mlp_numpy", "mlp_pytorch", "convnet_pytorch", "studynet_pytorch", "transfer_models", "mnist_utils",
-     "augment_pytorch"},
+     "augment_pytorch", "muon_pytorch"},
     {"training"},
     {"distributed_pytorch"},
     {"training_pytorch"},

@@ -72,6 +72,13 @@ def test_layers(normalization, activation, n_hidden):
     assert all(p.grad is not None for p in model.parameters())
 
 
+def test_normalization_before_every_linear_layer():
+    model = MLP(12, [7, 6], 5, "relu", "batch_torch", dropout=0.5, norm_before="linear")
+    assert [type(layer).__name__ for layer in model.layers] == [
+        *["BatchNorm1d", "Linear", "ReLU", "Dropout"] * 2, "BatchNorm1d", "Linear"]
+    assert [layer.num_features for layer in model.layers if hasattr(layer, "num_features")] == [12, 7, 6]
+
+
 @pytest.mark.parametrize(("ours", "torchs"), [("layer", "layer_torch"), ("layer_autograd", "layer_torch"), ("batch", "batch_torch")])
 def test_our_normalization_is_torchs(ours, torchs):
     """Two MLPs with the same weights, our normalization in one and torch's in the other, while training."""

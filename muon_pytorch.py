@@ -1,0 +1,67 @@
+"""Muon (Jordan et al. 2024): momentum whose update of a matrix is made orthogonal, so that no direction is left behind.
+
+    optimizer = Muon(net.parameters(), lr=0.05, momentum=0.9)
+
+Filters of shape (out, in, k, k) count as matrices of shape (out, in k k). PyTorch has Muon for matrices alone, computed
+in bfloat16, which many processors only emulate; here it is for whole networks and in the weights' own precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FEWEST_ROWS = 16  # smaller matrices, such as a classifier of ten classes, take plain steps
+
+
+def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Roughly U V^T for `matrix` (N, M) = U S V^T: every singular value becomes one between about 0.7 and 1.2.
+
+    A quintic Newton-Schulz iteration with the coefficients of https://kellerjordan.github.io/posts/muon.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix.T if len(matrix) > matrix.shape[1] else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if len(matrix) > matrix.shape[1] else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum; matrices of 16 rows or more move along `orthogonal` of it, all else along itself.
+
+    Such a matrix is kept at the norm sqrt(rows), so that `lr` is the relative size of its steps. This stands in for
+    weight decay, and wants a normalization in the network which makes the scale of its weights not matter.
+
+    params: parameters, or groups with an "lr" of their own. lr: step size. momentum: share that is kept each step.
+    weight_decay: L2 penalty on all that is no such matrix.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = closure() if closure else None
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad, group["lr"], group["momentum"], group["weight_decay"])
+        return loss
+
+    def _update(self, p: Tensor, grad: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+        is_matrix = p.ndim > 1 and min(len(p), p[0].numel()) >= FEWEST_ROWS
+        if weight_decay and not is_matrix:
+            grad = grad.add(p, alpha=weight_decay)
+        state = self.state[p]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        update = grad.add(state["momentum_buffer"].mul_(momentum).add_(grad), alpha=momentum)
+        if is_matrix:
+            p.mul_(len(p) ** 0.5 / p.norm().clamp(min=1e-7))
+            update = orthogonal(update.flatten(1)).reshape(p.shape)
+        p.sub_(update, alpha=lr)
