@@ -110,7 +110,8 @@ def steps(quick: bool) -> list[Row]:
     plain = nn.Sequential(nn.Linear(D, H), nn.ELU(), nn.Linear(H, C))
     cpu, flops = torch.device("cpu"), step_flops(BATCH, [D, H, C])
     ours = numpy_step()
-    torchs = torch_step(TorchMLP(D, [H], C), lambda: (prepare(pictures, cpu), targets), watch=True)
+    net = TorchMLP(D, [H], C)
+    torchs = torch_step(net, lambda: (prepare(pictures, cpu, net), targets), watch=True)
     seconds = by_turns({
         "NumPy": ours,
         "PyTorch": torchs,
