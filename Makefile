@@ -38,8 +38,7 @@ lint: $(VENV)/.dev
 	$(RUN) -m mypy *.py grading
 
 bench: $(VENV)/.dev data
-	for name in $(notdir $(basename $(wildcard benchmarks/bench_*.py))); do echo "== $$name"; \
-	    CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks.$$name > benchmarks/results/$$name.txt || exit 1; cat benchmarks/results/$$name.txt; done
+	CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks --readme $(BENCH_FLAGS)
 
 report: $(VENV)/.dev
 	$(RUN) build_report.py

@@ -109,7 +109,7 @@ def load_folder(folder: Path) -> tuple[Part, Part, str]:
             labels.append(batch.labels)
             titles.append(batch.title)
             if len(labels) == len(paths):
-                test = batch.pixels.copy()
+                test = batch.pixels  # a view of the file, which is hardly larger
             else:
                 train[rows : rows + len(batch.pixels)] = batch.pixels
                 rows += len(batch.pixels)

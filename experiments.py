@@ -4,7 +4,7 @@
     python experiments.py mlp-numpy mlp-pytorch   # run these
     python experiments.py study-cnn/baseline      # one line of an experiment's table
     python experiments.py all --data_dir DIR --mnist_dir DIR
-    python experiments.py --readme                # write the README's tables from the kept results
+    python experiments.py --readme                # write the README's table from the kept results
 
 Each run leaves its folder under report/results/<experiment>/<variant>-seed<seed>; a finished one is not repeated, an
 interrupted one is continued. Only small files are kept in git: config.json, metrics.csv, summary.json and curves.
@@ -29,7 +29,6 @@ from curves import plot_curves
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "report" / "results"
-BENCHMARKS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 FIRST_FIGURE = ("mlp-numpy", "mlp-pytorch", "convnet")  # the runs in the picture on the README's first screen
 THREE_SEEDS = (42, 43, 44)
@@ -193,26 +192,18 @@ def results_table() -> str:
                       "`report/results/`."])
 
 
-def bench_block() -> str:
-    """What the benchmarks printed when they last ran on an idle machine."""
-    printed = [f"== {path.stem}\n{path.read_text().strip()}" for path in sorted(BENCHMARKS.glob("*.txt"))]
-    return "```\n" + "\n\n".join(printed) + "\n```"
-
-
 def with_tables(text: str) -> str:
     """README text with everything between the markers written anew."""
-    for marker, content in (("results", results_table()), ("bench", bench_block())):
-        head, rest = text.split(f"<!-- {marker} -->", 1)
-        _, tail = rest.split(f"<!-- /{marker} -->", 1)
-        text = f"{head}<!-- {marker} -->\n{content}\n<!-- /{marker} -->{tail}"
-    return text
+    head, rest = text.split("<!-- results -->", 1)
+    _, tail = rest.split("<!-- /results -->", 1)
+    return f"{head}<!-- results -->\n{results_table()}\n<!-- /results -->{tail}"
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to run, or all")
     parser.add_argument("--list", action="store_true", help="list the experiments and how many runs are finished")
-    parser.add_argument("--readme", action="store_true", help="write the README's tables from the kept results")
+    parser.add_argument("--readme", action="store_true", help="write the README's table from the kept results")
     parser.add_argument("--data_dir", default=os.environ.get("CIFAR10_DIR", "./cifar10/cifar-10-batches-py"),
                         help="CIFAR-10 (default: $CIFAR10_DIR, else ./cifar10/cifar-10-batches-py)")
     parser.add_argument("--mnist_dir", default=os.environ.get("MNIST_DIR", "./mnist"),

@@ -78,7 +78,7 @@ def compute_features(net: TransferNet, split: DataSet, features: DataSet, device
     net.eval()
     start = 0
     for images, _ in split.batches(FEATURE_BATCH):
-        features.pixels[start:start + len(images), :, 0, 0] = net.features(prepare(images, device)).float().cpu()
+        features.pixels[start:start + len(images), :, 0, 0] = net.features(prepare(images, device, net)).float().cpu()
         start += len(images)
 
 
@@ -90,7 +90,7 @@ def linear_probe(net: TransferNet, split: DataSet, epochs: int, device: torch.de
     batch_size = min(PROBE_BATCH, split.num_examples)
     for _ in range(epochs * split.num_examples // batch_size):
         x, labels = features.next_batch(batch_size)
-        loss = F.cross_entropy(net.head(prepare(x, device).flatten(1)), torch.from_numpy(labels).to(device))
+        loss = F.cross_entropy(net.head(prepare(x, device, net.head).flatten(1)), torch.from_numpy(labels).to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

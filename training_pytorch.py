@@ -106,9 +106,11 @@ def load_torch(path: Path) -> dict[str, Any]:
 PT = CheckpointFormat(".pt", _save_torch, load_torch)
 
 
-def prepare(images: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Images of shape (B, C, H, W) as a tensor; channels_last, in which convolutions run faster."""
-    return torch.from_numpy(images).to(device, memory_format=torch.channels_last, non_blocking=True)
+def prepare(images: np.ndarray, device: torch.device, model: nn.Module) -> torch.Tensor:
+    """Images of shape (B, C, H, W) as a tensor; channels_last for a model with convolutions, which run faster on it."""
+    convolves = any(parameter.ndim == 4 for parameter in model.parameters())
+    layout = torch.channels_last if convolves else torch.preserve_format  # an MLP would lay them out anew
+    return torch.from_numpy(images).to(device, memory_format=layout, non_blocking=True)
 
 
 def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str = "fp32",
@@ -123,7 +125,7 @@ def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str 
                 continue
             targets = torch.from_numpy(labels).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits = model(prepare(images, device))
+                logits = model(prepare(images, device, model))
             loss_sum += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
             correct_sum += accuracy(logits, targets) * len(labels)
     model.train(was_training)
@@ -215,7 +217,7 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             torch.manual_seed(config.seed + rank())  # dropout and augmentation are each process's own
         for _ in run.steps(snapshot, lambda split: evaluate(evaluated, data[split], device, config.precision)):
             images, labels = data.train.next_batch(config.batch_size)
-            x, targets = prepare(share(images), device), torch.from_numpy(share(labels)).to(device)
+            x, targets = prepare(share(images), device, model), torch.from_numpy(share(labels)).to(device)
             x, loss_of = augmented(x, targets, config)
 
             with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):

@@ -1,21 +1,26 @@
 """The ConvNet's training step: ours (channels_last; float32 and bfloat16) beside plain float32 NCHW.
 
-    python -m benchmarks.bench_convnet [--batch_size 32] [--rounds 7]
-
 A step is forward, loss, backward and Adam's update. bfloat16 pays on a processor that multiplies it (AMX,
-AVX512-BF16); elsewhere it is emulated and slower than float32, which the last line shows.
+AVX512-BF16); elsewhere it is emulated and many times slower than float32, so it gets few rounds, and one round without
+a warm-up at the larger batch. The limit is the step's floating-point operations at the rate of a product of square
+matrices in the same precision.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import by_turns, ratio, spread
+from benchmarks.profiles import by_operator
+from benchmarks.rows import Row, row
+from benchmarks.timing import by_turns, torch_gemm
 from convnet_pytorch import ConvNet
+
+PLAIN = "plain float32 (NCHW)"
+ROUNDS = {32: (7, 3), 256: (3, 1)}  # batch: rounds in float32, in bfloat16
 
 
 def make_step(batch_size: int, memory_format: torch.memory_format, bf16: bool) -> Callable[[], None]:
@@ -35,18 +40,26 @@ def make_step(batch_size: int, memory_format: torch.memory_format, bf16: bool) -
     return step
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch_size", type=int, default=32, help="images per step (default: 32)")
-    parser.add_argument("--rounds", type=int, default=7, help="times each variant is measured (default: 7)")
-    arguments = parser.parse_args()
-    seconds = by_turns({
-        "float32 NCHW": make_step(arguments.batch_size, torch.contiguous_format, False),
-        "float32 channels_last": make_step(arguments.batch_size, torch.channels_last, False),
-        "bfloat16 channels_last": make_step(arguments.batch_size, torch.channels_last, True),
-    }, arguments.rounds)
-    for name, values in seconds.items():
-        print(f"{name:24s} {spread([arguments.batch_size / value for value in values], 'images/s')}")
-    for name, goal in (("float32 channels_last", 1.15), ("bfloat16 channels_last", 2.2)):
-        print(f"{name} against float32 NCHW: {spread([1 / r for r in ratio(seconds, name, 'float32 NCHW')])} x"
-              f"   (goal >= {goal})")
+def flops_per_image() -> float:
+    """Of a training step, counted by PyTorch, convolution by convolution."""
+    step, counter = make_step(2, torch.contiguous_format, False), FlopCounterMode(display=False)
+    with counter:
+        step()
+    return counter.get_total_flops() / 2
+
+
+def rows(quick: bool) -> list[Row]:
+    found, flops = [], flops_per_image()
+    for batch, (rounds, bf16_rounds) in ({2: (1, 1)} if quick else ROUNDS).items():
+        plain = make_step(batch, torch.contiguous_format, False)
+        for precision, goal in (("float32", 1 / 1.15), ("bfloat16", 1 / 2.5)):
+            bf16 = precision == "bfloat16"
+            ours = make_step(batch, torch.channels_last, bf16)
+            gemm = torch_gemm(batch * flops, getattr(torch, precision), 128 if quick else 512)
+            limit = f"gemm in {precision}"
+            seconds = by_turns({"ours": ours, PLAIN: plain, limit: gemm}, bf16_rounds if bf16 else rounds,
+                               warm_up=not (bf16 and bf16_rounds == 1))
+            profiled = not (bf16 and batch > 32)  # one more slow step would say what the smaller batch says
+            found.append(row("ConvNet step", f"batch {batch}, {precision}", seconds, "ours", PLAIN, limit,
+                             reference_goal=goal, profile=by_operator(ours) if profiled else None))
+    return found

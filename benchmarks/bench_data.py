@@ -1,115 +1,87 @@
-"""Loading CIFAR-10 beside reading and checksumming its bytes, and a batch beside the copy it has to make.
-
-    python -m benchmarks.bench_data --data_dir ./cifar10/cifar-10-batches-py
+"""Loading CIFAR-10 beside reading its bytes, and a batch beside the copy it has to make.
 
 Loading is `get_cifar10`: six files read, checksummed, parsed without being run, and copied into one array of bytes, and
-the mean image. The copy a batch has to make: the chosen rows of bytes, as float32, less the mean image. Memory is
-measured in processes of their own, over that of an interpreter with NumPy. The files are in the page cache.
+the mean image; the plain way runs the pickles and checks nothing. The files, in $CIFAR10_DIR or where the scripts
+look, are in the page cache. The copy a batch has to make: the chosen rows as float32, in memory of their own, for a
+batch is the caller's to keep; the plain way also subtracts the mean image, in one expression.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.timing import by_turns, ratio, spread
+import cifar10_files
+from benchmarks.profiles import by_function
+from benchmarks.rows import Row, row
+from benchmarks.timing import by_turns
 from cifar10_standin import draw
-from cifar10_utils import BATCH_FILES, DATA_DIR, DataError, get_cifar10
+from cifar10_utils import BATCH_FILES, DATA_DIR, DataSet, get_cifar10
 
-ROOT = Path(__file__).parent.parent
+BATCH, DRAWN = 200, 2000
 
 
-def loading(folder: Path) -> None:
+def cifar10_folder() -> Path:
+    return Path(os.environ.get("CIFAR10_DIR", DATA_DIR)).resolve()
+
+
+def loading(quick: bool) -> Row:
+    folder = cifar10_folder()
     paths = [folder / name for name in BATCH_FILES]
+
+    def plain() -> np.ndarray:
+        parts = [pickle.loads(path.read_bytes(), encoding="bytes")[b"data"] for path in paths]
+        train = np.concatenate(parts[:-1])
+        return train.mean(axis=0, dtype=np.float32)
 
     def read() -> None:
         for path in paths:
             path.read_bytes()
 
-    def read_and_checksum() -> None:
+    def in_one_thread() -> None:  # a profile sees only its own thread
         for path in paths:
-            hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+            cifar10_files.read_batch(path)
 
-    def unpickle() -> None:
-        for path in paths:
-            pickle.loads(path.read_bytes(), encoding="bytes")
-
-    seconds = by_turns(
-        {
-            "get_cifar10": lambda: get_cifar10(folder, download=False),
-            "reading the bytes": read,
-            "reading the bytes and their MD5": read_and_checksum,
-            "reading and pickle.loads": unpickle,
-        },
-        rounds=11,
-    )
-    for name, values in seconds.items():
-        print(f"{name:34} {spread(values, 'ms', 1e3)}")
-    for name in list(seconds)[1:]:
-        print(f"{'get_cifar10 /':14}{name:34} {spread(ratio(seconds, 'get_cifar10', name), 'x')}")
+    seconds = by_turns({"ours": lambda: get_cifar10(folder, download=False), "pickle.loads, the mean": plain,
+                        "reading the bytes": read}, rounds=2 if quick else 11)
+    data = get_cifar10(folder, download=False)
+    number = data.train.num_examples + data.test.num_examples
+    return row("Data loading", f"{data.name}, {number} images", seconds, "ours", "pickle.loads, the mean",
+               "reading the bytes", limit_goal=1.5, profile=by_function(in_one_thread))
 
 
-def memory(folder: Path) -> None:
-    code = (
-        "import sys, numpy, cifar10_utils\n"
-        "def peak(): return int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1024\n"
-        "before = peak()\n"
-        "data = cifar10_utils.get_cifar10(sys.argv[1], download=False)\n"
-        "print(peak() - before)"
-    )
-    command = [sys.executable, "-c", code, str(folder)]
-    peaks = [float(subprocess.check_output(command, cwd=ROOT)) for _ in range(5)]
-    pixels = 60_000 * 3072 / 2**20
-    print(f"{'peak memory of get_cifar10':34} {spread(peaks, 'MiB')}, of which the pixels are {pixels:.0f}")
-
-
-def batches(folder: Path, batch_size: int = 200) -> None:
-    train = get_cifar10(folder, download=False).train
+def batches(train: DataSet, quick: bool) -> Row:
     assert train.mean is not None
     pixels, mean, labels = train.pixels, train.mean, train.labels
     rng = np.random.default_rng(0)
 
-    def copy() -> tuple[np.ndarray, np.ndarray]:
-        rows = rng.integers(0, len(pixels), batch_size)
-        images = pixels[rows].astype(np.float32)
-        images -= mean
-        return images, labels[rows]
+    def chosen() -> np.ndarray:
+        return rng.integers(0, len(pixels), BATCH)
 
-    seconds = by_turns({"next_batch": lambda: train.next_batch(batch_size), "the copy": copy}, rounds=31, calls=50)
-    for name, values in seconds.items():
-        print(f"{f'{name}, batch of {batch_size}':34} {spread(values, 'µs', 1e6)}")
-    print(f"{'next_batch / the copy':34} {spread(ratio(seconds, 'next_batch', 'the copy'), 'x')}")
+    def plain() -> tuple[np.ndarray, np.ndarray]:
+        rows = chosen()
+        return pixels[rows] - mean, labels[rows]
 
+    def copy() -> np.ndarray:
+        return pixels.take(chosen(), axis=0).astype(np.float32)
 
-def drawing() -> None:
-    seconds = by_turns({"draw": lambda: draw(2000, np.random.default_rng(0))}, rounds=5)["draw"]
-    print(f"{'stand-in, 60,000 images drawn':34} {spread(seconds, 's', 30)}")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", type=Path, default=Path(os.environ.get("CIFAR10_DIR", DATA_DIR)),
-                        help=f"default: $CIFAR10_DIR, else {DATA_DIR}")
-    folder = parser.parse_args().data_dir
-    try:
-        state = get_cifar10(folder, download=False).state
-    except DataError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{folder.name}, {state}; NumPy {np.__version__}, Python {sys.version.split()[0]}; median [quartiles]\n")
-    loading(folder)
-    memory(folder)
-    batches(folder)
-    drawing()
-    return 0
+    seconds = by_turns({"ours": lambda: train.next_batch(BATCH), "plain NumPy": plain, "the copy": copy},
+                       rounds=2 if quick else 31, calls=2 if quick else 50)
+    return row("next_batch", f"batch {BATCH} of {train.num_examples}", seconds, "ours", "plain NumPy", "the copy",
+               limit_goal=1.5, profile=by_function(lambda: train.next_batch(BATCH), 10 if quick else 1000))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def drawing(quick: bool) -> Row:
+    def drawn() -> object:
+        return draw(100 if quick else DRAWN, np.random.default_rng(0))
+
+    seconds = by_turns({"ours": drawn}, rounds=1 if quick else 5)
+    return row("Drawing the stand-in", f"{100 if quick else DRAWN} images", seconds, "ours", profile=by_function(drawn))
+
+
+def rows(quick: bool) -> list[Row]:
+    found = [loading(quick), batches(get_cifar10(cifar10_folder(), download=False).train, quick)]
+    return [*found, drawing(quick)]

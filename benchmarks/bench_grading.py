@@ -1,66 +1,69 @@
-"""How long the grader takes: the reference alone, and a class of copies of it.
+"""How long the grader takes for the reference, with one worker and with one a processor.
 
-    python benchmarks/bench_grading.py                      # the reference, three times, with one worker and with two
-    python benchmarks/bench_grading.py --students 30        # and a class of 30 copies, with one worker a processor
-
-Goal: the reference has 57 of 57 code points in at most 60 s, without the accuracy runs on real data. Seconds are wall
-time; "processor" is what all workers used together, so that a busy machine shows.
+Goal: 57 of 57 code points in at most 60 s, without the accuracy runs on real data. The limit is the
+workers' processor time, shared evenly among as many processors: what is above it is waiting. The profile is of wall
+time by question.
 """
 
-import argparse
+from __future__ import annotations
+
 import os
 import resource
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from benchmarks.profiles import ROOT, largest
+from benchmarks.rows import Row, Skipped, row
+from grading import rubric
+from grading.classroom import Classroom, submissions
+from grading.confinement import ConfinementError
+from grading.summary import code_total
 
-from grading_mutants import copy_reference  # noqa: E402
-
-from grading import rubric  # noqa: E402
-from grading.classroom import Classroom, submissions  # noqa: E402
-from grading.summary import code_total  # noqa: E402
+GOAL_SECONDS = 60
 
 
-def timed(students: int, jobs: int) -> tuple[float, float, list[float]]:
-    """Wall seconds, processor seconds, and the code points of each student."""
+class Timed(Classroom):
+    """Keeps the wall seconds of each question."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.questions: dict[str, float] = {}
+
+    def _question(self, one: Any, row: Any, context: Any) -> None:
+        start = time.perf_counter()
+        super()._question(one, row, context)
+        self.questions[f"question {row.number}"] = time.perf_counter() - start
+
+
+def graded(jobs: int) -> tuple[float, float, float, dict[str, float]]:
+    """Wall seconds, processor seconds, the code points and the seconds of each question."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from grading_mutants import copy_reference
+
+    records = []
     with tempfile.TemporaryDirectory() as folder:
-        work, points = Path(folder), []
-        for i in range(students):
-            copy_reference(work / "class" / f"student{i:02d}")
+        copy_reference(Path(folder, "class", "reference"))
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        with Classroom(work / "grades", rubric.load(), jobs) as room:
-            room.grade(submissions(list((work / "class").iterdir())),
-                       lambda record, new: points.append(code_total(record)))
+        with (room := Timed(Path(folder, "grades"), rubric.load(), jobs)):
+            room.grade(submissions([Path(folder, "class", "reference")]), lambda record, new: records.append(record))
         wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, points
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, used, code_total(records[0]), room.questions
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each kind, interleaved (default: 3)")
-    parser.add_argument("--students", type=int, default=0, help="also a class of so many (default: none)")
-    options = parser.parse_args()
-    runs: dict[int, list[tuple[float, float, list[float]]]] = {1: [], 2: []}
-    for _ in range(options.repeats):
-        for jobs, found in runs.items():
-            found.append(timed(1, jobs))
-    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    for jobs, found in runs.items():
-        walls, cpu = [wall for wall, _, _ in found], [used for _, used, _ in found]
-        points = {value for _, _, values in found for value in values}
-        print(f"reference, --jobs {jobs}: {sorted(points)} points, wall {statistics.median(walls):.1f} s "
-              f"({min(walls):.1f} to {max(walls):.1f}), processor {statistics.median(cpu):.1f} s")
-    if options.students:
-        jobs = os.cpu_count() or 1
-        wall, used, values = timed(options.students, jobs)
-        print(f"class of {options.students}, --jobs {jobs}: {sorted(set(values))} points, wall {wall:.0f} s, "
-              f"{wall / options.students:.1f} s a student, processor {used:.0f} s")
-
-
-if __name__ == "__main__":
-    main()
+def rows(quick: bool) -> list[Row]:
+    found = []
+    processors = os.cpu_count() or 1
+    for jobs in [processors] if quick else sorted({1, processors}):
+        try:
+            wall, used, points, questions = graded(jobs)
+        except ConfinementError as error:
+            raise Skipped(f"submissions cannot be confined here: {error}") from None
+        limit = f"processor time / {jobs}"
+        seconds = {"ours": [wall], f"{GOAL_SECONDS} s": [float(GOAL_SECONDS)], limit: [used / jobs]}
+        found.append(row("Grading", f"the reference ({points:g} points), {jobs} at once", seconds, "ours",
+                         f"{GOAL_SECONDS} s", limit, reference_goal=1.0, profile=largest(questions)))
+    return found

@@ -1,30 +1,29 @@
 """Our layer norm and batch norm by hand beside torch's own: forward and backward with all three gradients.
 
-    python -m benchmarks.bench_norms [--rounds 31] [--threads 1]
-
-Each line ends with the ratio of the two, measured by turns in one process: its median and quartiles over the rounds.
+The limit is copying: forward has to read X and write Y, backward to read X and dL/dY and write dL/dX.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.timing import by_turns, ratio, spread
+from benchmarks.profiles import by_operator
+from benchmarks.rows import Row, row
+from benchmarks.timing import by_turns, torch_copy
 from custom_batchnorm import CustomBatchNormManualFunction
 from custom_layernorm import CustomLayerNormManualFunction
 
 SHAPES = {(200, 100): 100, (256, 1024): 20, (2048, 1024): 3}  # calls per round
 GOALS = {(200, 100): 3.0, (256, 1024): 3.0, (2048, 1024): 2.5}  # of layer norm in float32
 NORMS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "layer norm": (lambda x, gamma, beta: CustomLayerNormManualFunction.apply(x, gamma, beta, 1e-5),
-                   lambda x, gamma, beta: F.layer_norm(x, x.shape[1:], gamma, beta)),
-    "batch norm": (lambda x, gamma, beta: CustomBatchNormManualFunction.apply(x, gamma, beta, 1e-5),
-                   lambda x, gamma, beta: F.batch_norm(x, None, None, gamma, beta, training=True)),
+    "LayerNorm": (lambda x, gamma, beta: CustomLayerNormManualFunction.apply(x, gamma, beta, 1e-5),
+                  lambda x, gamma, beta: F.layer_norm(x, x.shape[1:], gamma, beta)),
+    "BatchNorm": (lambda x, gamma, beta: CustomBatchNormManualFunction.apply(x, gamma, beta, 1e-5),
+                  lambda x, gamma, beta: F.batch_norm(x, None, None, gamma, beta, training=True)),
 }
 
 
@@ -41,20 +40,17 @@ def forward_and_backward(norm: Callable[..., Tensor], shape: tuple[int, int], dt
     return run
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=31, help="times each side is measured (default: 31)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(),
-                        help="threads of PyTorch (default: as many as it takes by itself)")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    print(f"PyTorch {torch.__version__}, {arguments.threads} threads")
-    for name, (ours, torchs) in NORMS.items():
+def rows(quick: bool) -> list[Row]:
+    found = []
+    for name, (norm, torchs) in NORMS.items():
         for dtype in (torch.float32, torch.float64, torch.bfloat16):
             for shape, calls in SHAPES.items():
-                seconds = by_turns({"ours": forward_and_backward(ours, shape, dtype),
-                                    "torch": forward_and_backward(torchs, shape, dtype)}, arguments.rounds, calls)
-                goal = f"   (goal <= {GOALS[shape]})" if name == "layer norm" and dtype == torch.float32 else ""
-                print(f"{name} {str(dtype).removeprefix('torch.'):9s} {shape!s:13s} "
-                      f"ours {spread(seconds['ours'], 'ms', 1e3)}, torch {spread(seconds['torch'], 'ms', 1e3)}: "
-                      f"{spread(ratio(seconds, 'ours', 'torch'))} x{goal}", flush=True)
+                ours = forward_and_backward(norm, shape, dtype)
+                seconds = by_turns({"ours": ours, "plain PyTorch": forward_and_backward(torchs, shape, dtype),
+                                    "copying": torch_copy(torch.empty(shape, dtype=dtype), arrays=5)},
+                                   rounds=2 if quick else 31, calls=1 if quick else calls)
+                goal = GOALS[shape] if name == "LayerNorm" and dtype == torch.float32 else None
+                setting = f"{shape[0]} x {shape[1]}, {str(dtype).removeprefix('torch.')}"
+                found.append(row(name, setting, seconds, "ours", "plain PyTorch", "copying", reference_goal=goal,
+                                 profile=by_operator(ours, 1 if quick else 20)))
+    return found

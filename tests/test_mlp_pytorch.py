@@ -11,6 +11,7 @@ from torch import nn
 import mlp_numpy
 from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS
 from modules import CrossEntropyModule, LinearModule
+from training_pytorch import prepare
 
 pytestmark = pytest.mark.q2_1
 
@@ -121,3 +122,10 @@ def test_ladder(normalization):
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
     assert float((model(x).argmax(1) == y).float().mean()) == 1
+
+
+@pytest.mark.parametrize(("model", "contiguous"), [(MLP(12, [4], 2), True), (nn.Conv2d(3, 2, 2), False)])
+def test_images_are_laid_out_for_convolutions_where_there_are_any(model, contiguous):
+    images = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
+    x = prepare(images, torch.device("cpu"), model)
+    assert x.is_contiguous() == contiguous and (x.numpy() == images).all()

@@ -1,0 +1,109 @@
+"""Measure how fast things are, beside plain PyTorch or NumPy and beside what this machine can do at best.
+
+    python -m benchmarks                  # everything, on an idle machine
+    python -m benchmarks mlp norms        # benchmarks/bench_mlp.py and bench_norms.py
+    python -m benchmarks --quick          # a smoke test: tiny sizes, kept apart as quick.json and quick.md
+    python -m benchmarks --readme         # what is left to measure, then the README's tables
+
+Each result is kept in benchmarks/results/bench.json as soon as it is there, and bench.md is written from that; a run
+that was interrupted goes on with what is left, and what was measured on another machine is measured anew, as is
+everything with --again. $CIFAR10_DIR and $MNIST_DIR name the data's folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks import tables
+from benchmarks.rows import Skipped
+from checkpoints import atomic_write
+from cifar10_utils import DataError
+from machine import describe_machine
+
+HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
+NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+RESULT = HERE / "results" / "bench.json"
+
+
+def circumstances() -> dict[str, Any]:
+    """Machine, versions and thread count: a result is kept as long as these are the same."""
+    here = describe_machine()
+    return {"versions": here["versions"], "machine": {**here["machine"], "threads": torch.get_num_threads()}}
+
+
+def read(path: Path) -> tables.Results:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def keep(path: Path, results: tables.Results) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(json.dumps(results, indent=1).encode() + b"\n")
+    path.with_suffix(".md").write_text(tables.document(results))
+
+
+def measure(name: str, quick: bool) -> dict[str, Any]:
+    """One benchmark's entry in the JSON."""
+    entry = {**circumstances(), "git_commit": describe_machine()["git_commit"], "quick": quick,
+             "date": datetime.now(UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}
+    try:
+        rows = importlib.import_module(f"benchmarks.bench_{name}").rows(quick)
+    except Skipped as reason:
+        return {**entry, "skipped": str(reason)}
+    return {**entry, "rows": [dataclasses.asdict(row) for row in rows]}
+
+
+def with_tables(text: str, results: tables.Results) -> str:
+    """README text with everything between the markers written anew."""
+    head, rest = text.split("<!-- bench -->", 1)
+    _, tail = rest.split("<!-- /bench -->", 1)
+    return f"{head}<!-- bench -->\n{tables.tables(results)}\n<!-- /bench -->{tail}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
+    parser.add_argument("--again", action="store_true", help="measure anew what is there already")
+    parser.add_argument("--quick", action="store_true", help="a smoke test with tiny sizes")
+    parser.add_argument("--readme", action="store_true", help="write the README's tables")
+    arguments = parser.parse_args(argv)
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.exit(2, f"{parser.prog}: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}\n")
+    if arguments.quick and arguments.readme:
+        parser.exit(2, f"{parser.prog}: a smoke test is no measurement: --readme goes without --quick\n")
+
+    path = RESULT.with_stem("quick") if arguments.quick else RESULT
+    results, here = read(path), circumstances()
+    left = [name for name in arguments.names or NAMES if arguments.again or name not in results
+            or any(results[name][key] != value for key, value in here.items())]
+    for name in (bar := tqdm(left, unit="benchmark", disable=None)):
+        bar.set_description(name)
+        try:
+            results[name] = measure(name, arguments.quick)
+        except DataError as error:
+            parser.exit(2, f"{parser.prog}: {name}: {error}\n")
+        keep(path, results)
+    print(path.with_suffix(".md").read_text() if left else "nothing left to measure; --again measures anew")
+    if arguments.readme:
+        README.write_text(with_tables(README.read_text(), results))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
