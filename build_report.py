@@ -25,7 +25,7 @@ from checkpoints import atomic_write
 
 REPORT = Path(__file__).resolve().parent / "report"
 SEEDS = (42, 43, 44)
-PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # what inspect_runs.py looked at
+PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # by inspect_runs.py
 PICTURED_RUN = "defaults-seed42"
 
 
@@ -174,6 +174,11 @@ def draw(results: Results, folder: Path) -> None:
     loss_and_accuracy(results, {"ELU": ("tanh-elu", "elu", five), "Tanh": ("tanh-elu", "tanh", five)}, ("test",),
                       "tanh-elu", folder)
     loss_and_accuracy(results, {"ConvNet": ("convnet", "defaults", (42,))}, ("train", "test"), "convnet", folder)
+    loss_and_accuracy(results, {"NumPy": ("mlp-2019", "numpy", SEEDS), "PyTorch": ("mlp-2019", "pytorch", SEEDS)},
+                      ("test",), "mlp-2019", folder)
+    loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual", folder)
+    loss_and_accuracy(results, {name: ("study-cnn", name, SEEDS) for name in ("baseline", "best")}, ("test",),
+                      "study-cnn", folder)
     activations(results, folder)
     confusions(results, folder)
     worst_images(results, folder)
@@ -185,8 +190,8 @@ def draw(results: Results, folder: Path) -> None:
 def digest(report: Path) -> str:
     """A hash of all that the PDF is made from."""
     result = hashlib.sha256(Path(__file__).read_bytes())
-    patterns = ("*.typ", "*.bib", "results/**/summary.json", "results/**/metrics.csv", "results/**/predictions.json",
-                "results/**/worst.png", "results/**/weights.png")
+    patterns = ("*.typ", "*.bib", "results/**/*.json", "results/**/metrics.csv", "results/**/worst.png",
+                "results/**/weights.png")
     sources = [path for pattern in patterns for path in report.glob(pattern)]
     for path in sorted(sources):
         result.update(path.relative_to(report).as_posix().encode() + b"\0" + path.read_bytes())

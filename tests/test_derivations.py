@@ -1,6 +1,6 @@
-"""Every equation of report/derivations.typ, evaluated as written, against automatic differentiation.
+"""Every equation of report/derivations*.typ, evaluated as written, against automatic differentiation.
 
-A test is registered under the equation's label; the labels of the document and those tested must be the same.
+A test is registered under the equation's label; the labels of the documents and those tested must be the same.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-DOCUMENT = Path(__file__).parent.parent / "report" / "derivations.typ"
+DOCUMENTS = sorted((Path(__file__).parent.parent / "report").glob("derivations*.typ"))
 S, M, N, C, EPS = 5, 4, 3, 6, 1e-5
 CHECKS = {}
 
@@ -143,7 +143,7 @@ def convolution_as_a_product():
 
 
 @equation("layernorm-forward", "layernorm-parameters", "layernorm-statistics", "layernorm-jacobian", "layernorm-index",
-          "layernorm")
+          "layernorm", "layernorm-graph-steps")
 def layernorm():
     x, gamma, beta, g = rand(S, M), rand(M), rand(M), torch.randn(S, M, dtype=torch.float64)
     mu = x.sum(1, keepdim=True) / M
@@ -170,6 +170,10 @@ def layernorm():
     same(r * (scaled - scaled.sum(1, keepdim=True) / M - xhat * (scaled * xhat).sum(1, keepdim=True) / M), dx)
     p = torch.ones(M, M, dtype=torch.float64) / M
     same(torch.diag(r[:, 0]) @ (scaled - scaled @ p - xhat * ((scaled * xhat) @ p)), dx)
+    d = x - mu
+    dvar = -r**3 / 2 * (scaled * d).sum(1, keepdim=True)
+    dd = r * scaled + 2 / M * d * dvar
+    same(dd - dd.sum(1, keepdim=True) / M, dx)
 
 
 def batchnorm_parts():
@@ -315,6 +319,6 @@ def test_equation(label):
 
 
 def test_every_equation_is_tested():
-    labels = re.findall(r"\$ <([\w-]+)>", DOCUMENT.read_text())
+    labels = re.findall(r"\$ <([\w-]+)>", "".join(path.read_text() for path in DOCUMENTS))
     assert len(labels) == len(set(labels)) > 20
     assert set(labels) == set(CHECKS)
