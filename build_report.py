@@ -89,6 +89,7 @@ def loss_and_accuracy(results: Results, lines: dict[str, tuple[str, str, Sequenc
                 style = {} if split == "test" else {"linestyle": "--"}
                 band(axis, results.curve(experiment, variant, split, key, seeds), f"{label}, {split}", **style)
         axis.set(xlabel="training step", ylabel="cross-entropy (nats)" if key == "loss" else "accuracy")
+        axis.locator_params(axis="x", nbins=6)
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=7)
     figure.savefig(folder / f"{name}.svg")
@@ -127,7 +128,7 @@ def norms(results: Results, folder: Path) -> None:
 
 def confusions(results: Results, folder: Path) -> None:
     """Per cent of each class's test images by what a network takes them for."""
-    figure, axes = plt.subplots(1, len(PICTURED), figsize=(7, 2.75), layout="constrained")
+    figure, axes = plt.subplots(1, len(PICTURED), figsize=(7, 3.3), layout="constrained")
     for axis, (experiment, title) in zip(axes, PICTURED.items(), strict=True):
         found = results.predictions(experiment)
         counts = np.array(found["confusion"])
@@ -176,7 +177,8 @@ def draw(results: Results, folder: Path) -> None:
     loss_and_accuracy(results, {"ConvNet": ("convnet", "defaults", (42,))}, ("train", "test"), "convnet", folder)
     loss_and_accuracy(results, {"NumPy": ("mlp-2019", "numpy", SEEDS), "PyTorch": ("mlp-2019", "pytorch", SEEDS)},
                       ("test",), "mlp-2019", folder)
-    loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual", folder)
+    loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual",
+                      folder)
     loss_and_accuracy(results, {name: ("study-cnn", name, SEEDS) for name in ("baseline", "best")}, ("test",),
                       "study-cnn", folder)
     activations(results, folder)
