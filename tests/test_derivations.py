@@ -319,6 +319,6 @@ def test_equation(label):
 
 
 def test_every_equation_is_tested():
-    labels = re.findall(r"\$ <([\w-]+)>", "".join(path.read_text() for path in DOCUMENTS))
+    labels = re.findall(r"\$\s+<([\w-]+)>", "".join(path.read_text() for path in DOCUMENTS))
     assert len(labels) == len(set(labels)) > 20
     assert set(labels) == set(CHECKS)
