@@ -3,7 +3,7 @@
     python build_report.py                # or make report
     python build_report.py --out my.pdf
 
-A result that is missing, in a figure or in a table, ends it with a line that names the experiment to run.
+A result that is missing, in a figure or in a table, ends it with a line that names the command to run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from checkpoints import atomic_write
 
 REPORT = Path(__file__).resolve().parent / "report"
 SEEDS = (42, 43, 44)
+PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # by inspect_runs.py
+PICTURED_RUN = "defaults-seed42"
 
 
 class Missing(Exception):
@@ -40,7 +42,9 @@ class Results:
     def _path(self, experiment: str, run: str, name: str) -> Path:
         path = self.folder / experiment / run / name
         if not path.exists():
-            raise Missing(f"{path} is missing: python experiments.py {experiment}")
+            pictured = name in ("predictions.json", "worst.png", "weights.png")
+            command = f"inspect_runs.py {path.parent}" if pictured else f"experiments.py {experiment}"
+            raise Missing(f"{path} is missing: python {command}")
         return path
 
     def rows(self, experiment: str, run: str) -> list[dict[str, str]]:
@@ -49,6 +53,12 @@ class Results:
 
     def summary(self, experiment: str, run: str) -> dict:
         return json.loads(self._path(experiment, run, "summary.json").read_text())
+
+    def predictions(self, experiment: str) -> dict:
+        return json.loads(self._path(experiment, PICTURED_RUN, "predictions.json").read_text())
+
+    def picture(self, experiment: str, name: str) -> np.ndarray:
+        return plt.imread(self._path(experiment, PICTURED_RUN, name))
 
     def curve(self, experiment: str, variant: str, split: str, key: str,
               seeds: Sequence[int] = SEEDS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -79,6 +89,7 @@ def loss_and_accuracy(results: Results, lines: dict[str, tuple[str, str, Sequenc
                 style = {} if split == "test" else {"linestyle": "--"}
                 band(axis, results.curve(experiment, variant, split, key, seeds), f"{label}, {split}", **style)
         axis.set(xlabel="training step", ylabel="cross-entropy (nats)" if key == "loss" else "accuracy")
+        axis.locator_params(axis="x", nbins=6)
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize=7)
     figure.savefig(folder / f"{name}.svg")
@@ -115,6 +126,45 @@ def norms(results: Results, folder: Path) -> None:
     plt.close(figure)
 
 
+def confusions(results: Results, folder: Path) -> None:
+    """Per cent of each class's test images by what a network takes them for."""
+    figure, axes = plt.subplots(1, len(PICTURED), figsize=(7, 3.3), layout="constrained")
+    for axis, (experiment, title) in zip(axes, PICTURED.items(), strict=True):
+        found = results.predictions(experiment)
+        counts = np.array(found["confusion"])
+        share = 100 * counts / counts.sum(axis=1, keepdims=True)
+        axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(share):
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=4.5,
+                      color="white" if value > 50 else "black")
+        classes = found["classes"]
+        axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
+        axis.set_yticks(range(len(classes)), classes if axis is axes[0] else [], fontsize=6)
+        axis.set_title(title, fontsize=8)
+        axis.set_xlabel("predicted")
+    axes[0].set_ylabel("label")
+    figure.savefig(folder / "confusion.svg")
+    plt.close(figure)
+
+
+def worst_images(results: Results, folder: Path) -> None:
+    """The test images of highest loss, a row for each network; under each its label and what it is taken for."""
+    columns = len(results.predictions("convnet")["worst"])
+    figure, axes = plt.subplots(len(PICTURED), columns, figsize=(7, 2.75), layout="constrained")
+    for row, (experiment, title) in zip(axes, PICTURED.items(), strict=True):
+        found, sheet = results.predictions(experiment), results.picture(experiment, "worst.png")
+        side = sheet.shape[0]
+        for k, (axis, image) in enumerate(zip(row, found["worst"], strict=True)):
+            left = k * (side + 1)  # one white pixel between two
+            axis.imshow(sheet[:, left:left + side])
+            label, predicted = found["classes"][image["label"]], found["classes"][image["predicted"]]
+            axis.set_title(f"{label}\n{predicted}", fontsize=5, pad=2)
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(title, fontsize=7)
+    figure.savefig(folder / "worst.svg")
+    plt.close(figure)
+
+
 def draw(results: Results, folder: Path) -> None:
     """Every figure, into `folder`."""
     folder.mkdir(exist_ok=True)
@@ -125,14 +175,26 @@ def draw(results: Results, folder: Path) -> None:
     loss_and_accuracy(results, {"ELU": ("tanh-elu", "elu", five), "Tanh": ("tanh-elu", "tanh", five)}, ("test",),
                       "tanh-elu", folder)
     loss_and_accuracy(results, {"ConvNet": ("convnet", "defaults", (42,))}, ("train", "test"), "convnet", folder)
+    loss_and_accuracy(results, {"NumPy": ("mlp-2019", "numpy", SEEDS), "PyTorch": ("mlp-2019", "pytorch", SEEDS)},
+                      ("test",), "mlp-2019", folder)
+    loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual",
+                      folder)
+    loss_and_accuracy(results, {name: ("study-cnn", name, SEEDS) for name in ("baseline", "best")}, ("test",),
+                      "study-cnn", folder)
     activations(results, folder)
+    confusions(results, folder)
+    worst_images(results, folder)
+    for experiment in PICTURED:
+        results.picture(experiment, "weights.png")  # which the text shows as it is
     norms(results, folder)
 
 
 def digest(report: Path) -> str:
     """A hash of all that the PDF is made from."""
     result = hashlib.sha256(Path(__file__).read_bytes())
-    sources = [*report.glob("*.typ"), *report.glob("results/**/summary.json"), *report.glob("results/**/metrics.csv")]
+    patterns = ("*.typ", "*.bib", "results/**/*.json", "results/**/metrics.csv", "results/**/worst.png",
+                "results/**/weights.png")
+    sources = [path for pattern in patterns for path in report.glob(pattern)]
     for path in sorted(sources):
         result.update(path.relative_to(report).as_posix().encode() + b"\0" + path.read_bytes())
     return result.hexdigest()

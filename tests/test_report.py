@@ -8,6 +8,7 @@ import pytest
 
 import build_report
 import make_submission
+from experiments import EXPERIMENTS
 from make_submission import Refused, file_name, pack
 
 typst = pytest.importorskip("typst")
@@ -41,7 +42,8 @@ def test_the_pdf_is_there_and_the_kept_one_is_its_like(built):
 
 @pytest.mark.parametrize(("experiment", "run", "name"), [
     ("norms", "layer-8-seed43", "summary.json"), ("mlp-numpy", "defaults-seed44", "metrics.csv"),
-    ("transfer", "fine-tuned-seed42", "summary.json")])
+    ("transfer", "fine-tuned-seed42", "summary.json"), ("convnet", "defaults-seed42", "predictions.json"),
+    ("mlp-numpy", "defaults-seed42", "weights.png")])
 def test_a_missing_result_fails_the_build_and_is_named(copy, experiment, run, name):
     (copy / "report/results" / experiment / run / name).unlink()
     with pytest.raises(build_report.Missing) as caught:
@@ -56,6 +58,12 @@ def test_a_number_of_the_text_follows_its_result(copy):
     path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": 0.1234}))
     build_report.build(copy / "report", copy / "out.pdf")
     assert (copy / "out.pdf").read_bytes() != before
+
+
+def test_published_figures_are_those_of_the_experiments():
+    published = {f"{name}/{variant.name}": variant.published for name, experiment in EXPERIMENTS.items()
+                 for variant in experiment.variants if variant.published}
+    assert json.loads((ROOT / "report/results/published.json").read_text()) == published
 
 
 def test_what_is_packed(copy, tmp_path):

@@ -1,0 +1,70 @@
+"""The pictures of finished networks: what is counted, what is shown, and that another network is refused."""
+
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+from script_runs import QUICK, run
+
+import inspect_runs
+
+NAMES = ["train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch"]
+FLAGS = {"train_convnet_pytorch": ["--model", "study", "--ema_decay", "0.5"]}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def finished(request, standin, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    assert run(request.param, *QUICK, *FLAGS.get(request.param, []), "--data_dir", standin, "--output_dir", folder) == 0
+    return folder
+
+
+def test_what_is_left(finished, standin, capsys):
+    assert inspect_runs.main([str(finished), "--data_dir", str(standin)]) == 0
+    found = json.loads((finished / "predictions.json").read_text())
+    counts = np.array(found["confusion"])
+    test = inspect_runs.get_cifar10(str(standin), one_hot=False).test
+    assert counts.sum(1).tolist() == np.bincount(test.labels, minlength=10).tolist()
+    assert np.trace(counts) / counts.sum() == json.loads((finished / "summary.json").read_text())["test_accuracy"]
+    assert f"{np.trace(counts)} of 400 right" in capsys.readouterr().out
+
+    losses = [image["loss"] for image in found["worst"]]
+    assert len(losses) == inspect_runs.WORST and losses == sorted(losses, reverse=True)
+    assert all(image["label"] == test.labels[image["index"]] for image in found["worst"])
+    picture = np.rint(255 * matplotlib.image.imread(finished / "worst.png")[:, :, :3]).astype(np.uint8)
+    assert picture.shape == (32, 12 * 33 - 1, 3)
+    for k, image in enumerate(found["worst"]):
+        np.testing.assert_array_equal(picture[:, 33 * k:33 * k + 32], test.pixels[image["index"]].transpose(1, 2, 0))
+    assert matplotlib.image.imread(finished / "weights.png").ndim == 3
+    for name in ("predictions.json", "worst.png", "weights.png"):
+        assert (finished / name).stat().st_size < 200_000
+
+
+def test_another_network_is_refused(finished, standin, tmp_path, capsys):
+    for path in finished.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    (tmp_path / "summary.json").write_text(json.dumps({**summary, "test_accuracy": summary["test_accuracy"] + 0.01}))
+    (tmp_path / "predictions.json").unlink(missing_ok=True)
+    assert inspect_runs.main([str(tmp_path), "--data_dir", str(standin)]) == 2
+    assert "another network" in capsys.readouterr().err
+    assert not (tmp_path / "predictions.json").exists()
+
+
+def test_what_is_no_finished_run(tmp_path, capsys):
+    assert inspect_runs.main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_missing_checkpoint_is_named(finished, standin, tmp_path, capsys):
+    assert inspect_runs.main([str(finished), "--data_dir", str(standin), "--checkpoint", str(tmp_path / "no.pt")]) == 2
+    assert "no.pt" in capsys.readouterr().err
+
+
+def test_confusion_and_sheet():
+    counts = inspect_runs.confusion(np.array([0, 1, 1]), np.array([0, 2, 1]), classes=3)
+    assert counts.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 0]]
+    picture = inspect_runs.sheet(np.zeros((3, 1, 2, 2)), columns=2)
+    assert picture.shape == (5, 5, 3)
+    assert (picture[2] == 255).all() and (picture[3:, 3:] == 255).all() and (picture[:2, :2] == 0).all()
