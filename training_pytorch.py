@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from augment_pytorch import flip, mix, shift
-from checkpoints import CheckpointFormat, atomic_write, damaged, missing
+from checkpoints import CheckpointFormat, atomic_write, damaged, missing, whole
 from distributed_pytorch import averaged, join, processes, rank, run_of, share, synchronised, total
 from flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
 from training import accuracy
@@ -93,9 +91,8 @@ def load_torch(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise missing(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
-            AttributeError, MemoryError, OverflowError, zipfile.BadZipFile):
+        return whole(path, torch.load(path, map_location="cpu", weights_only=True))
+    except Exception:  # torch has many ways to stumble over foreign bytes
         raise damaged(path) from None
 
 
