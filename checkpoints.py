@@ -60,6 +60,13 @@ def whole(path: Path, checkpoint: Any) -> dict[str, Any]:
     return checkpoint
 
 
+def number(value: Any, kind: type = float) -> Any:
+    """`value`, read from a checkpoint, if it is a plain finite number of this kind. Raises TypeError."""
+    if type(value) not in (int, kind) or not abs(value) < 2**63:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
 def _save_npz(path: Path, checkpoint: dict[str, Any]) -> None:
     arrays: dict[str, np.ndarray] = {}
 

@@ -5,6 +5,7 @@ and no file appears where none belongs: all of it happens in a folder of its own
 """
 
 import contextlib
+import dataclasses
 import gzip
 import io
 import json
@@ -27,16 +28,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from script_runs import interrupt_at, run
+from script_runs import SCRIPTS, interrupt_at, run
 from strategies import damage, damaged, fuzz, members_damaged, odd_value_in, seeds
 
 import cifar10_standin
 import mnist_utils
 import training
 from checkpoints import NPZ, CheckpointError
+from cifar10_download import DownloadError
 from cifar10_files import DataError, read_batch, read_class_names
 from cifar10_pickle import write_pickle
-from cifar10_utils import DataSet, Splits
+from cifar10_utils import DataSet, get_cifar10
 from grading import archive
 from tests.cifar10_folders import batch
 from training_pytorch import PT
@@ -149,6 +151,8 @@ def tiny(here) -> Iterator[None]:
         figure = MagicMock()
         figure.return_value.subplots.return_value = [MagicMock(), MagicMock()]
         patch.setattr("matplotlib.figure.Figure", figure)
+        patch.setattr(os, "fsync", lambda file: None)  # a disk that keeps everything, and fast
+        patch.setattr("cifar10_download.fetch", MagicMock(side_effect=DownloadError("there is no network here")))
         yield
 
 
@@ -178,13 +182,14 @@ def stopped(tiny) -> Path:
 
 
 def resume(stopped: Path, script: str, name: str, content: bytes) -> None:
-    """Continue the run, one file changed: it ends well (0), is refused (2), or learns nothing from odd weights (3)."""
+    """Continue the run, one file changed: it ends (0), or is stopped (130), refused (2) or lost by odd weights (3)."""
     shutil.rmtree("run", ignore_errors=True)
     shutil.copytree(stopped / script, "run")
     Path("run", name).write_bytes(content)
-    with harmless():
+    with harmless(), pytest.MonkeyPatch.context() as patch:
+        interrupt_at(patch, DataSet, "next_batch", 4)  # a run may have become a very long one
         status, said = shell(script, "--resume", "run")
-        assert status in (0, 2, 3), said
+        assert status in (0, 2, 3, 130), said
         assert said.count("\n") == bool(status), said
 
 
@@ -291,3 +296,93 @@ def test_odd_configuration(stopped, seed):
 def test_damaged_text_of_a_run(stopped, seed, edits, name):
     content = (stopped / "train_mlp_numpy" / name).read_bytes()
     resume(stopped, "train_mlp_numpy", name, damage(content, seed, edits, [b"[" * 10_000]))
+
+
+# ---------------------------------------------------------------- submissions
+
+
+CODE = {"doe/modules.py": b"class LinearModule: pass\n", "doe/mlp_numpy.py": b"x = 1\n" * 50, "doe/report.pdf": b"%PDF",
+        "doe/part/deep/convnet_pytorch.py": b""}
+PATHS = [b"../out.py", b"/out.py", b"..\\out.py", b"C:\\out.py", b"a/../../out.py", b"\xff.py", b"doe", b"doe/modules.py", b"\n.py"]
+
+
+def submissions() -> list[bytes]:
+    """An archive, stored and deflated, with and without members that would lie elsewhere."""
+    found = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        for more in ([], ["../out.py", "/tmp/../out.py", "..\\out.py"], ["link.py"], ["doe/modules.py/x.py"]):
+            out = io.BytesIO()
+            with zipfile.ZipFile(out, "w", method) as file:
+                for name in [*CODE, *more]:
+                    member = zipfile.ZipInfo(name)
+                    member.compress_type = method
+                    member.external_attr = ((stat.S_IFLNK if name == "link.py" else stat.S_IFREG) | 0o777) << 16
+                    file.writestr(member, CODE.get(name, b"../canary"))
+            found.append(out.getvalue())
+    return found
+
+
+@fuzz(1000)
+@given(damaged(submissions(), PATHS))
+def test_submission(content):
+    shutil.rmtree("taken", ignore_errors=True)
+    Path("taken").mkdir()
+    Path("doe.zip").write_bytes(content)
+    with harmless(archive.Unreadable):
+        taken = archive.take_in(Path("doe.zip"), Path("taken", "in"))
+        assert taken.code.is_relative_to(Path("taken", "in"))
+    assert os.listdir("taken") == ["in"]
+    assert not [path for path in Path("taken").rglob("*") if path.is_symlink()]
+
+
+# ---------------------------------------------------------------- flags
+
+
+def train(config: Any) -> dict[str, Any]:
+    """As far as a script comes before its first step, and that step is not worth the time."""
+    data = get_cifar10(config.data_dir, validation_size=config.validation_size, seed=config.seed, download=False)
+    training.Run(config, "fuzz", data)
+    return {}
+
+
+def parsed(script: str, *argv: str) -> None:
+    """Flags are understood (0), ask for help (0), or are refused in one line (2)."""
+    with harmless(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SCRIPTS[script], "train", train)
+        status, said = shell(script, *argv)
+        assert status in (0, 2) and said.count("\n") == (status == 2), said
+        assert "Traceback" not in said
+
+
+NAMES_OF_FLAGS = {script: [f.name for f in dataclasses.fields(module.Config)] for script, module in SCRIPTS.items()}
+VALUES = st.sampled_from(["", "0", "1", "-1", "3", "1e-3", "nan", "inf", "1e400", "9" * 30, "9" * 5000, "1,2", ",", "1,,2", "on",
+                          "study", "elu", "data", "data/data_batch_1", "٣", "0x10", "1_0", "--", "-h", "a" * 5000 + ".toml",
+                          "batches.toml", ".toml", "mnist-three-layers", "../x.json"]) | st.text(max_size=8)
+
+
+@fuzz(600)
+@given(st.data())
+def test_flags(tiny, data):
+    script = data.draw(st.sampled_from(list(SCRIPTS)))
+    names = st.sampled_from([*NAMES_OF_FLAGS[script], "recipe", "help", "max_step", ""])
+    flags = data.draw(st.lists(st.tuples(names, VALUES, st.booleans()), max_size=4))
+    argv = [part for name, value, joined in flags for part in ([f"--{name}={value}"] if joined else [f"--{name}", value])]
+    parsed(script, *(["--data_dir", "data"] if data.draw(st.booleans()) else []), *argv)
+
+
+RECIPE = {"script": "train_mlp_pytorch", "about": "x", "flags": {
+    "dnn_hidden_units": "20,10", "learning_rate": 0.01, "epochs": 3, "dropout": 0.5, "activation": "relu", "data_dir": "data"}}
+TOML = b'script = "train_mlp_pytorch"\n[flags]\ndnn_hidden_units = [20, 10]\nlearning_rate = 1e-2\nactivation = "relu"\n'
+
+
+@fuzz(400)
+@given(seed=seeds, edits=st.integers(1, 5), suffix=st.sampled_from([".json", ".toml", "odd"]))
+def test_recipe(tiny, seed, edits, suffix):
+    if suffix == "odd":
+        content, suffix = json.dumps(odd_value_in(RECIPE, ODD, seed)).encode(), ".json"
+    else:
+        content = damage(TOML if suffix == ".toml" else json.dumps(RECIPE).encode(), seed, edits, [b"[" * 10_000, b"0x" + b"f" * 5000])
+    path = Path(f"recipe{suffix}")
+    path.write_bytes(content)
+    parsed("train_mlp_pytorch", "--recipe", str(path), "--batch_size", "5")
+    path.unlink()
