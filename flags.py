@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
 import tomllib
 from collections.abc import Callable
@@ -167,7 +168,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise UserError(f"--recipe: {path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"--recipe: {path} is not {path.suffix[1:].upper()}: {error}") from None
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("flags"), dict) or "script" not in recipe:
+    kinds = {"script": str, "flags": dict}
+    if not isinstance(recipe, dict) or not all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()):
         raise UserError(f"--recipe: {path} has no `script` and table of `flags`, so it is not a recipe")
     return recipe
 
@@ -180,7 +182,7 @@ def recipes() -> dict[str, dict[str, Any]]:
 def recipe_flags(name: str, config_class: type) -> dict[str, Any]:
     """The flags of the recipe `name`, of this package or a file. Raises UserError."""
     path = Path(name) if Path(name).suffix in (".toml", ".json") else RECIPES / f"{name}.toml"
-    if not path.exists():
+    if not os.path.exists(path):  # which, unlike Path.exists, takes a name that is too long
         raise UserError(f"--recipe: there is no {name}; there are {', '.join(recipes()) or 'none'}, or give a file")
     recipe = read_recipe(path)
     if recipe["script"] != script_of(config_class):
@@ -192,8 +194,8 @@ def recipe_flags(name: str, config_class: type) -> dict[str, Any]:
 
 def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
     """The flags of the run at `resume` (a run folder or a checkpoint in it), from its config.json."""
-    folder = resume if resume.is_dir() else resume.parent
-    if not resume.exists():
+    folder = resume if os.path.isdir(resume) else resume.parent
+    if not os.path.exists(resume):
         raise UserError(f"--resume: {resume} does not exist; give a run folder such as results/<script>/<time>")
     try:
         config = json.loads((folder / "config.json").read_text())
