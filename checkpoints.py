@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +53,20 @@ def damaged(path: Path) -> CheckpointError:
                            f"use another, or start anew")
 
 
+def whole(path: Path, checkpoint: Any) -> dict[str, Any]:
+    """`checkpoint`, read from `path`, if it is the dict that every checkpoint is. Raises CheckpointError."""
+    if not isinstance(checkpoint, dict):
+        raise damaged(path)
+    return checkpoint
+
+
+def number(value: Any, kind: type = float) -> Any:
+    """`value`, read from a checkpoint, if it is a plain finite number of this kind. Raises TypeError."""
+    if type(value) not in (int, kind) or not abs(value) < 2**63:
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
+
+
 def _save_npz(path: Path, checkpoint: dict[str, Any]) -> None:
     arrays: dict[str, np.ndarray] = {}
 
@@ -77,9 +90,8 @@ def _load_npz(path: Path) -> dict[str, Any]:
             def give_array(value: dict[str, Any]) -> Any:
                 return file[value["array"]] if value.keys() == {"array"} else value
 
-            return json.loads(str(file["checkpoint"]), object_hook=give_array)
-    except (ValueError, KeyError, EOFError, OSError, TypeError, AttributeError, zipfile.BadZipFile, MemoryError,
-            NotImplementedError):
+            return whole(path, json.loads(str(file["checkpoint"]), object_hook=give_array))
+    except Exception:  # NumPy, zipfile, zlib, ast, tokenize and json have many ways to stumble over foreign bytes
         raise damaged(path) from None
 
 

@@ -181,7 +181,7 @@ class DataSet:
         try:
             examples, epochs, position = (int(state[k]) for k in ("num_examples", "epochs_completed", "position"))
             rng.bit_generator.state = state["bit_generator"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"not the state of a DataSet: {error!r}") from None
         if examples != self.num_examples or not 0 <= position < max(examples, 1):
             raise ValueError(

@@ -13,13 +13,20 @@ STYLES = {"train": ":", "validation": "--", "test": "-"}
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv, numbers as numbers; a last line cut short by a kill is left out."""
+    """The rows of a metrics.csv, numbers as numbers; a last line cut short by a kill is left out.
+
+    Raises:
+        ValueError: not a metrics.csv at all.
+    """
     rows = []
-    with open(path, newline="") as file:
-        for row in csv.DictReader(file):
-            with contextlib.suppress(TypeError, ValueError):
-                rows.append({"step": int(row["step"]), "split": row["split"],
-                             **{key: float(row[key]) for key in METRICS[2:]}})
+    try:
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                with contextlib.suppress(TypeError, ValueError):
+                    rows.append({"step": int(row["step"]), "split": row["split"],
+                                 **{key: float(row[key]) for key in METRICS[2:]}})
+    except (csv.Error, KeyError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not what a run writes ({error})") from None
     return rows
 
 

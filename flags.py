@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import json
 import math
+import os
 import sys
 import tomllib
 from collections.abc import Callable
@@ -30,8 +31,17 @@ RECIPES = Path(__file__).parent / "recipes"
 class UserError(Exception):
     """Something the user can put right: one line that names it and the way out. Exit status 2."""
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # a file's name, or a value, may bring more than one
 
-def flag(default: Any, help: str, type: Callable[[Any], Any] = str, choices: list[str] | None = None,
+
+def text(value: Any) -> str:
+    if "\0" in (characters := str(value)):
+        raise ValueError("no name of a file or of anything else has a null character in it")
+    return characters
+
+
+def flag(default: Any, help: str, type: Callable[[Any], Any] = text, choices: list[str] | None = None,
          resumable: bool = False) -> Any:
     """A command-line flag as a dataclass field. `resumable`: may differ from the checkpoint's on --resume."""
     return field(default=default, metadata=dict(help=help, type=type, choices=choices, resumable=resumable))
@@ -48,11 +58,11 @@ def _number(value: Any, kind: Callable, ok: Callable[[Any], bool], what: str) ->
 
 
 def positive_int(value: Any) -> int:
-    return _number(value, int, lambda n: n > 0, "a whole number above 0")
+    return _number(value, int, lambda n: 0 < n < 2**63, "a whole number above 0")
 
 
 def non_negative_int(value: Any) -> int:
-    return _number(value, int, lambda n: n >= 0, "a whole number of 0 or more")
+    return _number(value, int, lambda n: 0 <= n < 2**63, "a whole number of 0 or more")
 
 
 def seed_int(value: Any) -> int:
@@ -72,8 +82,10 @@ def fraction(value: Any) -> float:
 
 
 def hidden_units(value: Any) -> list[int]:
-    """'200,100' -> [200, 100]; '' -> [] (no hidden layer)."""
-    units = value.split(",") if isinstance(value, str) and value.strip() else list(value or [])
+    """'200,100' -> [200, 100]; '' -> [] (no hidden layer); 200, as a recipe may have it, -> [200]."""
+    if isinstance(value, str):
+        value = value.split(",") if value.strip() else []
+    units = value if isinstance(value, list | tuple) else [value]
     try:
         return [positive_int(unit) for unit in units]
     except ValueError:
@@ -154,9 +166,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
         recipe = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"--recipe: {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"--recipe: {path} is not {path.suffix[1:].upper()}: {error}") from None
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("flags"), dict) or "script" not in recipe:
+    kinds = {"script": str, "flags": dict}
+    if not isinstance(recipe, dict) or not all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()):
         raise UserError(f"--recipe: {path} has no `script` and table of `flags`, so it is not a recipe")
     return recipe
 
@@ -169,7 +182,7 @@ def recipes() -> dict[str, dict[str, Any]]:
 def recipe_flags(name: str, config_class: type) -> dict[str, Any]:
     """The flags of the recipe `name`, of this package or a file. Raises UserError."""
     path = Path(name) if Path(name).suffix in (".toml", ".json") else RECIPES / f"{name}.toml"
-    if not path.exists():
+    if not os.path.exists(path):  # which, unlike Path.exists, takes a name that is too long
         raise UserError(f"--recipe: there is no {name}; there are {', '.join(recipes()) or 'none'}, or give a file")
     recipe = read_recipe(path)
     if recipe["script"] != script_of(config_class):
@@ -181,18 +194,20 @@ def recipe_flags(name: str, config_class: type) -> dict[str, Any]:
 
 def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
     """The flags of the run at `resume` (a run folder or a checkpoint in it), from its config.json."""
-    folder = resume if resume.is_dir() else resume.parent
-    if not resume.exists():
+    folder = resume if os.path.isdir(resume) else resume.parent
+    if not os.path.exists(resume):
         raise UserError(f"--resume: {resume} does not exist; give a run folder such as results/<script>/<time>")
     try:
-        flags = json.loads((folder / "config.json").read_text())["flags"]
-        fields = {f.name: f for f in dataclasses.fields(config_class)}
+        config = json.loads((folder / "config.json").read_text())
+        flags, fields = dict(config["flags"]), {f.name: f for f in dataclasses.fields(config_class)}
         if set(flags) - set(fields):
             raise ValueError("flags of another script")
+        if not all(isinstance(config[key], str) for key in ("script", "data", "data_name")):  # the figure's title
+            raise ValueError("not what a run wrote")
         return {name: flags.get(name, f.default) for name, f in fields.items()}  # a flag of later is at its default
     except FileNotFoundError:
         raise UserError(f"--resume: {folder} holds no config.json, so it is not a run folder") from None
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError, OSError):
+    except (ValueError, KeyError, TypeError, RecursionError, OSError):
         raise UserError(f"--resume: {folder / 'config.json'} is not of this script, or is damaged") from None
 
 

@@ -72,8 +72,10 @@ def train(config: Config) -> dict[str, Any]:
 
     def load(state: dict[str, Any]) -> None:
         for module, params in zip(linear_modules, state["params"], strict=True):
-            for key, value in params.items():
-                module.params[key][...] = value
+            for key, value in module.params.items():
+                if params[key].shape != value.shape or params[key].dtype != value.dtype:
+                    raise ValueError(f"its {key} is of shape {params[key].shape}, not {value.shape}")
+                value[...] = params[key]
         data.train.load_state(state["batches"])
 
     with Run(config, "train_mlp_numpy", data) as run:

@@ -37,7 +37,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from checkpoints import NPZ, CheckpointError, CheckpointFormat, atomic_write
+from checkpoints import NPZ, CheckpointError, CheckpointFormat, atomic_write, number
 from cifar10_utils import DataError
 from curves import METRICS, plot_curves, read_metrics
 from flags import TrainingFlags, UserError, parse_flags, refuse_changed_flags, saved_flags
@@ -79,8 +79,7 @@ class Run:
     checkpoint: how `last.*` and `best.*` are written; the NumPy scripts use .npz.
     watch: called with the step and the validation accuracy after each evaluation; what it raises ends the run. With it
     the test split is never read: it is for searches.
-    After a resume, `state` holds what `snapshot()` had returned; otherwise it is None.
-    """
+    After a resume, `state` holds what `snapshot()` had returned; otherwise it is None."""
 
     def __init__(self, config: TrainingFlags, script: str, data: Any, checkpoint: CheckpointFormat = NPZ,
                  watch: Callable[[int, float], None] | None = None):
@@ -88,7 +87,7 @@ class Run:
         if config.batch_size > data.train.num_examples:
             raise UserError(f"--batch_size: {config.batch_size} is more than the training split's "
                             f"{data.train.num_examples} images; choose a smaller one")
-        self.last_step, self.evaluation_steps = self._plan()
+        self.last_step = self._end_of(config.epochs) if config.epochs else config.max_steps
         self.state: dict[str, Any] | None = None
         self.step, self.best, self.seconds_before = 0, -1.0, 0.0
         self.train_images, self.train_seconds = 0, 0.0
@@ -99,14 +98,15 @@ class Run:
         self._signal, self._may_raise = 0, False
         self._evaluate: Callable[[str], tuple[float, float]] | None = None
 
-    def _plan(self) -> tuple[int, set[int]]:
-        """Number of steps and those after which to evaluate; --epochs, where a script has it, counts in epochs."""
-        steps_per_epoch = self.data.train.num_examples / self.config.batch_size
-        if epochs := self.config.epochs:
-            ends = {math.ceil(epoch * steps_per_epoch) for epoch in range(1, epochs + 1)}
-            return max(ends), ends
-        last = self.config.max_steps
-        return last, {*range(self.config.eval_freq, last + 1, self.config.eval_freq), last}
+    def _end_of(self, epoch: int) -> int:
+        """The step that completes this epoch, whole numbers all the way: ceil(epoch N / B)."""
+        return -(-epoch * self.data.train.num_examples // self.config.batch_size)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether to evaluate after this step: the last, each --eval_freq-th, or with --epochs each epoch's last."""
+        if self.config.epochs:
+            return step == self._end_of(step * self.config.batch_size // self.data.train.num_examples)
+        return step == self.last_step or step % self.config.eval_freq == 0
 
     # -- the folder
 
@@ -200,7 +200,7 @@ class Run:
         """
         self._snapshot, self._evaluate = snapshot, evaluate
         saved_at = time.perf_counter()
-        if self.step and self.step in self.evaluation_steps and not any(r["step"] == self.step for r in self.rows):
+        if self.step and self.evaluates(self.step) and not any(r["step"] == self.step for r in self.rows):
             self._evaluation()  # the interrupt came during this evaluation
         while self.step < self.last_step:
             self._leave_if_asked()
@@ -209,7 +209,7 @@ class Run:
             self._totals[2] += time.perf_counter() - start
             self.step += 1
             self._bar.update()
-            if self.step in self.evaluation_steps:
+            if self.evaluates(self.step):
                 self._evaluation()
             elif time.perf_counter() - saved_at < AUTOSAVE_SECONDS:
                 continue
@@ -219,8 +219,7 @@ class Run:
 
     def record(self, loss: Any, accuracy: float, images: int) -> None:
         """Add one training batch: its mean loss, its accuracy, its size. A non-finite loss raises Diverged."""
-        loss = float(loss)
-        if not math.isfinite(loss):
+        if not math.isfinite(loss := float(loss)):
             raise Diverged(
                 f"the training loss became {loss} at step {self.step + 1}; use a smaller --learning_rate than "
                 f"{self.config.learning_rate:g}. What was written before is in {self.folder}")
@@ -236,7 +235,7 @@ class Run:
         seconds = time.perf_counter() - start
         loss_sum, correct_sum, train_seconds, images = self._totals
         rows = [] if not images else [
-            self._row("train", loss_sum / images, correct_sum / images, images / train_seconds)]
+            self._row("train", loss_sum / images, correct_sum / images, images / max(train_seconds, 1e-9))]
         rows.append(self._row(split, loss, correct, getattr(self.data, split).num_examples / seconds))
         self._append(rows)
         self.train_images += int(images)
@@ -308,24 +307,26 @@ class Run:
             if saved["script"] != self.script:
                 raise UserError(f"--resume: {path} is a checkpoint of {saved['script']}, not of {self.script}")
             refuse_changed_flags(self.config, type(self.config)(**saved["flags"]), path)
-            self.step, self.best, self.seconds_before = saved["step"], saved["best"], saved["seconds"]
-            self._totals, self.state = list(saved["totals"]), saved["state"]
-            self.train_images, self.train_seconds = saved["train_images"], saved["train_seconds"]
+            self.step, self.train_images = (number(saved[k], int) for k in ("step", "train_images"))
+            self.best, self.seconds_before, self.train_seconds, *self._totals = map(number, (
+                saved["best"], saved["seconds"], saved["train_seconds"], *(saved["totals"][i] for i in range(4))))
+            self.state = dict(saved["state"])
+            self.rows = [row for row in read_metrics(self.folder / "metrics.csv") if row["step"] <= self.step]
         except CheckpointError as error:
             raise UserError(f"--resume: {error}") from None
-        except (KeyError, TypeError, AttributeError):
-            raise UserError(f"--resume: {path} is not a checkpoint of this script") from None
+        except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
+            raise UserError(f"--resume: {path}, or the metrics.csv beside it, is not of this script") from None
         if self.step > self.last_step:
             raise UserError(f"--max_steps: {path} is already at step {self.step}, past {self.last_step}")
-        self.rows = [row for row in read_metrics(self.folder / "metrics.csv") if row["step"] <= self.step]
 
     def restore(self, load: Callable[[dict[str, Any]], None]) -> None:
-        """Give a resumed run's state to `load`; a state of another shape is the user's error, not a traceback."""
-        if self.state is None:
-            return
+        """Give a resumed run's state to `load`; one of another shape is the user's error."""
         try:
-            load(self.state)
-        except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
+            if self.state is not None:
+                load(self.state)
+        except UserError:
+            raise
+        except Exception as error:  # the state is a file's: anything may stand there
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
 
@@ -351,8 +352,7 @@ class Run:
         self.rows = [row for row in self.rows if row["split"] != "test"]
         self._rewrite_metrics()
         start = time.perf_counter()
-        loss, correct = self._evaluate_split("test")
-        return loss, correct, self.data.test.num_examples / (time.perf_counter() - start)
+        return *self._evaluate_split("test"), self.data.test.num_examples / (time.perf_counter() - start)
 
     # -- Ctrl-C and kill
 

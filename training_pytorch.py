@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from augment_pytorch import flip, mix, shift
-from checkpoints import CheckpointFormat, atomic_write, damaged, missing
+from checkpoints import CheckpointFormat, atomic_write, damaged, missing, whole
 from distributed_pytorch import averaged, join, processes, rank, run_of, share, synchronised, total
 from flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
 from muon_pytorch import Muon
@@ -97,9 +96,8 @@ def load_torch(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise missing(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
-            AttributeError, MemoryError, OverflowError, zipfile.BadZipFile):
+        return whole(path, torch.load(path, map_location="cpu", weights_only=True))
+    except Exception:  # torch has many ways to stumble over foreign bytes
         raise damaged(path) from None
 
 
@@ -198,8 +196,17 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             if planned != run.last_step:
                 raise UserError(f"--max_steps: {config.lr_schedule} was laid out for {planned} steps, not "
                                 f"{run.last_step}; leave the flag out, or start a new run")
-            for name, part in stateful.items():
-                part.load_state_dict(state[name])
+            def put(saved: dict[str, Any]) -> None:
+                for name, part in stateful.items():
+                    part.load_state_dict(saved[name])
+
+            put(copy.deepcopy(state))
+            if run.step < run.last_step:  # PyTorch looks at what it loads when it steps: rehearse one, of no gradient
+                for p in model.parameters():
+                    p.grad = torch.zeros_like(p) if p.requires_grad else None
+                optimizer.step()
+                schedule.step()
+            put(state)
             data.train.load_state(state["batches"])
             torch.set_rng_state(state["random"]["cpu"])
             if device.type == "cuda" and "cuda" in state["random"]:

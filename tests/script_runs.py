@@ -1,6 +1,7 @@
 """The training scripts, run in this process as from the shell, and what their run folders hold."""
 
 import csv
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,19 @@ QUICK = ["--max_steps", "4", "--batch_size", "20", "--eval_freq", "2"]
 def run(name: str, *argv: object) -> int:
     module = SCRIPTS[name]
     return training.run_script(module.Config, module.train, module.__doc__, [str(a) for a in argv])
+
+
+def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.SIGINT) -> None:
+    """Raise a signal during the `call`-th call of owner.name."""
+    real, calls = getattr(owner, name), []
+
+    def wrapper(*args, **kwargs):
+        calls.append(None)
+        if len(calls) == call:
+            signal.raise_signal(signum)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, wrapper)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from script_runs import QUICK, ROOT, assert_same_run, rows, run
+from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run
 
 import cifar10_utils
 import training
@@ -21,19 +21,6 @@ RESUMED = {
     "train_mlp_pytorch": ["--dropout", "0.5", "--optimizer", "adam", "--lr_schedule", "one_cycle", "--weight_decay",
                           "0.1", "--normalization", "batch_torch"],
 }
-
-
-def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.SIGINT) -> None:
-    """Raise a signal during the `call`-th call of owner.name."""
-    real, calls = getattr(owner, name), []
-
-    def wrapper(*args, **kwargs):
-        calls.append(None)
-        if len(calls) == call:
-            signal.raise_signal(signum)
-        return real(*args, **kwargs)
-
-    monkeypatch.setattr(owner, name, wrapper)
 
 
 @pytest.mark.parametrize("script", RESUMED)
