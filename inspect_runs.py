@@ -61,7 +61,7 @@ def torch_network(script: Any, config: Any, state: dict[str, Any]) -> tuple[Netw
 
     def probabilities(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            return torch.softmax(model(prepare(x, torch.device("cpu"))).float(), 1).numpy()
+            return torch.softmax(model(prepare(x, torch.device("cpu"), model)).float(), 1).numpy()
 
     return probabilities, next(p for p in model.parameters() if p.ndim > 1).detach().numpy()
 
