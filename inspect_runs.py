@@ -145,7 +145,7 @@ def inspect(run: Path, checkpoint: Path | None, data_dir: str | None) -> dict[st
     for file_name, picture in (("worst.png", sheet(test.pixels[worst] / 255, WORST)),
                                ("weights.png", sheet(weight_tiles(weight, shape), COLUMNS))):
         with atomic_write(run / file_name) as file:
-            matplotlib.image.imsave(file, picture, format="png", metadata={"Software": None})
+            matplotlib.image.imsave(file, picture, format="png", metadata={"Software": ""})  # type: ignore[arg-type]
     return found
 
 
