@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,17 +195,8 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             if planned != run.last_step:
                 raise UserError(f"--max_steps: {config.lr_schedule} was laid out for {planned} steps, not "
                                 f"{run.last_step}; leave the flag out, or start a new run")
-            def put(saved: dict[str, Any]) -> None:
-                for name, part in stateful.items():
-                    part.load_state_dict(saved[name])
-
-            put(copy.deepcopy(state))
-            if run.step < run.last_step:  # PyTorch looks at what it loads when it steps: rehearse one, of no gradient
-                for p in model.parameters():
-                    p.grad = torch.zeros_like(p) if p.requires_grad else None
-                optimizer.step()
-                schedule.step()
-            put(state)
+            for name, part in stateful.items():
+                part.load_state_dict(state[name])
             data.train.load_state(state["batches"])
             torch.set_rng_state(state["random"]["cpu"])
             if device.type == "cuda" and "cuda" in state["random"]:
