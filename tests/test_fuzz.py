@@ -311,14 +311,14 @@ def test_damaged_text_of_a_run(stopped, seed, edits, name):
 
 CODE = {"doe/modules.py": b"class LinearModule: pass\n", "doe/mlp_numpy.py": b"x = 1\n" * 50, "doe/report.pdf": b"%PDF",
         "doe/part/deep/convnet_pytorch.py": b""}
-PATHS = [b"../out.py", b"..\\out.py", b"C:\\out.py", b"a/../../out.py", b"\xff.py", b"doe", b"doe/modules.py", b"\n.py"]
+PATHS = [b"../../out.py", b"..\\..\\out.py", b"C:\\out.py", b"a/../../out.py", b"\xff.py", b"doe", b"doe/modules.py", b"\n.py"]
 
 
 def submissions() -> list[bytes]:
     """An archive, stored and deflated, with and without members that would lie elsewhere."""
     found = []
     for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        for more in ([], ["../out.py", "a/../../../out.py", "..\\out.py"], ["link.py"], ["doe/modules.py/x.py"]):
+        for more in ([], ["../out.py", "../../out.py", "../../../out.py", "..\\..\\out.py"], ["link.py"], ["doe/modules.py/x.py"]):
             out = io.BytesIO()
             with zipfile.ZipFile(out, "w", method) as file:
                 for name in [*CODE, *more]:
