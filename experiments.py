@@ -91,8 +91,7 @@ EXPERIMENTS = {
         Variant("linear-probe", "train_transfer_pytorch", "--freeze backbone --batch_size 256 --max_steps 2000",
                 seeds=(42,)),
         Variant("fine-tuned-96-pixels", "train_transfer_pytorch", "--epochs 2", seeds=(42,)),
-        Variant("fine-tuned", "train_transfer_pytorch", "--epochs 3 --image_size 128 --unfreeze_from _blocks.3 "
-                "--linear_probe 0 --head_lr_factor 10 --learning_rate 5e-4", seeds=(42,))]),
+        Variant("fine-tuned", "train_transfer_pytorch", "--recipe efficientnet-128", seeds=(42,))]),
     "tanh-elu": Experiment("Tanh against ELU (question 2.2)", [
         Variant(name, "train_mlp_pytorch", f"--activation {name}", seeds=(42, 43, 44, 45, 46))
         for name in ("elu", "tanh")]),
@@ -192,6 +191,12 @@ def results_table() -> str:
                       "`report/results/`."])
 
 
+def published() -> dict[str, str]:
+    """{"experiment/variant": the figure that others published}, for the report."""
+    return {f"{name}/{variant.name}": variant.published for name, experiment in EXPERIMENTS.items()
+            for variant in experiment.variants if variant.published}
+
+
 def with_tables(text: str) -> str:
     """README text with everything between the markers written anew."""
     head, rest = text.split("<!-- results -->", 1)
@@ -203,7 +208,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to run, or all")
     parser.add_argument("--list", action="store_true", help="list the experiments and how many runs are finished")
-    parser.add_argument("--readme", action="store_true", help="write the README's table from the kept results")
+    parser.add_argument("--readme", action="store_true", help="write the README's table from the kept results, and "
+                                                           "report/results/published.json for the report")
     parser.add_argument("--data_dir", default=os.environ.get("CIFAR10_DIR", "./cifar10/cifar-10-batches-py"),
                         help="CIFAR-10 (default: $CIFAR10_DIR, else ./cifar10/cifar-10-batches-py)")
     parser.add_argument("--mnist_dir", default=os.environ.get("MNIST_DIR", "./mnist"),
@@ -229,6 +235,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name:14s} {sum(finished)}/{len(finished)} runs   {experiment.title}")
     if arguments.readme:
         README.write_text(with_tables(README.read_text()))
+        (RESULTS / "published.json").write_text(json.dumps(published(), indent=1) + "\n")
         first = {name: next(runs(name))[2] for name in FIRST_FIGURE}
         there = {name: folder for name, folder in first.items() if (folder / "summary.json").exists()}
         plot_curves(list(there.values()), RESULTS / "curves", list(there))

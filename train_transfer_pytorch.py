@@ -2,6 +2,7 @@
 
     python train_transfer_pytorch.py                                # EfficientNet-Lite0, fine-tuned at 96 pixels
     python train_transfer_pytorch.py --freeze backbone --batch_size 256 --max_steps 2000    # a linear probe
+    python train_transfer_pytorch.py --recipe efficientnet-128      # larger images, the first stages frozen: the best
     python train_transfer_pytorch.py --model resnet18 --unfreeze_from layer3 --head_lr_factor 10
     python train_transfer_pytorch.py --model convnext_tiny --weights convnext_tiny-983f1562.pth
     python train_transfer_pytorch.py --resume results/train_transfer_pytorch/<time>

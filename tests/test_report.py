@@ -8,7 +8,7 @@ import pytest
 
 import build_report
 import make_submission
-from experiments import EXPERIMENTS
+from experiments import published
 from make_submission import Refused, file_name, pack
 
 typst = pytest.importorskip("typst")
@@ -61,9 +61,7 @@ def test_a_number_of_the_text_follows_its_result(copy):
 
 
 def test_published_figures_are_those_of_the_experiments():
-    published = {f"{name}/{variant.name}": variant.published for name, experiment in EXPERIMENTS.items()
-                 for variant in experiment.variants if variant.published}
-    assert json.loads((ROOT / "report/results/published.json").read_text()) == published
+    assert json.loads((ROOT / "report/results/published.json").read_text()) == published()
 
 
 def test_what_is_packed(copy, tmp_path):
