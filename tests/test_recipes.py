@@ -4,7 +4,7 @@ import importlib
 import json
 
 import pytest
-from script_runs import QUICK, run
+from script_runs import QUICK, SCRIPTS, run
 
 import flags
 from flags import UserError, parse_flags, recipes
