@@ -195,6 +195,8 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Any, config: To
             if planned != run.last_step:
                 raise UserError(f"--max_steps: {config.lr_schedule} was laid out for {planned} steps, not "
                                 f"{run.last_step}; leave the flag out, or start a new run")
+            if (at := state["schedule"]["last_epoch"]) != run.step:
+                raise ValueError(f"its learning rate is that of step {at}, not of step {run.step}")
             for name, part in stateful.items():
                 part.load_state_dict(state[name])
             data.train.load_state(state["batches"])
