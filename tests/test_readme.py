@@ -330,4 +330,5 @@ def test_commands_are_found():
                                                                "python a.py"]
     assert {line.split()[0] for line in COMMANDS} >= {*PROGRAMS}
     scripts = {path.stem for path in ROOT.glob("*.py") if 'if __name__ == "__main__"' in path.read_text()}
-    assert scripts - {"training"} == {Path(word).stem for line in COMMANDS for word in re.findall(r"python (\S+)", line)}
+    named = {Path(word).stem for line in COMMANDS for word in re.findall(r"python (\S+)", line)}
+    assert scripts - {"training"} == named
