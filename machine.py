@@ -1,4 +1,4 @@
-"""Facts about this machine and this process that a run records in its config.json and summary.json."""
+"""Facts about this machine and this process: what a run records of them, and whether memory ran out."""
 
 from __future__ import annotations
 
@@ -42,6 +42,12 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says, in the words of Python, NumPy or PyTorch, that there is not as much memory."""
+    words = ("allocate memory", "out of memory", "array is too big", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(some in str(error) for some in words)
 
 
 def peak_memory_mb() -> float:

@@ -41,7 +41,7 @@ from checkpoints import NPZ, CheckpointError, CheckpointFormat, atomic_write, nu
 from cifar10_utils import DataError
 from curves import METRICS, plot_curves, read_metrics
 from flags import TrainingFlags, UserError, parse_flags, refuse_changed_flags, saved_flags
-from machine import describe_machine, peak_memory_mb
+from machine import describe_machine, out_of_memory, peak_memory_mb
 
 AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
 
@@ -90,10 +90,9 @@ class Run:
         self.last_step = self._end_of(config.epochs) if config.epochs else config.max_steps
         self.state: dict[str, Any] | None = None
         self.step, self.best, self.seconds_before = 0, -1.0, 0.0
-        self.train_images, self.train_seconds = 0, 0.0
+        self.train_images, self.train_seconds, self.parameters = 0, 0.0, 0
         self.rows: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
-        self.parameters = 0
         self._totals = [0.0, 0.0, 0.0, 0]  # since the last evaluation: loss, accuracy, seconds, images
         self._signal, self._may_raise = 0, False
         self._evaluate: Callable[[str], tuple[float, float]] | None = None
@@ -220,9 +219,8 @@ class Run:
     def record(self, loss: Any, accuracy: float, images: int) -> None:
         """Add one training batch: its mean loss, its accuracy, its size. A non-finite loss raises Diverged."""
         if not math.isfinite(loss := float(loss)):
-            raise Diverged(
-                f"the training loss became {loss} at step {self.step + 1}; use a smaller --learning_rate than "
-                f"{self.config.learning_rate:g}. What was written before is in {self.folder}")
+            raise Diverged(f"the training loss became {loss} at step {self.step + 1}; use a smaller --learning_rate "
+                           f"than {self.config.learning_rate:g}. What was written before is in {self.folder}")
         self._totals[0] += loss * images
         self._totals[1] += accuracy * images
         self._totals[3] += images
@@ -393,8 +391,10 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
         return fail(error, 128 + error.signum)
     except KeyboardInterrupt:
         return fail("stopped at once; what was saved before is whole", 130)
-    except MemoryError:
-        return fail("out of memory; use a smaller --batch_size", 1)
+    except (MemoryError, RuntimeError, ValueError) as error:
+        if not out_of_memory(error):
+            raise
+        return fail("out of memory; use a smaller --batch_size or a smaller network", 1)
     except OSError as error:
         return fail(f"cannot write or read {error.filename or 'a file'}: {error.strerror or error}; "
                     "what was written before is whole: put it right and continue with --resume RUN", 1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from custom_batchnorm import CustomBatchNormManualFunction
 from custom_layernorm import (
     CustomLayerNormAutograd,
     CustomLayerNormManualFunction,
@@ -68,3 +69,14 @@ def test_the_equations_of_the_question():
     y = CustomLayerNormManualFunction.apply(x, gamma, beta, 1e-5)
     for expected, received in zip((dx, dgamma, dbeta), torch.autograd.grad(y, (x, gamma, beta), dy), strict=True):
         torch.testing.assert_close(received, expected)
+
+
+@pytest.mark.q3_2d
+def test_only_batch_norm_feels_the_rest_of_the_batch():
+    """What sets the two apart: with other samples beside it, a sample is another to batch norm, the same to layer norm."""
+    (x, gamma, beta), _ = draw((6, 5))
+    company = torch.cat([x[:1], 3 * x[1:] + 1])
+    layer, batch = ([norm.apply(batch, gamma, beta, 1e-5)[0] for batch in (x, company)]
+                    for norm in (CustomLayerNormManualFunction, CustomBatchNormManualFunction))
+    torch.testing.assert_close(layer[0], layer[1])
+    assert not torch.isclose(batch[0], batch[1]).any()

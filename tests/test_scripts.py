@@ -11,6 +11,7 @@ import pytest
 from script_runs import QUICK, ROOT, SCRIPTS, rows, run, untimed
 
 import cifar10_utils
+import machine
 import plot_curves
 import train_mlp_numpy
 from flags import UserError
@@ -130,6 +131,20 @@ def test_nesterov_without_momentum(tmp_path, capsys):
     assert "--momentum: nesterov needs" in capsys.readouterr().err
     assert run("train_mlp_pytorch", "--normalization", "batch", "--batch_size", "1", "--output_dir", tmp_path / "r") == 2
     assert "--batch_size: batch normalization" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("script", "flag", "units"), [
+    *[(script, "--dnn_hidden_units", units) for script in ("train_mlp_numpy", "train_mlp_pytorch")
+      for units in (10**12, 9 * 10**18)], ("train_convnet_pytorch", "--fc", 10**12)])
+def test_a_network_larger_than_memory_is_one_line(script, flag, units, standin, tmp_path, capsys):
+    assert run(script, "--data_dir", standin, *BASE.get(script, []), flag, units, "--output_dir", tmp_path / "r") == 1
+    message = capsys.readouterr().err
+    assert "out of memory" in message and message.count("\n") == 1
+
+
+def test_other_errors_are_not_taken_for_it():
+    assert machine.out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert not machine.out_of_memory(ValueError("shapes (2,3) and (2,3) not aligned"))
 
 
 def test_batch_size_above_the_split(standin, tmp_path, capsys):

@@ -1,0 +1,334 @@
+"""Every command of the README and of the modules' docstrings is run as it stands, cut short, in a folder that has what
+it names: a few images, a few steps, the flags it states in force. A command that is of no kind known here fails.
+
+What cannot be run is tried another way, and the line above its function says why.
+"""
+
+import ast
+import functools
+import importlib
+import json
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from cifar10_folders import write_batches
+from script_runs import ROOT, interrupt_at
+from test_mnist import arrays, idx
+from torch.distributed.run import parse_args
+from torchvision.models import get_model
+
+import build_report
+import cifar10_download
+import cifar10_standin
+import experiments
+import grade
+import make_submission
+import training
+from flags import parse_flags
+from grading import cli
+
+README = (ROOT / "README.md").read_text()
+MARKERS = r"`(q\d\w+)`(?: to `(q\d\w+)`)?"
+PROGRAM = r"(?:[A-Z]\w*=\S+ )?(?:python3?|pytest|make|torchrun|sbatch|source|bash|sudo|apt|pip|git|conda|docker) "
+LONGEST = {"max_steps": 2, "epochs": 1, "batch_size": 10, "validation_size": 10, "linear_probe": 1, "trials": 2,
+           "repeats": 1}  # what is above is put down to it; nothing else of a command is changed
+DATA, BEST, SMALL = "cifar10/cifar-10-batches-py", "results/search/best.json", "/tmp/small"
+
+
+# ---------------------------------------------------------------- the commands
+
+
+def of_readme(text: str) -> list[str]:
+    """Every line of the fenced blocks, and what begins with a program's name in the text."""
+    text = re.sub(r"<!-- bench -->.*?<!-- /bench -->", "", text, flags=re.S)  # what a command printed
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.S | re.M)
+    inline = re.findall(rf"`({PROGRAM}[^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()] + inline
+
+
+def of_docstring(path: Path) -> list[str]:
+    """The indented lines that begin with a program's name."""
+    text = ast.get_docstring(ast.parse(path.read_text()), clean=False) or ""
+    return re.findall(rf"^ {{4}}({PROGRAM}.+)$", text.replace("\\\n", " "), flags=re.M)
+
+
+def bare(line: str) -> str:
+    return " ".join(re.sub(r"(^|\s)#.*", "", line).split())
+
+
+FOUND = [*of_readme(README), *(line for path in sorted(ROOT.glob("*.py")) for line in of_docstring(path))]
+COMMANDS = list(dict.fromkeys(filter(None, map(bare, FOUND))))
+
+
+# ---------------------------------------------------------------- the folder in which they are run
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """As few images as networks with convolutions take in seconds."""
+    folder = tmp_path_factory.mktemp("few") / "cifar-10-batches-py"
+    cifar10_standin.make_standin(folder, train_size=40, test_size=10, seed=0)
+    return folder
+
+
+@pytest.fixture
+def shop(command, standin, few, tmp_path, monkeypatch):
+    """The working directory, with data where the scripts look for them, but for commands that put them there."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("CIFAR10_DIR", "MNIST_DIR", "CIFAR10_URL"):
+        monkeypatch.delenv(name, raising=False)
+    if not re.search(r"utils\.py (fetch|standin)", command):
+        Path(DATA).parent.mkdir()
+        for name in (DATA, "DIR"):
+            Path(name).symlink_to(few if re.search("convnet|transfer", command) else standin)
+    Path("mnist").mkdir()
+    for name, array in arrays().items():
+        Path("mnist", name).write_bytes(idx(array))
+    yield monkeypatch
+    for path in tmp_path.glob("**/*.pt*"):  # checkpoints and weights of a hundred megabytes
+        path.unlink()
+
+
+def shell(patch, script: str, flags: list[str]) -> int:
+    """`python script.py flags` in this process; its exit status."""
+    patch.setattr(sys, "argv", ["", *flags])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
+    return stop.value.code
+
+
+def understood(script: str, flags: list[str]):
+    return parse_flags(importlib.import_module(script).Config, "", flags)
+
+
+def shortened(script: str, flags: list[str]) -> list[str]:
+    config = understood(script, flags)
+    too_long = [name for name, most in LONGEST.items() if getattr(config, name, 0) > most]
+    return [*flags, *(word for name in too_long for word in (f"--{name}", str(LONGEST[name])))]
+
+
+def run(patch, script: str, folder: str, stopped: bool = False) -> None:
+    """A run folder, of a finished run or of one that was stopped after a step."""
+    with patch.context() as inner:
+        if stopped:
+            interrupt_at(inner, training.Run, "record", 1)
+        flags = shortened(script, ["--output_dir", folder])
+        assert shell(inner, script, flags) == (130 if stopped else 0)
+
+
+def make_what_is_named(patch, words: list[str]) -> None:
+    """What a command needs and does not make: runs, checkpoints, what a search found, weights."""
+    for word in dict.fromkeys(words):
+        if found := re.fullmatch(r"results/(\w+)/<time>", word):
+            run(patch, found[1], word, stopped="--resume" in words)
+        elif word in ("RUN", "report/results/mlp-numpy/defaults-seed42"):
+            run(patch, "train_mlp_numpy" if "numpy" in word else "train_mlp_pytorch", word)
+        elif word == "ELSEWHERE/last.pt":
+            Path("ELSEWHERE").mkdir()
+            Path("RUN/last.pt").rename(word)
+        elif word == BEST:
+            search(patch, "search_mlp_pytorch", ["--output_dir", str(Path(BEST).parent)])
+        elif word == "resnet18":  # where torchvision has put what it fetched
+            patch.setattr(torch.hub, "get_dir", lambda: "hub")
+            Path("hub/checkpoints").mkdir(parents=True)
+            torch.save(get_model(word, weights=None).state_dict(), "hub/checkpoints/resnet18-f37072fd.pth")
+        elif word.endswith(".pth"):
+            torch.save(get_model(word.rpartition("-")[0], weights=None).state_dict(), word)
+
+
+# ---------------------------------------------------------------- python script.py, by script
+
+
+def train(patch, script: str, flags: list[str]) -> None:
+    flags = shortened(script, flags)
+    wanted = vars(understood(script, flags))
+    assert shell(patch, script, flags) == 0
+    [summary] = Path("results").glob(f"{script}/*/summary.json")
+    used = json.loads((summary.parent / "config.json").read_text())["flags"]
+    assert all(used[name] == value for name, value in wanted.items() if name not in ("resume", "output_dir"))
+    if "epochs" not in shlex.join(flags) and not wanted["epochs"]:
+        assert json.loads(summary.read_text())["steps"] == LONGEST["max_steps"]
+
+
+def search(patch, script: str, flags: list[str]) -> None:
+    flags = shortened(script, flags)
+    folder = Path(understood(script, flags).output_dir)
+    assert shell(patch, script, flags) == 0
+    assert {"best.json", "trials.csv", "history.png"} <= {path.name for path in folder.iterdir()}
+
+
+def curves(patch, script: str, flags: list[str]) -> None:
+    assert shell(patch, script, flags) == 0
+    assert Path("curves.png").exists() != ("--out" in flags)
+
+
+def inspected(patch, script: str, flags: list[str]) -> None:
+    assert shell(patch, script, flags) == 0
+    assert list(Path().glob("**/predictions.json"))
+
+
+def data(patch, script: str, flags: list[str]) -> None:
+    """The network is played; tests/test_fetch.py has servers, tests/test_standin.py draws more images."""
+    def fetch(folder: Path, **_: object) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        write_batches(folder.parent).rename(folder.parent / folder.name)
+
+    patch.setattr(cifar10_download, "fetch", fetch)
+    flags = [Path(SMALL).name if flag == SMALL else flag for flag in flags]
+    if flags[0] == "standin" and "--train_size" not in flags:
+        flags += ["--train_size", "60", "--test_size", "20"]
+    assert shell(patch, script, flags) == 0
+    assert [*Path().glob("**/data_batch_1")] or flags[0] == "verify"
+
+
+def experiment(patch, script: str, flags: list[str]) -> None:
+    """Hours: that the runs are asked for, here; tests/test_experiments.py parses and starts some."""
+    started = []
+    patch.setattr(experiments, "run", lambda variant, *_: started.append(variant) and 0)
+    patch.setattr(experiments, "README", Path("README.md"))
+    Path("README.md").write_text(re.sub(r"(<!-- results -->).*(<!-- /results -->)", r"\1\2", README, flags=re.S))
+    if "--readme" in flags:
+        shutil.copytree(experiments.RESULTS, "kept")
+    patch.setattr(experiments, "RESULTS", Path("kept"))
+    assert experiments.main(["mlp-numpy" if flag == "NAME" else flag for flag in flags]) == 0
+    assert started or flags in (["--list"], ["--readme"])
+    assert (Path("README.md").read_text() == experiments.with_tables(README)) == ("--readme" in flags)
+
+
+def report(patch, script: str, flags: list[str]) -> None:
+    """Wants every kept result: tests/test_report.py builds it, where they are there."""
+    built = []
+    patch.setattr(build_report, "build", lambda report, out: built.append((report, out.name)))
+    assert build_report.main(flags) == 0
+    assert built == [(ROOT / "report", flags[-1] if flags else "report.pdf")]
+
+
+def submission(patch, script: str, flags: list[str]) -> None:
+    """Wants the built report: tests/test_report.py packs one."""
+    patch.setattr(make_submission, "files", lambda root: {"README.md": root / "README.md"})
+    assert make_submission.main(flags) == 0
+    assert list(Path().glob("**/*_assignment1.zip"))
+
+
+def grading(patch, script: str, flags: list[str]) -> None:
+    """A class takes minutes and confinement: tests/test_grading_class.py grades and merges, with and without."""
+    options = cli.parse(grade.__doc__, flags)
+    if options.submissions or options.merge:
+        return
+    assert shell(patch, script, flags) == 0
+    assert (options.starter or options.autograder).exists()
+
+
+SCRIPTS = {**{path.stem: train for path in ROOT.glob("train_*.py")}, "search_mlp_pytorch": search,
+           "plot_curves": curves, "inspect_runs": inspected, "cifar10_utils": data, "experiments": experiment,
+           "build_report": report, "make_submission": submission, "grade": grading}
+
+
+# ---------------------------------------------------------------- by program
+
+
+def python(patch, words: list[str]) -> None:
+    script, *flags = words
+    assert script.removesuffix(".py") in SCRIPTS, f"say in SCRIPTS how {script} is tried"
+    if "--help" in flags:
+        assert shell(patch, Path(script).stem, flags) == 0
+        return
+    make_what_is_named(patch, flags)
+    SCRIPTS[Path(script).stem](patch, Path(script).stem, flags)
+
+
+def torchrun(patch, words: list[str]) -> None:
+    """Starts processes that take half a minute: tests/test_distributed.py does."""
+    options = parse_args(words)
+    understood(Path(options.training_script).stem, options.training_script_args)
+
+
+def sbatch(patch, words: list[str]) -> None:
+    """Wants a cluster: tests/test_distributed.py runs the job, on one that it plays."""
+    job, script, *flags = words
+    assert (ROOT / job).exists()
+    understood(Path(script).stem, flags)
+
+
+def make(patch, words: list[str]) -> None:
+    """Would train for minutes, or test the tests: what it says that it would run is there, and is understood."""
+    if not shutil.which("make"):
+        pytest.skip("no make on this machine")
+    done = subprocess.run(["make", "--dry-run", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(word.partition("=")[2] in done.stdout for word in words), done.stdout
+    asked = re.findall(r"\S+/python (\w+)\.py *(.*)", done.stdout)
+    assert asked or re.search(r"python -m (pytest|ruff|benchmarks)", done.stdout), done.stdout
+    for script, flags in asked:
+        assert (ROOT / f"{script}.py").exists()
+        if SCRIPTS[script] is train:
+            understood(script, shlex.split(flags))
+
+
+def pytest_(patch, words: list[str]) -> None:
+    """Tests are not run twice: that it selects some."""
+    flag, mark = words
+    assert flag == "-m" and mark in collected_marks()
+
+
+def source(patch, words: list[str]) -> None:
+    """Changes a shell, which no test has: that make makes the file's folder."""
+    assert words == [".venv/bin/activate"] and "VENV ?= .venv\n" in (ROOT / "Makefile").read_text()
+
+
+def apt(patch, words: list[str]) -> None:
+    """Needs root and a network: that the grader, where it finds no confinement, asks for the same."""
+    assert shlex.join(["apt", *words]) in (ROOT / "grading/confinement.py").read_text()
+
+
+PROGRAMS = {"python": python, "torchrun": torchrun, "sbatch": sbatch, "make": make, "pytest": pytest_, "source": source,
+            "apt": apt}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command, shop):
+    words = shlex.split(command)
+    while "=" in words[0]:
+        shop.setenv(*words.pop(0).split("=", 1))
+    assert words[0] in PROGRAMS, f"say in PROGRAMS how `{words[0]}` is tried"
+    PROGRAMS[words[0]](shop, words[1:])
+
+
+# ---------------------------------------------------------------- the questions' tests, and this file
+
+
+@functools.cache
+def collected_marks() -> set[str]:
+    """The marks of all tests."""
+    code = ("import sys, pytest\nclass Marks:\n def pytest_collection_finish(self, session):\n"
+            "  print('marks', *{mark.name for item in session.items for mark in item.iter_markers()})\n"
+            "sys.exit(pytest.main(['--collect-only'], plugins=[Marks()]))")
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return set(re.findall(r"^marks (.*)$", done.stdout, flags=re.M)[-1].split())
+
+
+def test_each_question_has_tests():
+    named = set()
+    for first, last in re.findall(MARKERS, README):
+        named |= {first[:-1] + chr(n) for n in range(ord(first[-1]), ord((last or first)[-1]) + 1)}
+    assert len(named) > 10
+    assert named <= collected_marks(), named - collected_marks()
+
+
+def test_commands_are_found():
+    """A command is not lost on the way: continued lines, assignments before it, tables, text, blocks."""
+    text = "`make it so` and `results/x`\n\n| `python a.py` |\n```\nrm -rf x  # no\n\nA=b python a.py \\\n  --c\n```\n"
+    assert [bare(line) for line in of_readme(text) if line] == ["rm -rf x", "A=b python a.py --c", "make it so",
+                                                               "python a.py"]
+    assert {line.split()[0] for line in COMMANDS} >= {*PROGRAMS}
+    scripts = {path.stem for path in ROOT.glob("*.py") if 'if __name__ == "__main__"' in path.read_text()}
+    named = {Path(word).stem for line in COMMANDS for word in re.findall(r"python (\S+)", line)}
+    assert scripts - {"training"} == named
