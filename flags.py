@@ -29,10 +29,10 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 class UserError(Exception):
-    """Something the user can put right: one line that names it and the way out. Exit status 2."""
+    """Something the user can put right: a line (an argument each) that names it and the way out. Exit status 2."""
 
-    def __str__(self) -> str:
-        return " ".join(super().__str__().splitlines())  # a file's name, or a value, may bring more than one
+    def __str__(self) -> str:  # a file's name, or a value, may hold a line break: an argument stays one line
+        return "\n".join(" ".join(str(line).splitlines()) for line in self.args)
 
 
 def text(value: Any) -> str:

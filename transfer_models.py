@@ -182,7 +182,7 @@ def _published(name: str, weights: Any) -> dict[str, Any]:
             weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "reason", error)
-            raise UserError(f"--model: the ImageNet weights of {name} are not here, nor to be downloaded ({reason})\n"
-                            f"bring {weights.url}\n"
+            raise UserError(f"--model: the ImageNet weights of {name} are not here, nor to be downloaded ({reason})",
+                            f"bring {weights.url}",
                             f"and put it at {path}, or name it with --weights FILE") from None
     return _read(path)

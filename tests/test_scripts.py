@@ -21,12 +21,12 @@ COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_fr
           "validation_size": "100", "epochs": "1"}
 TORCH = {"optimizer": "rmsprop", "momentum": "0.9", "weight_decay": "0.01", "lr_schedule": "cosine",
          "device": "cpu", "precision": "bf16", "label_smoothing": "0.1", "flip": "on", "shift": "2", "mixup": "0.5",
-         "ema_decay": "0.9"}
+         "ema_decay": "0.9", "flip_average": "on", "pixel_scale": "0.1"}
 MLP = {"dnn_hidden_units": "9,5", "activation": "tanh", "weight_std": "0.01"}
 FLAGS = {
     "train_mlp_numpy": {**COMMON, **MLP, "pixel_scale": "0.1"},
     "train_mlp_pytorch": {**COMMON, **TORCH, **MLP, "normalization": "layer", "dropout": "0.5",
-                          "blocks": "2", "expansion": "3", "pixel_scale": "0.1"},
+                          "blocks": "2", "expansion": "3", "norm_before": "linear"},
     "train_convnet_pytorch": {**COMMON, **TORCH, "model": "study", "channels": "3,5", "fc": "9",
                               "activation": "tanh", "dropout": "0.5"},
 }
