@@ -1,6 +1,7 @@
 # make train          set up, find or fetch the data (else make the stand-in), train both MLPs at their defaults
 # make train-convnet  the same for the ConvNet
 # make test           set up and run every test
+# make coverage       the tests again, and which lines of the package none of them runs
 # make lint           ruff and mypy
 # make bench          the measurements of the README (on an idle machine)
 # make report         draw the figures and typeset report/report.pdf from the kept results
@@ -14,7 +15,7 @@ VENV ?= .venv
 DATA ?= ./cifar10/cifar-10-batches-py
 RUN = $(VENV)/bin/python
 
-.PHONY: train train-convnet data test lint bench report clean distclean
+.PHONY: train train-convnet data test coverage lint bench report clean distclean
 
 train: $(VENV)/.runtime data
 	$(RUN) train_mlp_numpy.py --data_dir "$(DATA)"
@@ -32,6 +33,12 @@ data: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	$(RUN) -m pytest $(PYTEST_FLAGS)
+
+coverage: $(VENV)/.dev
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest $(PYTEST_FLAGS)
+	$(RUN) -m coverage combine --quiet
+	$(RUN) -m coverage report
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .

@@ -66,6 +66,10 @@ EXPERIMENTS = {
         Variant("defaults", "train_mlp_pytorch", published="about 0.48")]),
     "convnet": Experiment("ConvNet, defaults (question 4a)", [
         Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
+    "best-mlp": Experiment("The best MLP", [
+        Variant("augmented", "train_mlp_pytorch", "--recipe best-mlp-augmented", seeds=(42,))]),
+    "fast-convnet": Experiment("ConvNet, as many images as by default, Muon", [
+        Variant("160000-images", "train_convnet_pytorch", "--recipe fast-convnet", seeds=(42,))]),
     "mnist-manual": Experiment("NumPy MLP on MNIST, three layers", mnist=True, variants=[
         Variant("20-epochs", "train_mlp_numpy", "--recipe mnist-three-layers", published="curves only")]),
     "activations": Experiment("Tape autodiff on MNIST, 300 hidden units, 10 epochs", mnist=True, variants=[

@@ -20,14 +20,20 @@ FEWEST_ROWS = 16  # smaller matrices, such as a classifier of ten classes, take 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """Roughly U V^T for `matrix` (N, M) = U S V^T: every singular value becomes one between about 0.7 and 1.2.
 
-    A quintic Newton-Schulz iteration with the coefficients of https://kellerjordan.github.io/posts/muon.
+    A quintic Newton-Schulz iteration with the coefficients of https://kellerjordan.github.io/posts/muon:
+    X <- (a + b X X^T + c (X X^T)^2) X. Each step multiplies X from the left by a polynomial of X X^T, so that these
+    small square matrices are iterated alone, and X is multiplied once.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrix.T if len(matrix) > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
+    identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    gram, product = x @ x.T, identity
     for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
+        product = factor @ product
+        gram = factor @ gram @ factor
+    x = product @ x
     return x.T if len(matrix) > matrix.shape[1] else x
 
 
