@@ -21,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from tqdm import tqdm
@@ -59,6 +60,22 @@ class Experiment:
 
 RELU_ADAM = "--activation relu --optimizer adam --weight_std 0"
 EVOLVED = "--dnn_hidden_units 1000,500,250,100 --learning_rate 1.68e-4 --batch_size 1609 --max_steps 4681"
+MODIFICATIONS = (  # of an MLP, each on top of those before it
+    ("plain", "--validation_size 5000 --epochs 10 --eval_freq 110 --batch_size 256 --dnn_hidden_units 384,384,384 "
+              "--weight_std 0"),
+    ("scaled-pixels", "--pixel_scale 0.016 --learning_rate 0.05"),
+    ("adamw", "--optimizer adamw --learning_rate 1e-3 --weight_decay 0.05"),
+    ("one-cycle", "--lr_schedule one_cycle"),
+    ("gelu", "--activation gelu"),
+    ("layernorm", "--normalization layer_torch"),
+    ("residual", "--blocks 3 --dnn_hidden_units 384 --expansion 4 --normalization none"),
+    ("muon", "--optimizer muon --batch_size 2048 --learning_rate 0.1 --momentum 0.9 --weight_decay 0"),
+    ("label-smoothing", "--label_smoothing 0.1"),
+    ("dropout", "--dropout 0.2"),
+    ("flip", "--flip on --dropout 0"),
+    ("shift", "--shift 3"),
+    ("mixup", "--mixup 0.5"),
+)
 EXPERIMENTS = {
     "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", [
         Variant("defaults", "train_mlp_numpy", published="about 0.48")]),
@@ -68,6 +85,9 @@ EXPERIMENTS = {
         Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
     "best-mlp": Experiment("The best MLP", [
         Variant("augmented", "train_mlp_pytorch", "--recipe best-mlp-augmented", seeds=(42,))]),
+    "mlp-modifications": Experiment("Modifications of an MLP, each on top of those before it", readme=False, variants=[
+        Variant(name, "train_mlp_pytorch", flags) for (name, _), flags in
+        zip(MODIFICATIONS, accumulate((flags for _, flags in MODIFICATIONS), "{} {}".format), strict=True)]),
     "fast-convnet": Experiment("ConvNet, as many images as by default, Muon", [
         Variant("160000-images", "train_convnet_pytorch", "--recipe fast-convnet", seeds=(42,))]),
     "mnist-manual": Experiment("NumPy MLP on MNIST, three layers", mnist=True, variants=[

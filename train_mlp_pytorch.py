@@ -45,6 +45,7 @@ class Config(TorchFlags):
     norm_before: str = flag("activation", "where normalization stands: before each activation, or before every linear "
                                           "layer, the first included", choices=["activation", "linear"])
     dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
+    input_dropout: float = flag(0.0, "probability of zeroing an input while training", type=fraction)
     weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases; 0 for PyTorch's "
                                   "default", type=non_negative_float)
     blocks: int = flag(0, "residual blocks (LayerNorm, a layer wider inside) behind one hidden layer; 0 for the plain "
@@ -62,11 +63,14 @@ class Config(TorchFlags):
 
 
 def build_model(config: Config) -> nn.Module:
+    model: nn.Module
     if config.blocks:
-        return ResidualMLP(3 * 32 * 32, config.dnn_hidden_units[0], config.blocks, 10, config.activation,
-                           config.expansion, config.dropout)
-    return MLP(3 * 32 * 32, config.dnn_hidden_units, 10, config.activation, config.normalization, config.dropout,
-               config.weight_std, config.norm_before)
+        model = ResidualMLP(3 * 32 * 32, config.dnn_hidden_units[0], config.blocks, 10, config.activation,
+                            config.expansion, config.dropout)
+    else:
+        model = MLP(3 * 32 * 32, config.dnn_hidden_units, 10, config.activation, config.normalization, config.dropout,
+                    config.weight_std, config.norm_before)
+    return nn.Sequential(nn.Dropout(config.input_dropout), model) if config.input_dropout else model
 
 
 def train(config: Config, watch: Callable[[int, float], None] | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mlp_numpy
+import train_mlp_pytorch
 from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS
 from modules import CrossEntropyModule, LinearModule
 from training_pytorch import prepare
@@ -71,6 +72,18 @@ def test_layers(normalization, activation, n_hidden):
     assert sum(isinstance(m, nn.Dropout) for m in model.modules()) == len(n_hidden)
     logits.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("blocks", [0, 2])
+def test_input_dropout_zeroes_inputs_while_training_and_nothing_in_evaluation(blocks):
+    seen = []
+    model = train_mlp_pytorch.build_model(train_mlp_pytorch.Config(input_dropout=0.25, blocks=blocks))
+    next(m for m in model.modules() if isinstance(m, nn.Linear)).register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0]))
+    x = torch.ones(40, 3, 32, 32)
+    model(x), model.eval()(x)
+    assert float((seen[0] == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(seen[1], x.flatten(1))
 
 
 def test_normalization_before_every_linear_layer():

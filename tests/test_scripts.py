@@ -26,7 +26,8 @@ MLP = {"dnn_hidden_units": "9,5", "activation": "tanh", "weight_std": "0.01"}
 FLAGS = {
     "train_mlp_numpy": {**COMMON, **MLP, "pixel_scale": "0.1"},
     "train_mlp_pytorch": {**COMMON, **TORCH, **MLP, "normalization": "layer", "dropout": "0.5",
-                          "blocks": "2", "expansion": "3", "norm_before": "linear"},
+                          "blocks": "2", "expansion": "3", "norm_before": "linear",
+                          "input_dropout": "0.2"},
     "train_convnet_pytorch": {**COMMON, **TORCH, "model": "study", "channels": "3,5", "fc": "9",
                               "activation": "tanh", "dropout": "0.5"},
 }
