@@ -265,7 +265,7 @@ def make(patch, words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert all(word.partition("=")[2] in done.stdout for word in words), done.stdout
     asked = re.findall(r"\S+/python (\w+)\.py *(.*)", done.stdout)
-    assert asked or re.search(r"python -m (pytest|ruff|benchmarks)", done.stdout), done.stdout
+    assert asked or re.search(r"python -m (pytest|coverage|ruff|benchmarks)", done.stdout), done.stdout
     for script, flags in asked:
         assert (ROOT / f"{script}.py").exists()
         if SCRIPTS[script] is train:
