@@ -86,7 +86,7 @@ def loss_and_accuracy(results: Results, lines: dict[str, tuple[str, str, Sequenc
     for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
         for label, (experiment, variant, seeds) in lines.items():
             for split in splits:
-                style = {} if split == "test" else {"linestyle": "--"}
+                style = {"linestyle": "--"} if split == "train" else {}
                 band(axis, results.curve(experiment, variant, split, key, seeds), f"{label}, {split}", **style)
         axis.set(xlabel="training step", ylabel="cross-entropy (nats)" if key == "loss" else "accuracy")
         axis.locator_params(axis="x", nbins=6)
@@ -175,6 +175,7 @@ def draw(results: Results, folder: Path) -> None:
     loss_and_accuracy(results, {"ELU": ("tanh-elu", "elu", five), "Tanh": ("tanh-elu", "tanh", five)}, ("test",),
                       "tanh-elu", folder)
     loss_and_accuracy(results, {"ConvNet": ("convnet", "defaults", (42,))}, ("train", "test"), "convnet", folder)
+    loss_and_accuracy(results, {"MLP": ("best-mlp", "augmented", (42,))}, ("train", "validation"), "best-mlp", folder)
     loss_and_accuracy(results, {"NumPy": ("mlp-2019", "numpy", SEEDS), "PyTorch": ("mlp-2019", "pytorch", SEEDS)},
                       ("test",), "mlp-2019", folder)
     loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual",

@@ -37,7 +37,7 @@ from grading import cli
 README = (ROOT / "README.md").read_text()
 MARKERS = r"`(q\d\w+)`(?: to `(q\d\w+)`)?"
 PROGRAM = r"(?:[A-Z]\w*=\S+ )?(?:python3?|pytest|make|torchrun|sbatch|source|bash|sudo|apt|pip|git|conda|docker) "
-LONGEST = {"max_steps": 2, "epochs": 1, "batch_size": 10, "validation_size": 10, "linear_probe": 1, "trials": 2,
+LONGEST = {"max_steps": 2, "epochs": 1, "batch_size": 20, "validation_size": 10, "linear_probe": 1, "trials": 2,
            "repeats": 1}  # what is above is put down to it; nothing else of a command is changed
 DATA, BEST, SMALL = "cifar10/cifar-10-batches-py", "results/search/best.json", "/tmp/small"
 
