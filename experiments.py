@@ -84,6 +84,7 @@ EXPERIMENTS = {
     "convnet": Experiment("ConvNet, defaults (question 4a)", [
         Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
     "best-mlp": Experiment("The best MLP", [
+        Variant("plain", "train_mlp_pytorch", "--recipe best-mlp", published="0.535 to 0.56"),
         Variant("augmented", "train_mlp_pytorch", "--recipe best-mlp-augmented", seeds=(42,))]),
     "mlp-modifications": Experiment("Modifications of an MLP, each on top of those before it", readme=False, variants=[
         Variant(name, "train_mlp_pytorch", flags) for (name, _), flags in
