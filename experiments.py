@@ -85,7 +85,8 @@ EXPERIMENTS = {
         Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
     "best-mlp": Experiment("The best MLP", [
         Variant("plain", "train_mlp_pytorch", "--recipe best-mlp", published="0.535 to 0.56"),
-        Variant("augmented", "train_mlp_pytorch", "--recipe best-mlp-augmented", seeds=(42,))]),
+        Variant("augmented", "train_mlp_pytorch", "--recipe best-mlp-augmented", seeds=(42,)),
+        Variant("augmented-fifth", "train_mlp_pytorch", "--recipe best-mlp-augmented --epochs 31")]),
     "mlp-modifications": Experiment("Modifications of an MLP, each on top of those before it", readme=False, variants=[
         Variant(name, "train_mlp_pytorch", flags) for (name, _), flags in
         zip(MODIFICATIONS, accumulate((flags for _, flags in MODIFICATIONS), "{} {}".format), strict=True)]),
