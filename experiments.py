@@ -61,20 +61,21 @@ class Experiment:
 RELU_ADAM = "--activation relu --optimizer adam --weight_std 0"
 EVOLVED = "--dnn_hidden_units 1000,500,250,100 --learning_rate 1.68e-4 --batch_size 1609 --max_steps 4681"
 MODIFICATIONS = (  # of an MLP, each on top of those before it
-    ("plain", "--validation_size 5000 --epochs 10 --eval_freq 110 --batch_size 256 --dnn_hidden_units 384,384,384 "
+    ("plain", "--validation_size 5000 --epochs 10 --eval_freq 110 --batch_size 256 --dnn_hidden_units 256,256,256 "
               "--weight_std 0"),
     ("scaled-pixels", "--pixel_scale 0.016 --learning_rate 0.05"),
     ("adamw", "--optimizer adamw --learning_rate 1e-3 --weight_decay 0.05"),
     ("one-cycle", "--lr_schedule one_cycle"),
     ("gelu", "--activation gelu"),
     ("layernorm", "--normalization layer_torch"),
-    ("residual", "--blocks 3 --dnn_hidden_units 384 --expansion 4 --normalization none"),
+    ("residual", "--blocks 2 --dnn_hidden_units 256 --expansion 4 --normalization none"),
     ("muon", "--optimizer muon --batch_size 2048 --learning_rate 0.1 --momentum 0.9 --weight_decay 0"),
     ("label-smoothing", "--label_smoothing 0.1"),
     ("dropout", "--dropout 0.2"),
     ("flip", "--flip on --dropout 0"),
     ("shift", "--shift 3"),
     ("mixup", "--mixup 0.5"),
+    ("weight-averaging", "--ema_decay 0.98"),
 )
 EXPERIMENTS = {
     "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", [
