@@ -112,12 +112,13 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
             if need_gamma:
                 dgamma = product.sum(dim=0)                                   # (M,)
             if need_x:
-                # One array of the input's size for everything: X̂ is gone, (X - μ) / sqrt(σ² + ε) takes its place.
+                # In one array of the input's size. With X̂ = (X - μ) rstd, the formula above is
+                #     dX_si = rstd_s (G_si - (offset_s + X_si slope_s) / M),
+                #     slope_s = rstd_s Σ_j G_sj X̂_sj,  offset_s = Σ_j G_sj - μ_s slope_s
                 gamma, n_neurons = ctx.saved_tensors[3], x.shape[1]
                 slope = product.mul_(gamma).sum(dim=1, keepdim=True).mul_(rstd)         # (S, 1)
                 dx = torch.mul(dy, gamma, out=product)                                  # (S, M), G
                 offset = dx.sum(dim=1, keepdim=True).addcmul_(slope, mean, value=-1)    # (S, 1)
-                # G - (Σ G + (X - μ) slope) / M, with X and μ apart
                 dx.addcmul_(x, slope, value=-1 / n_neurons).sub_(offset, alpha=1 / n_neurons).mul_(rstd)
         return dx, dgamma, dbeta, None
 

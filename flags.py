@@ -141,7 +141,7 @@ def parse_flags(config_class: type, description: str, argv: list[str] | None = N
                             help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"))
     names = [name for name, recipe in recipes().items() if recipe["script"] == script_of(config_class)]
     parser.add_argument("--recipe", metavar="RECIPE", help="flags from a file, under those of the command line: a "
-                        f".toml or .json file, or one of {', '.join(names) or 'none yet'}")
+                        f".toml or .json file{', or one of ' if names else ''}{', '.join(names)}")
     given = vars(parser.parse_args(argv))
     recipe = given.pop("recipe", "")
     if not given.get("resume"):
@@ -170,7 +170,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise UserError(f"--recipe: {path} is not {path.suffix[1:].upper()}: {error}") from None
     kinds = {"script": str, "flags": dict}
     if not isinstance(recipe, dict) or not all(isinstance(recipe.get(key), kind) for key, kind in kinds.items()):
-        raise UserError(f"--recipe: {path} has no `script` and table of `flags`, so it is not a recipe")
+        raise UserError(f"--recipe: {path} has no `script` and table of `flags`, so it is not a recipe; "
+                        f"see {RECIPES.name}/study-best.toml")
     return recipe
 
 
@@ -200,6 +201,8 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
         flags, fields = dict(config["flags"]), {f.name: f for f in dataclasses.fields(config_class)}
+        if isinstance(script := config["script"], str) and script != script_of(config_class):
+            raise UserError(f"--resume: {folder} is a run of {script}.py; resume it with that")
         if set(flags) - set(fields):
             raise ValueError("flags of another script")
         if not all(isinstance(config[key], str) for key in ("script", "data", "data_name")):  # the figure's title

@@ -74,7 +74,7 @@ def _fetch(data_dir: Path) -> str:
     except ImportError:
         return "torchvision is not installed"
     except (RuntimeError, OSError, ValueError) as error:
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return " ".join(str(error).split()) or type(error).__name__
     return ""
 
 

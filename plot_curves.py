@@ -27,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     for run in arguments.runs:
         if not (run / "metrics.csv").is_file() or not (run / "config.json").is_file():
             parser.exit(2, f"{parser.prog}: {run} is not a run folder: it holds no metrics.csv with a config.json\n")
+    if arguments.out.suffix in (".png", ".svg"):
+        arguments.out = arguments.out.with_suffix("")
     try:
         plot_curves(arguments.runs, arguments.out, arguments.labels)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

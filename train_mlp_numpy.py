@@ -1,7 +1,7 @@
 """Train the NumPy MLP (question 1.2) by plain mini-batch gradient descent.
 
     python train_mlp_numpy.py                                       # the defaults: one hidden layer of 100 ELUs
-    python train_mlp_numpy.py --dnn_hidden_units 200,100 --activation relu
+    python train_mlp_numpy.py --dnn_hidden_units 200,100 --activation relu --weight_std 0.01
     python train_mlp_numpy.py --dnn_hidden_units '' --max_steps 500 # multinomial logistic regression
     python train_mlp_numpy.py --dataset mnist --epochs 20 --dnn_hidden_units 15,15 --activation relu \\
         --learning_rate 0.005 --batch_size 64 --weight_std 0.1 --pixel_scale 0.1      # the three-layer net on MNIST

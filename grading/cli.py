@@ -126,6 +126,8 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
         for warning in warnings:
             say(f"warning: {warning}")
 
+        say(f"grading {len(class_)} submission{'s' * (len(class_) > 1)}, {options.jobs} at a time")
+
         def finish(record: Record, new: bool) -> None:
             nonlocal bad
             write_student(options.out, record, rules)

@@ -1,7 +1,10 @@
 """The report is made from the kept results alone, and what is handed in is whole, small and up to date."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 import zipfile
 
 import pytest
@@ -72,6 +75,17 @@ def test_what_is_packed(copy, tmp_path):
     assert {"modules.py", "train_convnet_pytorch.py", "report.pdf", "tests/test_modules.py", "requirements.txt"} <= names
     assert not [name for name in names if name.endswith((".pt", ".npz", ".json", ".csv", ".pyc")) or "data" in name.split("/")]
     assert path.stat().st_size < 5 * 2**20
+
+
+def test_the_tests_that_are_packed_need_nothing_else(copy, tmp_path):
+    with zipfile.ZipFile(pack("Doe", tmp_path, copy)) as archive:
+        archive.extractall(tmp_path)
+    unpacked = subprocess.run([sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"],
+                              cwd=tmp_path / "Doe_assignment1", capture_output=True, text=True, check=False)
+    assert unpacked.returncode == 0, unpacked.stdout
+    read = (tmp_path / "Doe_assignment1" / "tests").glob("*.py")
+    assert not [path.name for path in read if re.search(r"^(from|import) (grade|grading|benchmarks)\b", path.read_text(),
+                                                        re.MULTILINE)]
 
 
 def test_a_stale_or_missing_report_is_refused(copy, tmp_path):

@@ -294,6 +294,8 @@ def test_plot_curves(standin, tmp_path, capsys):
     assert plot_curves.main([*folders, "--labels", "NumPy", "PyTorch", "--out", str(out)]) == 0
     assert out.with_suffix(".png").stat().st_size > 10_000
     assert out.with_suffix(".svg").exists()
+    assert plot_curves.main([folders[0], "--out", str(tmp_path / "one.png")]) == 0
+    assert {path.name for path in tmp_path.glob("one*")} == {"one.png", "one.svg"}
     for bad in ([str(tmp_path)], [folders[0], "--labels", "a", "b"]):
         with pytest.raises(SystemExit) as stop:
             plot_curves.main(bad)
