@@ -201,8 +201,6 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
         flags, fields = dict(config["flags"]), {f.name: f for f in dataclasses.fields(config_class)}
-        if isinstance(script := config["script"], str) and script != script_of(config_class):
-            raise UserError(f"--resume: {folder} is a run of {script}.py; resume it with that")
         if set(flags) - set(fields):
             raise ValueError("flags of another script")
         if not all(isinstance(config[key], str) for key in ("script", "data", "data_name")):  # the figure's title

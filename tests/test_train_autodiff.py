@@ -361,7 +361,7 @@ def test_what_cannot_be_resumed(damage, whole, tmp_path, no_pictures, capsys):
         resume, expected = out / "relu-1", f"--resume {out}"
     elif damage == "foreign":
         (out / "config.json").write_text(json.dumps({"script": "train_mlp_numpy", "flags": {"max_steps": 5}}))
-        expected = "is a run of train_mlp_numpy.py"
+        expected = "not of this script"
     elif damage == "changed flag":
         flags, expected = {"epochs": 9}, "--epochs"
     elif damage == "summary":
