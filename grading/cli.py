@@ -125,8 +125,7 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
         warnings = room.sandbox.warnings()
         for warning in warnings:
             say(f"warning: {warning}")
-
-        say(f"grading {len(class_)} submission{'s' * (len(class_) > 1)}, {options.jobs} at a time")
+        say(f"submissions: {len(class_)}, workers at the same time: {options.jobs}")
 
         def finish(record: Record, new: bool) -> None:
             nonlocal bad
