@@ -201,10 +201,12 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
         flags, fields = dict(config["flags"]), {f.name: f for f in dataclasses.fields(config_class)}
-        if set(flags) - set(fields):
-            raise ValueError("flags of another script")
         if not all(isinstance(config[key], str) for key in ("script", "data", "data_name")):  # the figure's title
             raise ValueError("not what a run wrote")
+        if set(flags) - set(fields):
+            if config["script"] != (script := script_of(config_class)):
+                raise UserError(f"--resume: {folder} is a run of {config['script']!r}, not of {script!r}")
+            raise ValueError("flags of no version of this script")
         return {name: flags.get(name, f.default) for name, f in fields.items()}  # a flag of later is at its default
     except FileNotFoundError:
         raise UserError(f"--resume: {folder} holds no config.json, so it is not a run folder") from None

@@ -27,6 +27,9 @@ def test_help_lists_the_recipes_of_the_script(capsys, tmp_path, monkeypatch):
         run("train_mlp_pytorch", "--help")
     said = capsys.readouterr().out
     assert "one of one" in " ".join(said.split()) and "two" not in said.split("--recipe", 2)[-1].split("--")[0]
+    with pytest.raises(SystemExit):
+        run("train_mlp_numpy", "--help")  # it has none
+    assert "or .json file" in (said := " ".join(capsys.readouterr().out.split())) and "one of" not in said
 
 
 @pytest.mark.parametrize("suffix", [".toml", ".json"])
