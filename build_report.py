@@ -182,6 +182,13 @@ def draw(results: Results, folder: Path) -> None:
                       folder)
     loss_and_accuracy(results, {name: ("study-cnn", name, SEEDS) for name in ("baseline", "best")}, ("test",),
                       "study-cnn", folder)
+    loss_and_accuracy(results, {f"$L_2$ {decay}": ("mlp-grid", f"l2-{decay}", SEEDS) for decay in ("0.01", "0.001")},
+                      ("train", "test"), "mlp-grid", folder)
+    loss_and_accuracy(results, {"ConvNet": ("fast-convnet", "160000-images", (42,))}, ("train", "validation"),
+                      "fast-convnet", folder)
+    loss_and_accuracy(results, {"fine-tuned": ("transfer", "fine-tuned", (42,)),
+                                "linear probe": ("transfer", "linear-probe", (42,))}, ("train", "test"), "transfer",
+                      folder)
     activations(results, folder)
     confusions(results, folder)
     worst_images(results, folder)
