@@ -72,7 +72,12 @@ def take_in(path: Path, folder: Path) -> Submission:
         report = (_copy if path.is_dir() else _extract)(path, folder, notes)
     except OSError as error:
         raise Unreadable(f"{path.name}: {error.strerror or error}") from None
-    return Submission(find_code(folder), report, notes)
+    code = find_code(folder)
+    others = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob(MARKER) if path.parent != code)
+    if others:
+        notes.append(f"{MARKER} lies in {len(others) + 1} folders: {code.relative_to(folder)} is graded, not "
+                     f"{', '.join(others[:3])}")
+    return Submission(code, report, notes)
 
 
 def find_code(folder: Path) -> Path:
@@ -84,7 +89,8 @@ def find_code(folder: Path) -> Path:
     folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
     best = min(folders, key=rank)
     if not any((best / name).is_file() for name in EXPECTED):
-        raise Unreadable(f"holds no {MARKER}, nor any other file of the assignment")
+        raise Unreadable(f"holds no {MARKER}, nor any other file of the assignment; of a folder of submissions, give "
+                         "each one: FOLDER/*")
     return best
 
 

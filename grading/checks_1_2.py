@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ from grading import checks_scripts, networks, oracle
 from grading.checks import Context, Question, Replies
 from grading.compare import PASSED, Outcome, all_of, failed, judge, missing, share
 from grading.networks import NETWORKS
-from grading.sandbox import Probe
+from grading.sandbox import Probe, Reply
 
 rng = np.random.default_rng(12)
 X, OTHER, WEIGHT, BIAS, DOUT = (rng.standard_normal(shape) for shape in ((5, 6), (5, 6), (4, 6), (4,), (5, 4)))
@@ -107,9 +108,20 @@ def sentence(text: str) -> str:
     return f"{text[0].upper()}{text[1:]}." if text and not text.endswith(".") else text
 
 
+def other_alpha(reply: Reply, name: str, below: np.ndarray, above: np.ndarray) -> list[tuple[np.ndarray, str]]:
+    """The suspect of a constant in front of the exponential, read off the answer: below and above are those of 1."""
+    received, negative = reply.arrays.get(name, np.zeros(0)), KINKS < 0
+    if received.shape != KINKS.shape or received.dtype.kind != "f":
+        return []
+    alpha = float(np.median(received[negative] / below[negative]))
+    return [(np.where(negative, alpha * below, above), f"Below 0, ELU is exp(x) - 1 with nothing in front: alpha is 1, "
+                                                       f"not {alpha:.3g}.")]
+
+
 def elu_forward(replies: Replies, context: Context) -> Outcome:
     return judge(replies["elu"], "forward", oracle.elu(KINKS), "ELU(x) is x for x >= 0 and exp(x) - 1 below.",
-                 suspects=[(np.maximum(KINKS, 0), "This is ReLU: below 0, ELU is exp(x) - 1."),
+                 suspects=[*other_alpha(replies["elu"], "forward", np.expm1(KINKS), KINKS),
+                           (np.maximum(KINKS, 0), "This is ReLU: below 0, ELU is exp(x) - 1."),
                            (np.where(KINKS >= 0, KINKS, np.exp(KINKS)), "The - 1 of exp(x) - 1 is missing.")])
 
 
@@ -117,7 +129,8 @@ def elu_backward(replies: Replies, context: Context) -> Outcome:
     expected = gradient(oracle.elu, KINKS, KINKS_DOUT)
     at_zero = np.where(KINKS == 0, 0, expected)
     return judge(replies["elu"], "input", expected, "The derivative of ELU is 1 for x >= 0 and exp(x) below.",
-                 suspects=[(at_zero, "The derivative at exactly 0 is 1 from both sides, not 0."),
+                 suspects=[*other_alpha(replies["elu"], "input", KINKS_DOUT * np.exp(KINKS), KINKS_DOUT),
+                           (at_zero, "The derivative at exactly 0 is 1 from both sides, not 0."),
                            (np.where(KINKS >= 0, KINKS_DOUT, KINKS_DOUT * np.expm1(np.minimum(KINKS, 0))),
                             "Below 0 the derivative is exp(x), not exp(x) - 1."),
                            (expected / KINKS_DOUT, "The derivative is not multiplied with the incoming gradient.")])
@@ -156,13 +169,23 @@ def loss_backward(replies: Replies, context: Context) -> Outcome:
                                                     "module's own is asked for."), (-expected, "The sign is wrong.")])
 
 
+def stable(reply: Reply, right: bool, *outcomes: Outcome) -> Outcome:
+    """What is wrong for small inputs already has checks of its own: here it has to be finite."""
+    answers = [reply.arrays[name] for name in ("forward", "input") if name in reply.arrays]
+    if not right and len(answers) == 2 and all(np.isfinite(answer).all() for answer in answers):
+        return PASSED
+    return all_of(*outcomes)
+
+
 def stability(replies: Replies, context: Context) -> Outcome:
-    softmax = all_of(
+    softmax = stable(
+        replies["softmax_large"], all_of(softmax_forward(replies, context), softmax_backward(replies, context)).passed,
         judge(replies["softmax_large"], "forward", oracle.softmax(LARGE),
               "Softmax of ±1000 is not right: subtract each row's maximum before exp."),
         judge(replies["softmax_large"], "input", gradient(oracle.softmax, LARGE, LARGE_DOUT),
               "The softmax gradient at ±1000 is not right: it follows from the output, which is finite."))
-    elu = all_of(
+    elu = stable(
+        replies["elu_large"], all_of(elu_forward(replies, context), elu_backward(replies, context)).passed,
         judge(replies["elu_large"], "forward", oracle.elu(LARGE), "ELU of ±1000 is not right: keep exp from large x."),
         judge(replies["elu_large"], "input", gradient(oracle.elu, LARGE, LARGE_DOUT),
               "The ELU gradient at ±1000 is not right: keep exp from large x."))
@@ -237,7 +260,12 @@ def vectorised(replies: Replies, context: Context) -> Outcome:
     return all_of(*outcomes)
 
 
-def mlp(name: str, replies: Replies) -> Outcome:
+def wrong_alone(replies: Replies, context: Context, checks: Mapping[str, Callable[..., Outcome]]) -> str:
+    """'ELUModule and SoftMaxModule', those whose own check fails; '' where none does."""
+    return " and ".join(module for module, check in checks.items() if not check(replies, context).passed)
+
+
+def mlp(name: str, replies: Replies, context: Context) -> Outcome:
     """Probabilities 40 %, gradients 60 %."""
     reply, sizes = replies[name], NETWORKS[name]
     if "forward" not in reply.arrays:
@@ -255,9 +283,14 @@ def mlp(name: str, replies: Replies) -> Outcome:
     wrong = {key: outcome for key, outcome in found.items() if not outcome.passed}
     value = 0.4 * forward.fraction + 0.6 * (1 - len(wrong) / len(found))
     if not forward.passed:
+        if alone := wrong_alone(replies, context, FORWARD):
+            return Outcome(value, f"Wrong probabilities, from what is wrong above in {alone}.", forward.numbers)
         return Outcome(value, forward.diagnosis, forward.numbers)
     if not wrong:
         return Outcome(1.0)
+    if reply.error is None and (alone := wrong_alone(replies, context, BACKWARD)):
+        return Outcome(value, f"Wrong gradients, from what is wrong above in {alone}.",
+                       list(wrong.values())[-1].numbers)
     if reply.error is not None and len(sizes) > 3:
         return Outcome(value, f"Going back through several hidden layers, it raises {reply.error}. Give every layer "
                               "its own activation module.")
@@ -270,17 +303,21 @@ def mlp(name: str, replies: Replies) -> Outcome:
 
 
 def mlp_0(replies: Replies, context: Context) -> Outcome:
-    return mlp("mlp_0", replies)
+    return mlp("mlp_0", replies, context)
 
 
 def mlp_1(replies: Replies, context: Context) -> Outcome:
-    return mlp("mlp_1", replies)
+    return mlp("mlp_1", replies, context)
 
 
 def mlp_3(replies: Replies, context: Context) -> Outcome:
-    return mlp("mlp_3", replies)
+    return mlp("mlp_3", replies, context)
 
 
+FORWARD = {"LinearModule": linear_forward, "ELUModule": elu_forward, "SoftMaxModule": softmax_forward}
+BACKWARD = {"LinearModule": lambda *known: all_of(*(check(*known) for check in (
+                linear_backward_input, linear_backward_weight, linear_backward_bias))),
+            "ELUModule": elu_backward, "SoftMaxModule": softmax_backward}
 QUESTION = Question(
     number="1.2", torch=False, file="modules.py", probes=probes, script=SCRIPT,
     own_checks={check.__name__: check for check in (

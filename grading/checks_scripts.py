@@ -156,8 +156,8 @@ class Script:
         """Every flag, one share each: it must change what it stands for."""
         run = self.run(replies, "script", context)
         if run is None or not run.updates:
-            return failed(replies["script"]) if run is None else Outcome(
-                0.0, run.status or f"{self.file} does not train the model.")
+            found = failed(replies["script"]).diagnosis if run is None else run.status
+            return Outcome(0.0, found or f"{self.file} does not train the model.", self.command())
         given = self.flags_given()
         steps, freq = given["max_steps"], given["eval_freq"]
         rate = run.learning_rate
@@ -172,7 +172,7 @@ class Script:
                                    f"{sorted(set(run.batch_sizes))}")
         if rate is None or abs(rate / given["learning_rate"] - 1) > 0.02:
             wrong["learning_rate"] = (f"--learning_rate {given['learning_rate']} updates by "
-                                      f"{'an unknown rate' if rate is None else f'{rate:.3g}'}")
+                                      f"{'a rate that cannot be told' if rate is None else f'{rate:.3g}'}")
         if not steps // freq <= len(moments) <= steps // freq + 2 or any(b - a > freq for a, b in pairwise(moments)):
             wrong["eval_freq"] = f"--eval_freq {freq} evaluates the test split after {moments or 'no'} updates"
         flags = 5
@@ -186,7 +186,12 @@ class Script:
         default = self.default_differs(replies, context)
         if default:
             wrong["defaults"] = default
-        return Outcome(1 - len(wrong) / (flags + 1), "; ".join(wrong.values()))
+        return Outcome(1 - len(wrong) / (flags + 1), "; ".join(wrong.values()), self.command() if wrong else "")
+
+    def command(self) -> str:
+        """What was run, to be tried at home."""
+        flags = " ".join(f"--{name} {value}" for name, value in self.flags_given().items())
+        return f"run as: python {self.file} {flags}, on a small data set"
 
     def default_differs(self, replies: Replies, context: Context) -> str:
         """What a run without flags does other than the assignment's defaults say."""
@@ -207,7 +212,8 @@ class Script:
             same = abs(value / wanted - 1) < 0.02 if isinstance(wanted, float) and value else value in (
                 wanted, wanted + 1 if name == "max_steps" else wanted)
             if not same:
-                return f"the default {name} is {wanted}, the run used {value}"
+                used = "what cannot be told" if value is None else value
+                return f"the default {name} is {wanted}, the run used {used}"
         return ""
 
     def accuracy(self, replies: Replies, context: Context) -> Outcome:

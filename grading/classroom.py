@@ -19,9 +19,10 @@ from grading.confinement import ConfinementError
 from grading.files import folder_name, write_json
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
-from grading.submission import Record, Submission
+from grading.submission import Record, Submission, scored
 
 RECORD = "record.json"
+REAL, STANDIN = "CIFAR-10", "a small stand-in, in shorter runs"  # what accuracy was measured on
 
 
 class ClassError(Exception):
@@ -44,7 +45,12 @@ def submissions(paths: Sequence[Path]) -> list[Submission]:
         if name in found:
             raise ClassError(f"two submissions are called {name}: {found[name]} and {path}; rename one of them")
         found[name] = path
-    return [Submission(path, name) for name, path in sorted(found.items())]
+    return [Submission(found[name], name) for name in sorted(found, key=alphabetical)]
+
+
+def alphabetical(name: str) -> tuple[str, str]:
+    """De Vries stands before Visser, and so does de Vries."""
+    return name.casefold(), name
 
 
 class Classroom:
@@ -81,7 +87,7 @@ class Classroom:
     def finished(self, one: Submission) -> Record | None:
         """The record of an earlier run, if this very submission was graded by this very grader."""
         record = read_record(self.folder(one.student) / RECORD)
-        return record if record and record.get("key") == one.key and one.key else None
+        return scored(record, self.rubric) if record and record.get("key") == one.key and one.key else None
 
     def grade(self, class_: Sequence[Submission], finish: Callable[[Record, bool], None]) -> None:
         """Grade the submissions and hand each record to `finish(record, new)` as soon as it is complete.
@@ -110,9 +116,9 @@ class Classroom:
 
         def complete(one: Submission) -> None:
             one.clear()
-            record = one.record(self.rubric)
+            record = {**one.record(self.rubric), "data": REAL if context.real else STANDIN}
             write_json(self.folder(one.student) / RECORD, record)
-            finish(record, True)
+            finish(scored(record, self.rubric), True)
 
         try:
             while left or waiting:
@@ -157,7 +163,8 @@ def read_record(path: Path) -> Record | None:
     return None
 
 
-def records(out: Path) -> list[Record]:
-    """Every finished submission in `out`, by name."""
+def records(out: Path, rubric: Rubric) -> list[Record]:
+    """Every finished submission in `out`, by name, with the rubric's points."""
     found = [read_record(path) for path in sorted((out / "students").glob(f"*/{RECORD}"))]
-    return sorted((record for record in found if record), key=lambda record: record["student"])
+    return sorted((scored(record, rubric) for record in found if record),
+                  key=lambda record: alphabetical(record["student"]))

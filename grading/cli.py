@@ -73,14 +73,14 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def write_student(out: Path, record: Record, rules: Rubric, written: Written | None = None) -> None:
+def write_student(out: Path, record: Record, rules: Rubric, written: Written | None = None, comment: str = "") -> None:
     folder = out / "students" / folder_name(record["student"])
-    write_json(folder / "results.json", results(record, rules, written))
-    write(folder / "feedback.html", feedback(record, rules, written))
+    write_json(folder / "results.json", results(record, rules, written, comment))
+    write(folder / "feedback.html", feedback(record, rules, written, comment))
 
 
 def write_class(out: Path, rules: Rubric, warnings: Sequence[str]) -> list[Record]:
-    records = classroom.records(out)
+    records = classroom.records(out, rules)
     tables.write_grades(out, records, rules)
     tables.write_form(out, records, rules)
     summary.write_summary(out, records, rules, warnings)
@@ -88,13 +88,13 @@ def write_class(out: Path, rules: Rubric, warnings: Sequence[str]) -> list[Recor
 
 
 def real_data(data_dir: Path | None) -> Path | None:
-    """`data_dir` if CIFAR-10 is there; a note and None if not."""
+    """`data_dir`, which holds CIFAR-10; a note and None without it. Raises ClassError."""
     if data_dir is None:
         say("note: without --data_dir, accuracy is measured in shorter runs on a small stand-in")
         return None
     if missing := [name for name in FILES if not (data_dir / name).is_file()]:
-        say(f"note: {data_dir} has no {missing[0]}, so accuracy is measured in shorter runs on a small stand-in")
-        return None
+        raise ClassError(f"--data_dir: {data_dir} has no {missing[0]}; `python cifar10_utils.py fetch {data_dir}` "
+                         "fetches CIFAR-10, and without the flag accuracy is measured on a small stand-in")
     import cifar10_utils  # the reference's: only a run on real data needs it
 
     if cifar10_utils.read_batch(data_dir / FILES[0]).title.startswith("synthetic"):
@@ -118,7 +118,7 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
     (options.out / ".writable").unlink()
     if (options.out / tables.WRITTEN).exists():
         tables.read(options.out / tables.WRITTEN)  # one that a TA has broken, too
-    bad = 0
+    bad, stale = 0, []
     with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir), read_batch,
                     options.allow_network) as room,
           tqdm(total=len(class_), unit="submission", disable=None, dynamic_ncols=True) as bar):
@@ -129,7 +129,10 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
 
         def finish(record: Record, new: bool) -> None:
             nonlocal bad
-            write_student(options.out, record, rules)
+            merged = (options.out / tables.FINAL).exists()
+            if new or not merged:  # pages that --merge has written keep what a TA gave
+                write_student(options.out, record, rules)
+            stale.extend([record["student"]] if new and merged else [])
             if options.results:
                 write_json(options.results, results(record, rules))
             bad += bool(record["error"])
@@ -147,6 +150,9 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
                 "the rest")
             return 130
         write_class(options.out, rules, warnings)
+    if stale:
+        say(f"{tables.FINAL} does not know the new grades of {', '.join(stale[:5])}{' and others' * (len(stale) > 5)}: "
+            "run --merge again")
     print(f"grades: {options.out / tables.GRADES}   summary: {options.out / 'summary.html'}   "
           f"written questions, to fill in: {options.out / tables.WRITTEN}")
     return 1 if bad else 0
@@ -154,19 +160,22 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
 
 def merge(options: argparse.Namespace, rules: Rubric) -> int:
     path = options.out / tables.WRITTEN if options.merge == Path() else options.merge
-    records = classroom.records(options.out)
+    records = classroom.records(options.out, rules)
     if not records:
         raise TableError(f"{options.out} holds no graded submissions; grade first, or give their folder with --out")
     written = tables.read_written(path, records, rules)
+    comments = tables.comments(path)
+    tables.write_grades(options.out, records, rules)  # with the points of today's rubric
     tables.write_final(options.out, records, rules, written)
     for record in records:
-        write_student(options.out, record, rules, written[record["student"]])
+        student = record["student"]
+        write_student(options.out, record, rules, written[student], comments.get(student, ""))
     print(f"final table: {options.out / tables.FINAL}")
     still_open = tables.open_questions(written, rules)
     if still_open:
-        student, numbers = next(iter(still_open.items()))
+        some = "; ".join(f"{student}: {', '.join(numbers)}" for student, numbers in list(still_open.items())[:5])
         say(f"{len(still_open)} of {len(records)} students have written questions without points, and so no total "
-            f"({student}: {', '.join(numbers)}); fill them in in {path}")
+            f"({some}{'; ...' * (len(still_open) > 5)}); fill them in in {path}")
     return 1 if still_open else 0
 
 

@@ -34,7 +34,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def folder_name(student: str) -> str:
     """A folder's name for a student: the name itself where it is harmless, else with a mark of the original."""
-    safe = re.sub(r"[^\w .+@-]", "_", student).strip(" .")[:100]
+    safe = re.sub(r"[^\w .+@()-]", "_", student).strip(" .")[:100]
     if safe == student and safe:
         return safe
     return f"{safe or 'student'}-{hashlib.sha256(student.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"

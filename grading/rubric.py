@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import tomllib
 from collections.abc import Collection, Mapping
@@ -42,7 +43,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Rubric:
-    """The whole rubric. `digest` changes whenever the file does."""
+    """The whole rubric. `digest` changes with what is checked and how, not with points and titles."""
 
     title: str
     questions: tuple[Question, ...]
@@ -136,8 +137,10 @@ def load(path: Path = DEFAULT) -> Rubric:
                 bounds = _known(bounds, ("full", "none"), f"accuracy {number} {kind}")
                 if _number(bounds, "none", f"accuracy {number}") >= _number(bounds, "full", f"accuracy {number}"):
                     raise RubricError(f"accuracy {number} {kind}: none must be below full")
+        ids = {question.number: [check.id for check in question.checks] for question in questions if question.checks}
+        graded_by = json.dumps([ids, limits, accuracy_seconds, accuracy], sort_keys=True)
         return Rubric(_text(table, "title", "the file"), questions,
                       Limits(**{k: v if "seconds" in k else int(v) for k, v in values.items()}), accuracy_seconds,
-                      accuracy, hashlib.sha256(content).hexdigest()[:16])
+                      accuracy, hashlib.sha256(graded_by.encode()).hexdigest()[:16])
     except RubricError as error:
         raise RubricError(f"{path}: {error}") from None

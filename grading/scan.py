@@ -41,6 +41,19 @@ def parse(path: Path) -> ast.AST | None:
         return None
 
 
+def where_not(path: Path) -> str:
+    """The line at which a file stops being Python, in words; '' where it cannot be told."""
+    try:
+        with ONE_PARSER, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(path.read_bytes()[:MOST_BYTES])
+    except SyntaxError as error:
+        return f" (line {error.lineno}: {error.msg})"
+    except (ValueError, RecursionError, MemoryError, OSError):
+        pass
+    return ""
+
+
 def ours(path: Path) -> bool:
     """Whether it is a file of the reference, unchanged: the handout brings some."""
     own = Path(__file__).parent.parent / path.name
@@ -101,7 +114,7 @@ def scan(code: Path, own_utils: str | None) -> list[str]:
             continue
         tree = parse(path)
         if tree is None:
-            flags.append(f"{name} is not Python")
+            flags.append(f"{name} is not Python{where_not(path)}")
             continue
         odd = {module for module, _ in imports(tree) if module.partition(".")[0] in ODD_MODULES}
         odd |= {f"{node.module}.{alias.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)

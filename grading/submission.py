@@ -3,8 +3,10 @@
 A record is plain JSON, from which every report is written:
 
     {"key": ..., "student": "doe_assignment1", "error": "", "flags": [...], "seconds": 21.4, "questions": {"1.2":
-     {"score": 14.0, "seconds": 3.1, "checks": [{"id": ..., "title": ..., "points": 1, "score": 1.0, "diagnosis": "",
-      "numbers": "largest relative error ..."}, ...]}, ...}}
+     {"seconds": 3.1, "checks": [{"id": ..., "fraction": 1.0, "diagnosis": "", "numbers": "largest relative error ..."},
+      ...]}, ...}}
+
+Points and titles are the rubric's: `scored` adds them when a record is read, so that they can be changed afterwards.
 """
 
 from __future__ import annotations
@@ -102,6 +104,8 @@ class Submission:
         utilities = data_utilities()
         own = hashlib.sha256((REFERENCE / DATA_UTILITIES).read_bytes()).hexdigest()
         self.flags = [*taken.notes, *scan.scan(self.code, own)]
+        if missing := [name for name in archive.EXPECTED if not (self.code / name).is_file()]:
+            self.flags.append(f"missing: {', '.join(missing)}")
         if not taken.report:
             self.flags.append("no report (PDF)")
         for path in utilities:
@@ -127,9 +131,28 @@ class Submission:
 
 
 def blank(row: Row, reason: str) -> dict[str, Any]:
-    return {"score": 0.0, "seconds": 0.0, "checks": [
-        {"id": check.id, "title": check.title, "points": check.points, "score": 0.0, "diagnosis": reason, "numbers": ""}
-        for check in row.checks]}
+    return {"seconds": 0.0, "checks": [
+        {"id": check.id, "fraction": 0.0, "diagnosis": reason, "numbers": ""} for check in row.checks]}
+
+
+def scored(record: Record, rubric: Rubric) -> Record:
+    """The record with a title, points and a score for each check, and a score for each question.
+
+    One that was graded by other checks than the rubric's is in error: it has to be graded again.
+    """
+    questions = {}
+    for row in rubric.code:
+        question = record["questions"].get(row.number, {"checks": []})
+        found = {check["id"]: check for check in question["checks"] if "fraction" in check}
+        if found.keys() != {check.id for check in row.checks}:
+            question = blank(row, "")
+            found = {check["id"]: check for check in question["checks"]}
+            record = {**record, "error": record["error"] or "was graded by other checks; grade it again"}
+        checks = [{**found[check.id], "title": check.title, "points": check.points,
+                   "score": round(check.points * found[check.id]["fraction"], 2)} for check in row.checks]
+        questions[row.number] = {**question, "checks": checks,
+                                 "score": round(sum(check["score"] for check in checks), 2)}
+    return {**record, "questions": questions}
 
 
 def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, context: Context) -> None:
@@ -146,11 +169,9 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
     for check in row.checks:
         outcome = question.outcome(check.id, replies, context)
         fraction = min(max(outcome.fraction, 0.0), 1.0)
-        checks.append({"id": check.id, "title": check.title, "points": check.points,
-                       "score": round(check.points * fraction, 2), "diagnosis": one_line(outcome.diagnosis, 600),
+        checks.append({"id": check.id, "fraction": fraction, "diagnosis": one_line(outcome.diagnosis, 600),
                        "numbers": one_line(outcome.numbers)})
-    result = {"score": round(sum(check["score"] for check in checks), 2), "checks": checks,
-              "seconds": round(time.monotonic() - started, 2)}
+    result = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
     with submission.lock:
         submission.questions[row.number] = result
         submission.flags += found_while_running(row.number, replies)

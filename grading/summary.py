@@ -35,11 +35,11 @@ def histogram(records: Sequence[Record], rubric: Rubric) -> bytes:
     figure = Figure(figsize=(8, 3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    totals = [code_total(record) for record in records]
+    totals = [code_total(record) for record in records if not record["error"]]
     axes.hist(totals, bins=edges, color="#4a5fc1", edgecolor="white")
     if totals:
         median = statistics.median(totals)
-        axes.axvline(median, color="#b3261e", linestyle="--", linewidth=1.2, label=f"median {median:g}")
+        axes.axvline(median, color="#b3261e", linestyle="--", linewidth=1.2, label=f"median {median:.1f}")
         axes.legend(frameon=False, loc="upper left")
     axes.set_xlim(0, edges[-1])
     axes.set_xlabel(f"code points (of {most:g})")
@@ -83,19 +83,23 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequenc
 
 
 def summary(records: Sequence[Record], rubric: Rubric, picture: bytes, warnings: Sequence[str]) -> str:
-    totals = [code_total(record) for record in records]
+    whole = [record for record in records if not record["error"]]
+    totals = [code_total(record) for record in whole]
     most = sum(row.points for row in rubric.code)
     many = "submission" if len(records) == 1 else "submissions"
     lines = [f"<h1>{text(rubric.title)}</h1>", f'<p class="soft">{len(records)} {many}']
     if totals:
-        lines[-1] += (f", code points: mean {statistics.mean(totals):.1f}, median {statistics.median(totals):g}, "
+        lines[-1] += (f", code points: mean {statistics.mean(totals):.1f}, median {statistics.median(totals):.1f}, "
                       f"lowest {min(totals):g}, highest {max(totals):g} of {points(most)}")
-    lines[-1] += "</p>"
+    unread = len(records) - len(whole)
+    lines[-1] += (f"; {unread} not graded" if unread else "") + "</p>"
+    if data := sorted({record["data"] for record in whole if record.get("data")}):
+        lines.append(f'<p class="soft">Accuracy was measured on {text(" or ".join(data))}.</p>')
     lines.append(f'<section class="card"><img alt="Histogram of code points" '
                  f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"></section>')
     rows = []
     for row in rubric.code:
-        scores = [record["questions"][row.number]["score"] for record in records if row.number in record["questions"]]
+        scores = [record["questions"][row.number]["score"] for record in whole]
         if scores:
             rows.append([text(row.number), text(row.title), f"{statistics.mean(scores):.1f} / {points(row.points)}",
                          f"{sum(value >= row.points for value in scores)}"])

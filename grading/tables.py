@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from grading.files import write
+from grading.files import folder_name, write
 from grading.gradescope import Written, score, total
 from grading.rubric import Rubric
 from grading.submission import Record
@@ -52,7 +52,8 @@ def to_csv(rows: Sequence[Sequence[object]]) -> str:
 def grade_rows(records: Sequence[Record], rubric: Rubric, written: Mapping[str, Written] | None = None,
                complete: bool = False) -> list[list[str]]:
     """Header and a row a student. complete: leave the total empty while a written question is open."""
-    rows = [["student", *(row.number for row in rubric.questions), "total", "flags", "seconds"]]
+    rows = [["student", *(row.number for row in rubric.questions), "total" if complete else "code", "flags", "seconds",
+             "feedback"]]
     for record in records:
         by_hand = (written or {}).get(record["student"], {})
         scores = [score(row, record, by_hand) for row in rubric.questions]
@@ -60,7 +61,7 @@ def grade_rows(records: Sequence[Record], rubric: Rubric, written: Mapping[str, 
         flags = ([f"not graded: {record['error']}"] if record["error"] else []) + record["flags"]
         rows.append([cell(record["student"]), *(_number(value) for value in scores),
                      "" if is_open else _number(total(rubric, record, by_hand)), cell("; ".join(flags)),
-                     f"{record['seconds']:.1f}"])
+                     f"{record['seconds']:.1f}", cell(f"students/{folder_name(record['student'])}/feedback.html")])
     return rows
 
 
@@ -79,7 +80,8 @@ def write_form(out: Path, records: Sequence[Record], rubric: Rubric) -> None:
         rows = {plain(row["student"]): row for row in old_rows}
     for record in records:
         rows.setdefault(record["student"], {"student": cell(record["student"])})
-    content = to_csv([header, *([row.get(name, "") for name in header] for row in rows.values())])
+    ordered = [rows[student] for student in sorted(rows, key=lambda student: (student.casefold(), student))]
+    content = to_csv([header, *([row.get(name, "") for name in header] for row in ordered)])
     if not path.exists() or path.read_text(encoding="utf-8-sig") != content:
         write(path, content)
 
@@ -143,6 +145,11 @@ def read_written(path: Path, records: Sequence[Record], rubric: Rubric) -> dict[
             if question.bonus:
                 given.setdefault(question.number, 0.0)
     return written
+
+
+def comments(path: Path) -> dict[str, str]:
+    """{student: what a TA wrote in the column `comment`}."""
+    return {plain(row["student"]): row.get("comment", "").strip() for row in read(path)[1]}
 
 
 def open_questions(written: Mapping[str, Written], rubric: Rubric) -> dict[str, list[str]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from grading_help import MODULES, ROOT, failures, grade, lost, reduced, submission
-from grading_mutants import FILES, MUTANTS, copy_reference
+from grading_mutants import FILES, MUTANTS, Mutant, copy_reference
 
 from grading import rubric, scan, starter
-from grading.gradescope import results
+from grading.gradescope import entry, results
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
 
@@ -137,6 +137,54 @@ DIAGNOSES = {
 def test_diagnosis_names_the_bug(graded_mutants, name):
     [i] = [i for i, mutant in enumerate(MUTANTS) if mutant.name == name]
     assert DIAGNOSES[name] in json.dumps(failures(graded_mutants[i][0]))
+
+
+ONE_BUG = {
+    "no bias gradient": "_wrap(LinearModule, 'backward', lambda original, self, dout, **k: ("
+                        "original(self, dout, **k), self.grads.update(bias=0 * self.grads['bias']))[0])",
+    "another alpha": """
+def _forward(original, self, x):
+    self._negative = x < 0
+    return np.where(x < 0, 0.5, 1) * original(self, x)
+_wrap(ELUModule, 'forward', _forward)
+_wrap(ELUModule, 'backward', lambda original, self, dout: np.where(self._negative, 0.5, 1) * original(self, dout))
+""",
+    "a print": "_wrap(LinearModule, 'forward', lambda original, self, x: (print(x.shape, x[:2], f'{x[0]}'), original(self, x))[1])",
+    "not Python": "",
+}
+
+
+@pytest.mark.slow
+def test_a_bug_is_not_told_as_another(tmp_path):
+    """What follows from a bug elsewhere names it, or costs nothing; a print is no loop; a place is named once."""
+    rules = reduced(["1.2"])
+    for name, bug in ONE_BUG.items():
+        Mutant(name, "1.2", "modules.py", bug).write(tmp_path / name)
+    (tmp_path / "not Python" / "modules.py").write_text("import numpy\n\ndef f(\n")
+    records = grade([tmp_path / name for name in ONE_BUG], rules, tmp_path / "grades")
+    found = {name: {check["id"]: check for check in records[name]["questions"]["1.2"]["checks"]
+                    if check["score"] < check["points"]} for name in ONE_BUG}
+    assert not found["a print"], failures(records["a print"])
+    assert found["no bias gradient"].keys() == {"linear_backward_bias", "mlp_0", "mlp_1", "mlp_3"}
+    alpha = found["another alpha"]
+    assert alpha.keys() == {"elu_forward", "elu_backward", "state", "mlp_1", "mlp_3"}
+    assert all("alpha is 1, not 0.5" in alpha[check]["diagnosis"] for check in ("elu_forward", "elu_backward"))
+    assert "wrong above in ELUModule" in alpha["mlp_1"]["diagnosis"]
+    assert "wrong above in LinearModule" in found["no bias gradient"]["mlp_0"]["diagnosis"]
+    everything = found["not Python"]
+    assert len(everything) == len(rules.code[0].checks)
+    assert {check["diagnosis"].count("modules.py, line 3") for check in everything.values()} == {1}
+    assert any("modules.py is not Python (line 3" in flag for flag in records["not Python"]["flags"])
+    lines = entry(rules.code[0], records["not Python"], {})["output"].splitlines()
+    assert sum("line 3" in line for line in lines) == 1  # one cause is said once
+
+
+def test_a_script_that_fails_says_how_it_was_run(tmp_path):
+    folder = copy_reference(tmp_path / "doe")
+    (folder / "train_mlp_numpy.py").write_text("raise ValueError('no')")
+    record = grade([folder], reduced(["1.2"]), tmp_path / "grades")["doe"]
+    [check] = [check for check in record["questions"]["1.2"]["checks"] if check["id"] == "script_flags"]
+    assert "python train_mlp_numpy.py --dnn_hidden_units 7,5 --learning_rate 0.0004" in check["numbers"]
 
 
 TRANSPOSED = MODULES.replace("(out_features, in_features)", "(in_features, out_features)").replace(

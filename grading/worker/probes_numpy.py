@@ -86,13 +86,18 @@ def two_of_each(task: Task) -> None:
         task.attempt(name, run)
 
 
+PRINTING = np.set_printoptions.__code__.co_filename
+
+
 class _Counter:
-    """Counts the interpreter's steps, in the submission and in what it calls."""
+    """Counts the interpreter's steps, in the submission and in what it calls; turning an array to text is no loop."""
 
     def __init__(self) -> None:
         self.steps = 0
 
-    def __call__(self, frame: Any, event: str, argument: Any) -> _Counter:
+    def __call__(self, frame: Any, event: str, argument: Any) -> _Counter | None:
+        if frame.f_code.co_filename == PRINTING:
+            return None
         frame.f_trace_opcodes = True
         frame.f_trace_lines = False
         self.steps += event == "opcode"

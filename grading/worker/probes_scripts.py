@@ -67,7 +67,7 @@ class Watch:
 
 
 class NumpyWatch(Watch):
-    """Watches mlp_numpy.MLP: an update is a call of `backward`; the learning rate is read off a bias."""
+    """Watches mlp_numpy.MLP: an update is a call of `backward`; the learning rate is read off the last layer."""
 
     def __init__(self) -> None:
         network = submitted("mlp_numpy").MLP
@@ -90,7 +90,7 @@ class NumpyWatch(Watch):
                 self.update()
                 if self.first is None and self.layers:
                     module = self.layers[-1]
-                    self.first = (np.array(module.params["bias"], float), np.array(module.grads["bias"], float))
+                    self.first = flat(module.params), flat(module.grads)
             return result
 
         modules.LinearModule.__init__, network.backward = __init__, watched
@@ -101,9 +101,9 @@ class NumpyWatch(Watch):
 
     def measure_rate(self) -> None:
         if self.first is not None and self.rate is None:
-            before, gradient = (a.ravel() for a in self.first)
-            change = before - np.ravel(self.layers[-1].params["bias"])
-            self.rate = float(change @ gradient / max(gradient @ gradient, 1e-300))
+            before, gradient = self.first
+            if gradient.any():
+                self.rate = float((before - flat(self.layers[-1].params)) @ gradient / (gradient @ gradient))
 
     def send(self, task: Task) -> None:
         self.measure_rate()
@@ -150,6 +150,11 @@ class TorchWatch(Watch):
         with self.torch.no_grad():
             x = self.torch.from_numpy(images.reshape(-1, *self.input_shape).copy())
             return self.model(x.to(next(self.model.parameters()).device)).argmax(1).cpu().numpy()
+
+
+def flat(tensors: dict[str, Any]) -> np.ndarray:
+    """A layer's weight and bias in one row, copied."""
+    return np.concatenate([np.ravel(np.array(tensors[key], float)) for key in ("weight", "bias")])
 
 
 def plain(value: Any) -> Any:

@@ -94,7 +94,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         place = f" ({os.path.basename(error.filename)}, line {error.lineno})"
     try:
-        text = str(error)
+        text = error.msg if isinstance(error, SyntaxError) else str(error)  # str() would name the place again
     except Exception:
         text = ""
     return f"{type(error).__name__}: {text[:MESSAGE]}{place}" if text else f"{type(error).__name__}{place}"
