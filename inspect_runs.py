@@ -52,9 +52,13 @@ def numpy_network(config: Any, state: dict[str, Any], shape: tuple[int, ...]) ->
     return lambda x: model.forward(x.reshape(len(x), -1)), layers[0].params["weight"]
 
 
-def torch_network(script: Any, config: Any, state: dict[str, Any]) -> tuple[Network, np.ndarray]:
-    """The same, of a PyTorch script; weights of shape (units, inputs) or (units, channels, height, width)."""
-    model = script.build_model(config).eval().to(memory_format=torch.channels_last)
+def torch_network(script: Any, config: Any, state: dict[str, Any],
+                  training: bool = False) -> tuple[Network, np.ndarray]:
+    """The same, of a PyTorch script; weights of shape (units, inputs) or (units, channels, height, width).
+
+    training: as in training, with units dropped and the statistics of each batch.
+    """
+    model = script.build_model(config).train(training).to(memory_format=torch.channels_last)
     average = {key.removeprefix("module."): value for key, value in state.get("average", {}).items()
                if key != "n_averaged"}  # what the run evaluated, where it kept one
     model.load_state_dict(average or state["model"])
@@ -140,6 +144,10 @@ def inspect(run: Path, checkpoint: Path | None, data_dir: str | None) -> dict[st
                    "probability": round(float(probabilities[i, predicted[i]]), 4),
                    "loss": round(float(-np.log(max(of_label[i], 1e-30))), 3)} for i in worst],
     }
+    if getattr(config, "dropout", 0):  # what an evaluation without model.eval() would say
+        torch.manual_seed(config.seed)
+        in_training = predictions(torch_network(script, config, saved["state"], training=True)[0], test).argmax(1)
+        found["accuracy_in_training_mode"] = float((in_training == labels).mean())
     with atomic_write(run / "predictions.json", "w") as file:
         json.dump(found, file)
     for file_name, picture in (("worst.png", sheet(test.pixels[worst] / 255, WORST)),

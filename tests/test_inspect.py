@@ -68,3 +68,14 @@ def test_confusion_and_sheet():
     picture = inspect_runs.sheet(np.zeros((3, 1, 2, 2)), columns=2)
     assert picture.shape == (5, 5, 3)
     assert (picture[2] == 255).all() and (picture[3:, 3:] == 255).all() and (picture[:2, :2] == 0).all()
+
+
+def test_a_network_with_dropout_is_also_judged_as_in_training(standin, tmp_path):
+    """Trained long enough to be right, it is less often right with most of its units dropped."""
+    folder = tmp_path / "run"
+    assert run("train_mlp_pytorch", "--max_steps", 60, "--eval_freq", 60, "--batch_size", 50, "--dropout", 0.9,
+               "--optimizer", "adam", "--weight_std", 0, "--data_dir", standin, "--output_dir", folder) == 0
+    assert inspect_runs.main([str(folder), "--data_dir", str(standin)]) == 0
+    found = json.loads((folder / "predictions.json").read_text())
+    accuracy = np.trace(found["confusion"]) / 400
+    assert 0.1 < found["accuracy_in_training_mode"] < accuracy - 0.1
