@@ -27,6 +27,8 @@ REPORT = Path(__file__).resolve().parent / "report"
 SEEDS = (42, 43, 44)
 PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # by inspect_runs.py
 PICTURED_RUN = "defaults-seed42"
+EVOLVED = {"1000, 500, 250, 100": "1-plain", "dropout": "1-dropout", "dropout, BatchNorm": "1-dropout-batchnorm",
+           "1000, 100": "2", "1000, 1000": "3"}
 
 
 class Missing(Exception):
@@ -184,6 +186,8 @@ def draw(results: Results, folder: Path) -> None:
                       "study-cnn", folder)
     loss_and_accuracy(results, {f"$L_2$ {decay}": ("mlp-grid", f"l2-{decay}", SEEDS) for decay in ("0.01", "0.001")},
                       ("train", "test"), "mlp-grid", folder)
+    loss_and_accuracy(results, {label: ("mlp-evolved", variant, (42,)) for label, variant in EVOLVED.items()},
+                      ("test",), "mlp-evolved", folder)
     loss_and_accuracy(results, {"ConvNet": ("fast-convnet", "160000-images", (42,))}, ("train", "validation"),
                       "fast-convnet", folder)
     loss_and_accuracy(results, {"fine-tuned": ("transfer", "fine-tuned", (42,)),
