@@ -73,7 +73,7 @@ def test_confusion_and_sheet():
 def test_a_network_with_dropout_is_also_judged_as_in_training(standin, tmp_path):
     """Trained long enough to be right, it is less often right with most of its units dropped."""
     folder = tmp_path / "run"
-    assert run("train_mlp_pytorch", "--max_steps", 60, "--eval_freq", 60, "--batch_size", 50, "--dropout", 0.9,
+    assert run("train_mlp_pytorch", "--max_steps", 200, "--eval_freq", 200, "--batch_size", 50, "--dropout", 0.9,
                "--optimizer", "adam", "--weight_std", 0, "--data_dir", standin, "--output_dir", folder) == 0
     assert inspect_runs.main([str(folder), "--data_dir", str(standin)]) == 0
     found = json.loads((folder / "predictions.json").read_text())

@@ -1,0 +1,81 @@
+"""What a TA may get wrong: arguments, rubrics, names that spreadsheets or file systems stumble over."""
+
+import re
+
+import pytest
+from test_grading_class import NUMBERS, packed
+
+from grading import rubric, summary, tables
+from grading.cli import main
+from grading.files import folder_name
+
+pytestmark = [pytest.mark.grading]
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "give at least one submission"), (["nowhere.zip"], "nowhere.zip does not exist"),
+    (["{zip}", "--jobs", "0"], "--jobs"), (["{zip}", "--out", "{zip}"], "cannot be written"),
+    (["{zip}", "--out", "/proc/nowhere"], "cannot be written"), (["{zip}", "{other}"], "two submissions are called"),
+    (["{zip}", "--rubric", "nowhere.toml"], "nowhere.toml cannot be read"),
+    (["{zip}", "--data_dir", "nowhere"], "nowhere has no data_batch_1"),
+    (["{zip}", "--rubric", "{zip}"], "is not TOML"), (["{zip}", "--merge"], "stands alone"), (["--unknown"], "unknown"),
+    (["--merge", "--out", "nowhere"], "holds no graded submissions")])
+def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "twin").mkdir()
+    names = {"zip": packed(tmp_path / "doe.zip"), "other": packed(tmp_path / "twin" / "doe.zip")}
+    try:
+        status = main("", [argument.format(**names) for argument in arguments])
+    except SystemExit as exit:
+        status = exit.code
+    error = capsys.readouterr().err
+    assert status == 2 and message in error and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("change, message", [
+    (("points = 15\nkind = \"code\"", "points = 16\nkind = \"code\""), "its checks add up to 15 points, not 16"),
+    (("linear_forward", "linear_sideways"), "has no check 'linear_sideways'"),
+    (("points = 15", "points = -1"), "points must be a number above 0"), (("kind = \"code\"", "kind = \"oral\""), "kind must be"),
+    (("bonus = true", "bonos = true"), "'bonos' is not one of"), (("number = \"4b\"", "number = \"4a\""), "stands twice"),
+    (("memory_mb = 3072", "memory_mb = 'much'"), "memory_mb must be a number"),
+    (("number = \"3.2c\"", "number = \"3.3\""), "question 3.3 has no checks"),
+    (("none = 0.36", "none = 0.56"), "none must be below full")])
+def test_wrong_rubrics_are_one_line(tmp_path, capsys, change, message):
+    text = "\n".join(line for line in rubric.DEFAULT.read_text().splitlines() if not line.startswith("#"))
+    assert change[0] in text
+    (tmp_path / "rubric.toml").write_text(text.replace(*change, 1))
+    path = packed(tmp_path / "doe.zip")
+    assert main("", [str(path), "--rubric", str(tmp_path / "rubric.toml"), "--out", str(tmp_path / "out")]) == 2
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1, error
+
+
+def test_the_rubric_is_the_assignment_s():
+    rules = rubric.load()
+    assert {row.number: row.points for row in rules.questions} == dict(
+        zip(NUMBERS, [15, 5, 10, 3, 15, 20, 3, 8, 6, 3, 1, 4, 10, 5], strict=True))
+    assert [row.number for row in rules.questions if row.bonus] == ["1.1d", "4b"]
+    assert sum(row.points for row in rules.code) == 57
+    assert sum(row.points for row in rules.questions if not row.bonus) == 100
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a\0b", "x" * 300, "=1", "łoś", "a\nb", " "])
+def test_folder_names_are_harmless_and_distinct(name):
+    safe = folder_name(name)
+    assert re.fullmatch(r"[\w .+@()-]+", safe) and safe not in (".", "..") and len(safe) < 120
+    assert folder_name(name + "?") != folder_name(name + "!")
+
+
+def test_cells_are_no_formulas():
+    for text in ("=1+1", "+1a", "-x", "@x", "'x"):
+        assert tables.cell(text) == f"'{text}" and tables.plain(tables.cell(text)) == text
+    assert tables.cell("-1.5") == "-1.5" and tables.cell("a\n=b") == "a =b"
+
+
+def test_hardest_checks_come_first():
+    def record(*scores: float) -> dict:
+        return {"student": str(scores), "error": "", "questions": {"1.2": {"checks": [
+            {"title": f"check {i}", "points": 1, "score": score, "diagnosis": f"d{i}"} for i, score in enumerate(scores)]}}}
+
+    rows = summary.hardest([record(1, 0, 0.5), record(1, 1, 0), record(1, 0, 0)])
+    assert [(row["title"], row["failed"]) for row in rows] == [("check 2", 3), ("check 1", 2)]
+    assert rows[0]["share"] == pytest.approx(1 / 6)
