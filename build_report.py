@@ -56,8 +56,8 @@ class Results:
     def summary(self, experiment: str, run: str) -> dict:
         return json.loads(self._path(experiment, run, "summary.json").read_text())
 
-    def predictions(self, experiment: str) -> dict:
-        return json.loads(self._path(experiment, PICTURED_RUN, "predictions.json").read_text())
+    def predictions(self, experiment: str, run: str = PICTURED_RUN) -> dict:
+        return json.loads(self._path(experiment, run, "predictions.json").read_text())
 
     def picture(self, experiment: str, name: str) -> np.ndarray:
         return plt.imread(self._path(experiment, PICTURED_RUN, name))
@@ -196,6 +196,8 @@ def draw(results: Results, folder: Path) -> None:
     activations(results, folder)
     confusions(results, folder)
     worst_images(results, folder)
+    for variant in ("1-dropout", "1-dropout-batchnorm"):
+        results.predictions("mlp-evolved", f"{variant}-seed42")  # of which the text gives the accuracy in training mode
     for experiment in PICTURED:
         results.picture(experiment, "weights.png")  # which the text shows as it is
     norms(results, folder)

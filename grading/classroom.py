@@ -16,7 +16,7 @@ from grading import archive, datasets, submission
 from grading.archive import Unreadable
 from grading.checks import Context
 from grading.confinement import ConfinementError
-from grading.files import folder_name, write_json
+from grading.files import alphabetical, folder_name, write_json
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
 from grading.submission import Record, Submission, scored
@@ -46,11 +46,6 @@ def submissions(paths: Sequence[Path]) -> list[Submission]:
             raise ClassError(f"two submissions are called {name}: {found[name]} and {path}; rename one of them")
         found[name] = path
     return [Submission(found[name], name) for name in sorted(found, key=alphabetical)]
-
-
-def alphabetical(name: str) -> tuple[str, str]:
-    """De Vries stands before Visser, and so does de Vries."""
-    return name.casefold(), name
 
 
 class Classroom:

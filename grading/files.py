@@ -32,6 +32,11 @@ def write_json(path: Path, value: Any) -> None:
     write(path, json.dumps(value, indent=2) + "\n")
 
 
+def alphabetical(name: str) -> tuple[str, str]:
+    """De Vries stands before Visser, and so does de Vries."""
+    return name.casefold(), name
+
+
 def folder_name(student: str) -> str:
     """A folder's name for a student: the name itself where it is harmless, else with a mark of the original."""
     safe = re.sub(r"[^\w .+@()-]", "_", student).strip(" .")[:100]

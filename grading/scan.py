@@ -44,9 +44,11 @@ def parse(path: Path) -> ast.AST | None:
 def where_not(path: Path) -> str:
     """The line at which a file stops being Python, in words; '' where it cannot be told."""
     try:
+        if path.stat().st_size > MOST_BYTES:
+            return ""
         with ONE_PARSER, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ast.parse(path.read_bytes()[:MOST_BYTES])
+            ast.parse(path.read_bytes())
     except SyntaxError as error:
         return f" (line {error.lineno}: {error.msg})"
     except (ValueError, RecursionError, MemoryError, OSError):

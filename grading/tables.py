@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from grading.files import folder_name, write
+from grading.files import alphabetical, folder_name, write
 from grading.gradescope import Written, score, total
 from grading.rubric import Rubric
 from grading.submission import Record
@@ -80,7 +80,7 @@ def write_form(out: Path, records: Sequence[Record], rubric: Rubric) -> None:
         rows = {plain(row["student"]): row for row in old_rows}
     for record in records:
         rows.setdefault(record["student"], {"student": cell(record["student"])})
-    ordered = [rows[student] for student in sorted(rows, key=lambda student: (student.casefold(), student))]
+    ordered = [rows[student] for student in sorted(rows, key=alphabetical)]
     content = to_csv([header, *([row.get(name, "") for name in header] for row in ordered)])
     if not path.exists() or path.read_text(encoding="utf-8-sig") != content:
         write(path, content)

@@ -5,7 +5,8 @@ import re
 import pytest
 from test_grading_class import NUMBERS, packed
 
-from grading import rubric, summary, tables
+from grading import archive, rubric, summary, tables
+from grading.classroom import submissions
 from grading.cli import main
 from grading.files import folder_name
 
@@ -63,6 +64,24 @@ def test_folder_names_are_harmless_and_distinct(name):
     safe = folder_name(name)
     assert re.fullmatch(r"[\w .+@()-]+", safe) and safe not in (".", "..") and len(safe) < 120
     assert folder_name(name + "?") != folder_name(name + "!")
+
+
+def test_names_are_sorted_as_people_sort_them(tmp_path):
+    for name in ("Visser", "de Vries", "Bakker"):
+        (tmp_path / name).mkdir()
+    assert [one.student for one in submissions(sorted(tmp_path.iterdir()))] == ["Bakker", "de Vries", "Visser"]
+
+
+def test_several_submissions_given_as_one_are_noticed(tmp_path):
+    for name in ("Alpha", "Beta"):
+        (tmp_path / "class" / name).mkdir(parents=True)
+        (tmp_path / "class" / name / "modules.py").write_text("")
+    taken = archive.take_in(tmp_path / "class", tmp_path / "taken")
+    assert taken.notes == ["modules.py lies in 2 folders: Alpha is graded, not Beta"]
+    (tmp_path / "zips").mkdir()
+    packed(tmp_path / "zips" / "doe.zip")
+    with pytest.raises(archive.Unreadable, match="give each one"):
+        archive.take_in(tmp_path / "zips", tmp_path / "none")
 
 
 def test_cells_are_no_formulas():

@@ -46,12 +46,13 @@ def test_the_pdf_is_there_and_the_kept_one_is_its_like(built):
 @pytest.mark.parametrize(("experiment", "run", "name"), [
     ("norms", "layer-8-seed43", "summary.json"), ("mlp-numpy", "defaults-seed44", "metrics.csv"),
     ("transfer", "fine-tuned-seed42", "summary.json"), ("convnet", "defaults-seed42", "predictions.json"),
-    ("mlp-numpy", "defaults-seed42", "weights.png")])
+    ("mlp-numpy", "defaults-seed42", "weights.png"), ("mlp-evolved", "1-dropout-seed42", "predictions.json")])
 def test_a_missing_result_fails_the_build_and_is_named(copy, experiment, run, name):
     (copy / "report/results" / experiment / run / name).unlink()
     with pytest.raises(build_report.Missing) as caught:
         build_report.build(copy / "report", copy / "out.pdf")
     assert experiment in str(caught.value) and name in str(caught.value)
+    assert "python inspect_runs.py" in str(caught.value) or "python experiments.py" in str(caught.value)
     assert not (copy / "out.pdf").exists()
 
 
