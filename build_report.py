@@ -12,6 +12,7 @@ import argparse
 import csv
 import hashlib
 import json
+import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ class Results:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def _path(self, experiment: str, run: str, name: str) -> Path:
+    def path(self, experiment: str, run: str, name: str) -> Path:
         path = self.folder / experiment / run / name
         if not path.exists():
             pictured = name in ("predictions.json", "worst.png", "weights.png")
@@ -50,17 +51,17 @@ class Results:
         return path
 
     def rows(self, experiment: str, run: str) -> list[dict[str, str]]:
-        with open(self._path(experiment, run, "metrics.csv"), newline="") as file:
+        with open(self.path(experiment, run, "metrics.csv"), newline="") as file:
             return list(csv.DictReader(file))
 
     def summary(self, experiment: str, run: str) -> dict:
-        return json.loads(self._path(experiment, run, "summary.json").read_text())
+        return json.loads(self.path(experiment, run, "summary.json").read_text())
 
-    def predictions(self, experiment: str, run: str = PICTURED_RUN) -> dict:
-        return json.loads(self._path(experiment, run, "predictions.json").read_text())
+    def predictions(self, experiment: str) -> dict:
+        return json.loads(self.path(experiment, PICTURED_RUN, "predictions.json").read_text())
 
     def picture(self, experiment: str, name: str) -> np.ndarray:
-        return plt.imread(self._path(experiment, PICTURED_RUN, name))
+        return plt.imread(self.path(experiment, PICTURED_RUN, name))
 
     def curve(self, experiment: str, variant: str, split: str, key: str,
               seeds: Sequence[int] = SEEDS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -196,8 +197,6 @@ def draw(results: Results, folder: Path) -> None:
     activations(results, folder)
     confusions(results, folder)
     worst_images(results, folder)
-    for variant in ("1-dropout", "1-dropout-batchnorm"):
-        results.predictions("mlp-evolved", f"{variant}-seed42")  # of which the text gives the accuracy in training mode
     for experiment in PICTURED:
         results.picture(experiment, "weights.png")  # which the text shows as it is
     norms(results, folder)
@@ -222,10 +221,13 @@ def build(report: Path, out: Path) -> None:
     """
     import typst  # for this alone: what is handed in can be packed without it
 
-    draw(Results(report / "results"), report / "figures")
+    results = Results(report / "results")
+    draw(results, report / "figures")
     try:
         pdf = typst.compile(str(report / "report.typ"), root=str(report), ignore_system_fonts=True)
     except RuntimeError as error:
+        if names := re.search(r"results/([^/]+)/([^/]+)/([\w-]+\.\w+)", str(error)):
+            results.path(*names.groups())  # where the text reads what is missing
         raise Missing(f"the report is not typeset: {error}") from None
     with atomic_write(out) as file:
         file.write(pdf)
