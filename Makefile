@@ -42,7 +42,7 @@ coverage: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy *.py grading
+	$(RUN) -m mypy *.py grading benchmarks
 
 bench: $(VENV)/.dev data
 	CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks --readme $(BENCH_FLAGS)

@@ -4,7 +4,7 @@
     python experiments.py mlp-numpy mlp-pytorch   # run these
     python experiments.py study-cnn/baseline      # one line of an experiment's table
     python experiments.py all --data_dir DIR --mnist_dir DIR
-    python experiments.py --readme                # write the README's table from the kept results
+    python experiments.py --readme                # write the tables from the kept results
 
 Each run leaves its folder under report/results/<experiment>/<variant>-seed<seed>; a finished one is not repeated, an
 interrupted one is continued. Only small files are kept in git: config.json, metrics.csv, summary.json and curves.
@@ -19,7 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -55,7 +55,7 @@ class Experiment:
     title: str
     variants: list[Variant] = field(default_factory=list)
     mnist: bool = False
-    readme: bool = True  # whether the README's table has its lines; the report has all
+    first_screen: bool = False  # whether the table on the README's first screen has its lines, too
 
 
 RELU_ADAM = "--activation relu --optimizer adam --weight_std 0"
@@ -79,20 +79,20 @@ MODIFICATIONS = (  # of an MLP, each on top of those before it
     ("without-muon", "--optimizer adamw --batch_size 256 --learning_rate 1e-3 --weight_decay 0.05 --ema_decay 0"),
 )
 EXPERIMENTS = {
-    "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", [
+    "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", first_screen=True, variants=[
         Variant("defaults", "train_mlp_numpy", published="about 0.48")]),
-    "mlp-pytorch": Experiment("PyTorch MLP, defaults (question 2.1)", [
+    "mlp-pytorch": Experiment("PyTorch MLP, defaults (question 2.1)", first_screen=True, variants=[
         Variant("defaults", "train_mlp_pytorch", published="about 0.48")]),
-    "convnet": Experiment("ConvNet, defaults (question 4a)", [
+    "convnet": Experiment("ConvNet, defaults (question 4a)", first_screen=True, variants=[
         Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
-    "best-mlp": Experiment("The best MLP", [
+    "best-mlp": Experiment("The best MLP", first_screen=True, variants=[
         Variant("plain", "train_mlp_pytorch", "--recipe best-mlp", published="0.535 to 0.56"),
         Variant("augmented", "train_mlp_pytorch", "--recipe best-mlp-augmented", seeds=(42,)),
         Variant("augmented-fifth", "train_mlp_pytorch", "--recipe best-mlp-augmented --epochs 31")]),
-    "mlp-modifications": Experiment("Modifications of an MLP, each on top of those before it", readme=False, variants=[
+    "mlp-modifications": Experiment("Modifications of an MLP, each on top of those before it", variants=[
         Variant(name, "train_mlp_pytorch", flags) for (name, _), flags in
         zip(MODIFICATIONS, accumulate((flags for _, flags in MODIFICATIONS), "{} {}".format), strict=True)]),
-    "fast-convnet": Experiment("ConvNet, as many images as by default, Muon", [
+    "fast-convnet": Experiment("ConvNet, as many images as by default, Muon", first_screen=True, variants=[
         Variant("160000-images", "train_convnet_pytorch", "--recipe fast-convnet", seeds=(42,))]),
     "mnist-manual": Experiment("NumPy MLP on MNIST, three layers", mnist=True, variants=[
         Variant("20-epochs", "train_mlp_numpy", "--recipe mnist-three-layers", published="curves only")]),
@@ -115,7 +115,7 @@ EXPERIMENTS = {
             ("channels-20-25", "--channels 20,25", "0.68"),
             ("three-convolutions", "--channels 15,20,25", "0.67"),
             ("dropout-0.2", "--dropout 0.2", "0.65"))]),
-    "transfer": Experiment("EfficientNet-Lite0 from ImageNet (question 4b)", [
+    "transfer": Experiment("EfficientNet-Lite0 from ImageNet (question 4b)", first_screen=True, variants=[
         Variant("linear-probe", "train_transfer_pytorch", "--freeze backbone --batch_size 256 --max_steps 2000",
                 seeds=(42,)),
         Variant("fine-tuned-96-pixels", "train_transfer_pytorch", "--epochs 2", seeds=(42,)),
@@ -123,7 +123,7 @@ EXPERIMENTS = {
     "tanh-elu": Experiment("Tanh against ELU (question 2.2)", [
         Variant(name, "train_mlp_pytorch", f"--activation {name}", seeds=(42, 43, 44, 45, 46))
         for name in ("elu", "tanh")]),
-    "norms": Experiment("LayerNorm against BatchNorm across batch sizes (question 3.2d)", readme=False, variants=[
+    "norms": Experiment("LayerNorm against BatchNorm across batch sizes (question 3.2d)", variants=[
         Variant(f"{norm}-{size}", "train_mlp_pytorch",
                 f"--normalization {norm} --batch_size {size} --dnn_hidden_units 100,100 --optimizer adam "
                 "--weight_std 0 --pixel_scale 0.016 --epochs 1")
@@ -196,12 +196,13 @@ def figure(values: list[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.4f}" if len(values) > 1 else mean
 
 
-def results_table() -> str:
-    """The README's table, from the kept summary.json files and nothing else."""
+def results_table(chosen: Collection[str]) -> str:
+    """A table of these experiments, from the kept summary.json files and nothing else."""
     lines = ["| | test accuracy | seeds | one run | peak memory | published | command |",
              "|---|---|---|---|---|---|---|"]
-    for name, experiment in EXPERIMENTS.items():
-        for variant in experiment.variants if experiment.readme else ():
+    for name in chosen:
+        experiment = EXPERIMENTS[name]
+        for variant in experiment.variants:
             if not (found := summaries(name, variant)):
                 continue
             title = experiment.title + (f": {variant.name}" if len(experiment.variants) > 1 else "")
@@ -212,14 +213,13 @@ def results_table() -> str:
             lines.append(f"| {title} | {cell} | {number} | "
                          f"{f'{wall / 60:.0f} min' if wall > 120 else f'{wall:.1f} s'}{alone} | {memory} MB | "
                          f"{variant.published} | `{variant.command}` |")
-    finished = [folder for name in EXPERIMENTS for *_, folder in runs(name) if (folder / "summary.json").exists()]
+    finished = [folder for name in chosen for *_, folder in runs(name) if (folder / "summary.json").exists()]
     configs = [json.loads((folder / "config.json").read_text()) for folder in finished]
     machines = sorted({f"{c['machine']['processor']}, {c['machine']['cores']} cores" for c in configs})
     versions = sorted({f"{k} {v}" for c in configs for k, v in c["versions"].items()})
     data = sorted({f"{c['data_name']} ({c['data']})" for c in configs})
     return "\n".join([*lines, "", f"Measured on {'; '.join(machines)}; {', '.join(versions)}. Data: {', '.join(data)}.",
-                      "Mean ± standard deviation over seeds; `python experiments.py --readme` writes this table from "
-                      "`report/results/`."])
+                      "Mean ± standard deviation over seeds."])
 
 
 def published() -> dict[str, str]:
@@ -228,19 +228,27 @@ def published() -> dict[str, str]:
             for variant in experiment.variants if variant.published}
 
 
-def with_tables(text: str) -> str:
+def with_table(text: str) -> str:
     """README text with everything between the markers written anew."""
     head, rest = text.split("<!-- results -->", 1)
     _, tail = rest.split("<!-- /results -->", 1)
-    return f"{head}<!-- results -->\n{results_table()}\n<!-- /results -->{tail}"
+    chosen = [name for name, experiment in EXPERIMENTS.items() if experiment.first_screen]
+    return (f"{head}<!-- results -->\n{results_table(chosen)} Every experiment is in "
+            f"[report/results](report/results/README.md).\n<!-- /results -->{tail}")
+
+
+def page() -> str:
+    """report/results/README.md: every experiment."""
+    return ("# Every experiment\n\nEach run of `python experiments.py NAME` leaves its folder here, and "
+            f"`python experiments.py --readme` makes this table of them.\n\n{results_table(EXPERIMENTS)}\n")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to run, or all")
     parser.add_argument("--list", action="store_true", help="list the experiments and how many runs are finished")
-    parser.add_argument("--readme", action="store_true", help="write the README's table from the kept results, and "
-                                                           "report/results/published.json for the report")
+    parser.add_argument("--readme", action="store_true", help="write the tables of README.md and "
+                        "report/results/README.md from the kept results, and published.json for the report")
     parser.add_argument("--data_dir", default=os.environ.get("CIFAR10_DIR", "./cifar10/cifar-10-batches-py"),
                         help="CIFAR-10 (default: $CIFAR10_DIR, else ./cifar10/cifar-10-batches-py)")
     parser.add_argument("--mnist_dir", default=os.environ.get("MNIST_DIR", "./mnist"),
@@ -265,7 +273,8 @@ def main(argv: list[str] | None = None) -> int:
             finished = [(folder / "summary.json").exists() for *_, folder in runs(name)]
             print(f"{name:14s} {sum(finished)}/{len(finished)} runs   {experiment.title}")
     if arguments.readme:
-        README.write_text(with_tables(README.read_text()))
+        README.write_text(with_table(README.read_text()))
+        (RESULTS / "README.md").write_text(page())
         (RESULTS / "published.json").write_text(json.dumps(published(), indent=1) + "\n")
         first = {name: next(runs(name))[2] for name in FIRST_FIGURE}
         there = {name: folder for name, folder in first.items() if (folder / "summary.json").exists()}

@@ -3,7 +3,7 @@
     python -m benchmarks                  # everything, on an idle machine
     python -m benchmarks mlp norms        # benchmarks/bench_mlp.py and bench_norms.py
     python -m benchmarks --quick          # a smoke test: tiny sizes, kept apart as quick.json and quick.md
-    python -m benchmarks --readme         # what is left to measure, then the README's tables
+    python -m benchmarks --readme         # what is left to measure, then the README's table and bench.md from NOTES.md
 
 Each result is kept in benchmarks/results/bench.json as soon as it is there, and bench.md is written from that; a run
 that was interrupted goes on with what is left, and what was measured on another machine is measured anew, as is
@@ -65,11 +65,11 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
     return {**entry, "rows": [dataclasses.asdict(row) for row in rows]}
 
 
-def with_tables(text: str, results: tables.Results) -> str:
+def with_table(text: str, results: tables.Results) -> str:
     """README text with everything between the markers written anew."""
     head, rest = text.split("<!-- bench -->", 1)
     _, tail = rest.split("<!-- /bench -->", 1)
-    return f"{head}<!-- bench -->\n{tables.tables(results)}\n<!-- /bench -->{tail}"
+    return f"{head}<!-- bench -->\n{tables.readme_table(results)}\n<!-- /bench -->{tail}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--again", action="store_true", help="measure anew what is there already")
     parser.add_argument("--quick", action="store_true", help="a smoke test with tiny sizes")
-    parser.add_argument("--readme", action="store_true", help="write the README's tables")
+    parser.add_argument("--readme", action="store_true", help="write the README's table")
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.names) - set(NAMES):
         parser.exit(2, f"{parser.prog}: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}\n")
@@ -98,7 +98,8 @@ def main(argv: list[str] | None = None) -> int:
         keep(path, results)
     print(path.with_suffix(".md").read_text() if left else "nothing left to measure; --again measures anew")
     if arguments.readme:
-        README.write_text(with_tables(README.read_text(), results))
+        keep(path, results)  # NOTES.md may have changed
+        README.write_text(with_table(README.read_text(), results))
     return 0
 
 

@@ -35,11 +35,11 @@ def goals(row: dict[str, Any]) -> str:
                      for one in found)
 
 
-def speed_table(results: Results) -> str:
+def speed_table(chosen: list[dict[str, Any]]) -> str:
     lines = ["| | setting | time | beside plain | beside the limit | goal | rounds |", "|---|---|---|---|---|---|---|"]
     lines += [f"| {row['name']} | {row['setting']} | {spread(row['seconds'], time)} | {against(row['reference'])} | "
               f"{against(row['limit'])} | {goals(row)} | {row['rounds']} |"
-              for row in rows(results) if not row["sizes"]]
+              for row in chosen]
     return "\n".join(lines)
 
 
@@ -74,11 +74,19 @@ def where(entry: dict[str, Any]) -> str:
             f"{', '.join(f'{name} {version}' for name, version in sorted(entry['versions'].items()))}")
 
 
+LEGEND = "Median [quartiles] over rounds; a ratio below 1 is faster."
+
+
+def readme_table(results: Results) -> str:
+    """What has a goal, for the README."""
+    return "\n\n".join([speed_table([row for row in rows(results) if goals(row)]), measured_on(results), LEGEND])
+
+
 def tables(results: Results) -> str:
-    """What the README shows."""
+    """Everything that was measured."""
     quick = "**A smoke test with tiny sizes: no measurement.**" if any(e["quick"] for e in results.values()) else ""
-    return "\n\n".join(part for part in (quick, speed_table(results), growth_table(results), measured_on(results),
-                                         "Median [quartiles] over rounds; a ratio below 1 is faster.") if part)
+    speeds = speed_table([row for row in rows(results) if not row["sizes"]])
+    return "\n\n".join(part for part in (quick, speeds, growth_table(results), measured_on(results), LEGEND) if part)
 
 
 def notes() -> dict[str, str]:

@@ -111,7 +111,7 @@ def test_readme_shows_the_kept_results():
     if not (results := bench.read(bench.RESULT)):
         pytest.skip("nothing is measured")
     text = bench.README.read_text()
-    assert bench.with_tables(text, results) == text
+    assert bench.with_table(text, results) == text
     assert bench.RESULT.with_suffix(".md").read_text() == tables.document(results)
     assert not any(entry["quick"] for entry in results.values())
 

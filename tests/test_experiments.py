@@ -19,9 +19,10 @@ def test_flags_of_every_experiment(name):
 
 
 def test_readme_shows_the_kept_results():
-    """Changing a figure in README or in a summary.json makes this fail; `python experiments.py --readme` mends it."""
+    """Changing a figure in a table or in a summary.json makes this fail; `python experiments.py --readme` mends it."""
     text = experiments.README.read_text()
-    assert experiments.with_tables(text) == text
+    assert experiments.with_table(text) == text
+    assert experiments.page() == (RESULTS / "README.md").read_text()
 
 
 def test_every_kept_run_belongs_to_an_experiment_and_used_its_flags():
@@ -80,7 +81,7 @@ def test_table_gives_mean_and_deviation(tiny, standin):
     for seed, value in ((1, 0.5), (2, 0.6)):
         path = tiny / f"v-seed{seed}" / "summary.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": value}))
-    assert "0.5500 ± 0.0707" in experiments.results_table()
+    assert "0.5500 ± 0.0707" in experiments.page()
 
 
 def test_unknown_names(capsys):

@@ -199,7 +199,7 @@ def experiment(patch, script: str, flags: list[str]) -> None:
     patch.setattr(experiments, "RESULTS", Path("kept"))
     assert experiments.main(["mlp-numpy" if flag == "NAME" else flag for flag in flags]) == 0
     assert started or flags in (["--list"], ["--readme"])
-    assert (Path("README.md").read_text() == experiments.with_tables(README)) == ("--readme" in flags)
+    assert (Path("README.md").read_text() == experiments.with_table(README)) == ("--readme" in flags)
 
 
 def report(patch, script: str, flags: list[str]) -> None:
