@@ -138,7 +138,7 @@ def confusions(results: Results, folder: Path) -> None:
         share = 100 * counts / counts.sum(axis=1, keepdims=True)
         axis.imshow(share, cmap="Blues", vmin=0, vmax=100)
         for (row, column), value in np.ndenumerate(share):
-            axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=4.5,
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6,
                       color="white" if value > 50 else "black")
         classes = found["classes"]
         axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6)
@@ -161,7 +161,7 @@ def worst_images(results: Results, folder: Path) -> None:
             left = k * (side + 1)  # one white pixel between two
             axis.imshow(sheet[:, left:left + side])
             label, predicted = found["classes"][image["label"]], found["classes"][image["predicted"]]
-            axis.set_title(f"{label}\n{predicted}", fontsize=5, pad=2)
+            axis.set_title(f"{label}\n{predicted}", fontsize=6.5, pad=2)
             axis.set(xticks=[], yticks=[])
         row[0].set_ylabel(title, fontsize=7)
     figure.savefig(folder / "worst.svg")
@@ -178,7 +178,9 @@ def draw(results: Results, folder: Path) -> None:
     loss_and_accuracy(results, {"ELU": ("tanh-elu", "elu", five), "Tanh": ("tanh-elu", "tanh", five)}, ("test",),
                       "tanh-elu", folder)
     loss_and_accuracy(results, {"ConvNet": ("convnet", "defaults", (42,))}, ("train", "test"), "convnet", folder)
-    loss_and_accuracy(results, {"MLP": ("best-mlp", "augmented", (42,))}, ("train", "validation"), "best-mlp", folder)
+    loss_and_accuracy(results, {"all epochs": ("best-mlp", "augmented", (42,)),
+                                "a fifth": ("best-mlp", "augmented-fifth", SEEDS)}, ("train", "validation"), "best-mlp",
+                      folder)
     loss_and_accuracy(results, {"NumPy": ("mlp-2019", "numpy", SEEDS), "PyTorch": ("mlp-2019", "pytorch", SEEDS)},
                       ("test",), "mlp-2019", folder)
     loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual",
