@@ -44,8 +44,31 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO]:
         raise
 
 
+def write_json(path: Path, value: Any) -> None:
+    with atomic_write(path, "w") as file:
+        json.dump(value, file, indent=2)
+
+
+def lock(path: Path, wait: bool = False) -> IO[str]:
+    """Hold the kernel's lock on the file `path` until what is returned is closed or this process ends, in whatever way.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is false.
+    """
+    file = open(path, "w")  # noqa: SIM115 (the caller closes it)
+    try:
+        with contextlib.suppress(ImportError):  # not a POSIX system: nothing to lock with
+            import fcntl
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 def missing(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} does not exist: that run was stopped before its first checkpoint; start it anew")
+    return CheckpointError(f"{path} does not exist: that run was stopped before its first checkpoint; remove "
+                           f"{path.parent} and start it anew")
 
 
 def damaged(path: Path) -> CheckpointError:

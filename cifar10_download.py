@@ -71,7 +71,7 @@ def fetch(
     by_hand, part = folder.parent / ARCHIVE_NAME, folder.parent / f"{ARCHIVE_NAME}.part"
     sources = default_sources() if sources is None else sources
     try:
-        if _is_filled(folder):
+        if is_filled(folder):
             raise DownloadError(f"{folder} exists and is not an empty folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         failures = []
@@ -82,7 +82,7 @@ def fetch(
                 return
             failures.append(f"{by_hand} is corrupt, {wrong}")
         with _open_alone(part) as file:
-            if not _is_filled(folder):  # else another process did it while this one waited
+            if not is_filled(folder):  # else another process did it while this one waited
                 _download(part, file, sources, size, md5, progress, timeout, failures)
                 _unpack(part, folder)
             part.unlink()
@@ -195,7 +195,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         os.rename(Path(temporary) / ARCHIVE_FOLDER, folder)
 
 
-def _is_filled(folder: Path) -> bool:
+def is_filled(folder: Path) -> bool:
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 

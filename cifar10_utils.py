@@ -344,10 +344,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fetch(flags: argparse.Namespace) -> int:
+    from cifar10_download import is_filled
+
     try:
         folder = _locate(flags.folder, download=True, progress=None)
     except DataError as error:
-        if not flags.or_standin or _is_filled(flags.folder):
+        if not flags.or_standin or is_filled(flags.folder):
             raise
         print(f"{flags.folder} gets the stand-in: {error.args[0].splitlines()[0]}", file=sys.stderr)
         folder = _draw(flags.folder)
@@ -359,15 +361,13 @@ def _fetch(flags: argparse.Namespace) -> int:
     return 0
 
 
-def _is_filled(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-
-
 def _verify(flags: argparse.Namespace) -> int:
-    verdicts, whole, well = verify_folder(flags.folder)
+    inner = flags.folder / Path(DATA_DIR).name  # as in _locate
+    folder = inner if inner.is_dir() else flags.folder
+    verdicts, whole, well = verify_folder(folder)
     for name, verdict in verdicts:
         print(f"{name:13} {verdict}")
-    print(f"{flags.folder}: {whole}")
+    print(f"{folder}: {whole}")
     return 0 if well else 2
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from checkpoints import atomic_write
 
 METRICS = ["step", "split", "loss", "accuracy", "seconds", "images_per_second"]
 STYLES = {"train": ":", "validation": "--", "test": "-"}
@@ -28,6 +31,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     except (csv.Error, KeyError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not what a run writes ({error})") from None
     return rows
+
+
+def write_metrics(folder: Path, rows: list[dict[str, Any]], columns: Sequence[str] = METRICS) -> None:
+    """metrics.csv of the run folder, anew."""
+    with atomic_write(folder / "metrics.csv", "w") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def load_curves(folder: Path) -> dict[str, dict[str, list[float]]]:

@@ -7,7 +7,8 @@ batch and each image is seen once an epoch. Gradients are averaged by Distribute
 Evaluation is shared out and summed. The first process alone writes the run's folder; all of them read it on --resume.
 
 Several processes take the same steps as one, to rounding, but for what is random in each (dropout, augmentation), and
-for BatchNorm on CPUs, which normalises each share by its own statistics; on GPUs they are those of the whole batch.
+for BatchNorm on CPUs, which normalises each share by its own statistics; on GPUs PyTorch's takes those of the whole
+batch. What is random in each but the first is drawn anew after --resume.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def join(device: torch.device, batch_size: int) -> torch.device:
     """Meet the others, if there are any; returns the device that this process is to use."""
     if processes() == 1:
         return device
-    if batch_size < processes():
-        raise UserError(f"--batch_size: {batch_size} images cannot be shared by {processes()} processes")
+    if batch_size < 2 * processes():  # BatchNorm has no statistics of a single image
+        raise UserError(f"--batch_size: {batch_size} images cannot be shared by {processes()} processes, two to each")
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -62,6 +63,13 @@ def averaged(model: nn.Module, device: torch.device) -> nn.Module:
     if processes() == 1:
         return model
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def agree_on_buffers(model: nn.Module) -> None:
+    """Every process takes the first one's buffers, BatchNorm's running averages: they are those that are saved."""
+    if processes() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def share(batch: Any) -> Any:
@@ -130,6 +138,8 @@ class FollowingRun(SharedRun):
     def _write(self, name: str, value: Any) -> None: ...
 
     def _rewrite_metrics(self) -> None: ...
+
+    def _take_up(self) -> None: ...
 
     def _save(self, name: str) -> None: ...
 

@@ -97,7 +97,8 @@ class TrainingFlags:
     """The flags of every training script, with the assignment's names and the MLP scripts' defaults."""
 
     learning_rate: float = flag(1e-3, "step size of the optimizer", type=positive_float)
-    max_steps: int = flag(1400, "number of training steps (batches)", type=positive_int, resumable=True)
+    max_steps: int = flag(1400, "number of training steps (batches), where --epochs is not given", type=positive_int,
+                          resumable=True)
     batch_size: int = flag(200, "images per training step", type=positive_int)
     epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
                        type=non_negative_int, resumable=True)
@@ -143,6 +144,8 @@ def parse_flags(config_class: type, description: str, argv: list[str] | None = N
     parser.add_argument("--recipe", metavar="RECIPE", help="flags from a file, under those of the command line: a "
                         f".toml or .json file{', or one of ' if names else ''}{', '.join(names)}")
     given = vars(parser.parse_args(argv))
+    if "max_steps" in given:  # stands above the epochs of a recipe or of the run that is resumed
+        given.setdefault("epochs", 0)
     recipe = given.pop("recipe", "")
     if not given.get("resume"):
         return config_class(**{**(recipe_flags(recipe, config_class) if recipe else {}), **given})
@@ -214,9 +217,26 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
         raise UserError(f"--resume: {folder / 'config.json'} is not of this script, or is damaged") from None
 
 
+def described_anew(folder: Path, config: TrainingFlags) -> dict[str, Any]:
+    """The config.json of the run in `folder`, with the flags of `config`, with which it goes on."""
+    described = json.loads((folder / "config.json").read_text())
+    described["flags"] |= {name: value for name, value in dataclasses.asdict(config).items()
+                           if name not in ("output_dir", "resume")}
+    return described
+
+
 def refuse_changed_flags(config: TrainingFlags, saved: TrainingFlags, where: Any) -> None:
     for f in dataclasses.fields(config):
         old, new = getattr(saved, f.name), getattr(config, f.name)
         if old != new and not f.metadata["resumable"]:
             raise UserError(f"--resume: {where} was trained with --{f.name} {old}, not {new}; "
                             f"leave the flag out, or start a new run without --resume")
+
+
+def refuse_another_run(config: TrainingFlags, resume: Path, folder: Path, data: Any) -> None:
+    """Flags or splits that are not those of the run in `folder`, which `resume` names, are the user's error."""
+    refuse_changed_flags(config, type(config)(**saved_flags(resume, type(config))), resume)
+    was = json.loads((folder / "config.json").read_text())
+    if (was["data_name"], was["data"]) != (data.name, data.state):
+        raise UserError(f"--data_dir: {folder} was trained on {was['data_name']} ({was['data']}), this is {data.name} "
+                        f"({data.state}); name the folder of its data")

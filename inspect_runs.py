@@ -120,8 +120,9 @@ def inspect(run: Path, checkpoint: Path | None, data_dir: str | None) -> dict[st
     in_numpy = script is train_mlp_numpy
     path = checkpoint or run / ("last.npz" if in_numpy else "last.pt")
     saved = (NPZ.load if in_numpy else load_torch)(path)
-    get_data = get_mnist if getattr(config, "dataset", "") == "mnist" else get_cifar10
-    data = get_data(data_dir or config.data_dir, one_hot=False, validation_size=config.validation_size,
+    mnist = getattr(config, "dataset", "") == "mnist"
+    data_dir = data_dir or os.environ.get("MNIST_DIR" if mnist else "CIFAR10_DIR") or config.data_dir
+    data = (get_mnist if mnist else get_cifar10)(data_dir, one_hot=False, validation_size=config.validation_size,
                     seed=config.seed, scale=getattr(config, "pixel_scale", 1.0))
     shape, test = data.mean_image.shape, data.test
     try:
@@ -161,8 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--checkpoint", type=Path, help="default: last.npz or last.pt in the run's folder")
-    parser.add_argument("--data_dir", default=os.environ.get("CIFAR10_DIR"),
-                        help="default: $CIFAR10_DIR, else the one of the run")
+    parser.add_argument("--data_dir", help="default: $CIFAR10_DIR or $MNIST_DIR, else the one of the run")
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and len(arguments.runs) > 1:
         parser.exit(2, f"{parser.prog}: --checkpoint goes with one run\n")

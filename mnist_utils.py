@@ -4,8 +4,8 @@
     mnist = get_mnist('mnist')
     x, y = mnist.train.next_batch(64)       # float32 (64, 1, 28, 28), one-hot (64, 10)
 
-Pixels are standardised, as is usual for MNIST, by one mean and one standard deviation of the training pixels: inputs of
-about unit size, on which the small learning rates of plain SGD make headway.
+Pixels, less the mean image as CIFAR-10's, are divided by the standard deviation of all training pixels: inputs of about
+unit size, on which the small learning rates of plain SGD make headway.
 """
 
 from __future__ import annotations

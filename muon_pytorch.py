@@ -18,7 +18,8 @@ FEWEST_ROWS = 16  # smaller matrices, such as a classifier of ten classes, take 
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
-    """Roughly U V^T for `matrix` (N, M) = U S V^T: every singular value becomes one between about 0.7 and 1.2.
+    """Roughly U V^T for `matrix` (N, M) = U S V^T: singular values become ones between about 0.7 and 1.2, but for those
+    below about a thousandth of the norm, which stay smaller.
 
     A quintic Newton-Schulz iteration with the coefficients of https://kellerjordan.github.io/posts/muon:
     X <- (a + b X X^T + c (X X^T)^2) X. Each step multiplies X from the left by a polynomial of X X^T, so that these
@@ -38,10 +39,11 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum; matrices of 16 rows or more move along `orthogonal` of it, all else along itself.
+    """Nesterov momentum; matrices of 16 rows and columns or more move along `orthogonal` of it, all else along itself.
 
-    Such a matrix is kept at the norm sqrt(rows), so that `lr` is the relative size of its steps. This stands in for
-    weight decay, and wants a normalization in the network which makes the scale of its weights not matter.
+    Such a matrix is kept at the norm sqrt(rows), so that `lr` is the relative size of its steps (where it has more rows
+    than columns, `lr` sqrt(columns / rows) is). This stands in for weight decay, and wants a normalization in the
+    network which makes the scale of its weights not matter.
 
     params: parameters, or groups with an "lr" of their own. lr: step size. momentum: share that is kept each step.
     weight_decay: L2 penalty on all that is no such matrix.
@@ -52,7 +54,8 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        loss = closure() if closure else None
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:

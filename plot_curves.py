@@ -27,6 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     for run in arguments.runs:
         if not (run / "metrics.csv").is_file() or not (run / "config.json").is_file():
             parser.exit(2, f"{parser.prog}: {run} is not a run folder: it holds no metrics.csv with a config.json\n")
+        if (run / "metrics.csv").open("rb").readline().startswith(b"repeat"):
+            parser.exit(2, f"{parser.prog}: {run} holds several repeats, which its own curves.png shows; "
+                           "name one of the folders inside it\n")
     if arguments.out.suffix in (".png", ".svg"):
         arguments.out = arguments.out.with_suffix("")
     try:

@@ -16,7 +16,6 @@ import contextlib
 import csv
 import io
 import itertools
-import json
 import os
 import shutil
 import sys
@@ -34,7 +33,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 import train_mlp_pytorch
-from checkpoints import atomic_write
+from checkpoints import atomic_write, lock, write_json
 from flags import TrainingFlags, UserError, flag, positive_int, seed_int
 from mlp_pytorch import ACTIVATIONS
 from training import Diverged, run_script
@@ -146,7 +145,7 @@ class Shared:
     def _sampler(self) -> BaseSampler:
         # a process that joins later must not draw the same values again
         before = self.storage.stat().st_size if self.storage.exists() else 0
-        return SAMPLERS[self.config.sampler](self.config.seed + before, self.config.population)
+        return SAMPLERS[self.config.sampler]((self.config.seed + before) % 2**32, self.config.population)
 
     def _same_task(self) -> None:
         """Trials of one study must be comparable."""
@@ -160,14 +159,12 @@ class Shared:
     @contextlib.contextmanager
     def _locked(self, name: str, wait: bool) -> Iterator[IO[str] | None]:
         """Hold the lock called `name`; None where another process has it and `wait` is false."""
-        import fcntl
-
-        with open(self.locks / name, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield None
-                return
+        try:
+            file = lock(self.locks / name, wait)
+        except BlockingIOError:
+            yield None
+            return
+        with file:
             yield file
 
     def _take_back(self) -> None:
@@ -193,6 +190,10 @@ class Shared:
                 if trial is not None:
                     held.enter_context(self._locked(str(trial.number), wait=True))
             yield trial
+
+    def write_results(self) -> FrozenTrial | None:
+        with self._locked("study", wait=True):
+            return write_results(self.study, Path(self.config.output_dir))
 
     def counted(self) -> list[FrozenTrial]:
         """Trials that take a place in the study: all but those that were given back."""
@@ -221,9 +222,9 @@ def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:
     if not complete:
         return None
     best = max(complete, key=lambda trial: trial.value or 0.0)
-    with atomic_write(folder / "best.json", "w") as file:
-        json.dump({"script": "train_mlp_pytorch", "about": f"best of {len(trials)} trials, trial {best.number}: "
-                   f"validation accuracy {best.value:.4f}", "flags": best.user_attrs["flags"]}, file, indent=2)
+    write_json(folder / "best.json", {
+        "script": "train_mlp_pytorch", "flags": best.user_attrs["flags"],
+        "about": f"best of {len(trials)} trials, trial {best.number}: validation accuracy {best.value:.4f}"})
     return best
 
 
@@ -264,12 +265,15 @@ def search(config: Config) -> dict[str, Any]:
                     study.tell(trial, state=TrialState.PRUNED)
                 except Diverged:
                     study.tell(trial, 0.0)
+                except UserError as error:  # with these values it would be the same again
+                    study.tell(trial, state=TrialState.FAIL)
+                    raise UserError(f"trial {trial.number}: {error}") from None
                 except BaseException:
                     shared.give_back(trial.number, trial.params)
                     raise
-            if (best := write_results(study, folder)) is not None:
+            if (best := shared.write_results()) is not None:
                 bar.set_postfix(best=f"{best.value:.4f}")
-    best = write_results(study, folder)
+    best = shared.write_results()
     done = shared.finished()
     if len(done) > 1 and best:
         plot(study, folder)

@@ -67,6 +67,8 @@ class Config(TorchFlags):
             if getattr(self, name) == "":
                 setattr(self, name, own)
         super().__post_init__()
+        if self.model == "convnet" and self.batch_size == 1:
+            raise UserError("--batch_size: batch normalization has no statistics of a single sample; use 2 or more")
         study = (self.channels, self.fc, self.activation, self.dropout)
         if self.model == "convnet" and study != ([6, 16], [120, 84], "relu", 0.0):
             raise UserError("--channels, --fc, --activation and --dropout are the study net's: add --model study")

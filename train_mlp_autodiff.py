@@ -13,7 +13,6 @@ results/train_mlp_autodiff/<time>/, where the figure, the metrics and the summar
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import shutil
@@ -27,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from autodiff_numpy import TensorNode
-from checkpoints import atomic_write
+from checkpoints import write_json
 from cifar10_utils import DataSet, Splits
-from curves import METRICS, data_title, read_metrics
+from curves import METRICS, data_title, read_metrics, write_metrics
 from flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
 from machine import peak_memory_mb
 from mnist_utils import get_mnist
@@ -60,6 +59,8 @@ class Config:
 
     def __post_init__(self: Any) -> None:
         TrainingFlags.__post_init__(self)  # the same checks, on the fields above
+        if self.seed + self.repeats > 2**32:
+            raise UserError(f"--seed: the last of {self.repeats} repeats would have a seed above 2^32 - 1")
 
 
 # ---------------------------------------------------------------- data
@@ -73,9 +74,9 @@ def load_data(config: Config, seed: int) -> Splits:
 
 
 def make_synth(validation_size: int, seed: int) -> Splits:
-    """Points of the plane, N(0, 1) in both coordinates; class 1 inside an ellipse that holds half of them.
+    """Points of the plane, N(0, 1) in both coordinates; class 1 inside an ellipse that holds about half of them.
 
-    Its half axes are 1 and 1.5 times r: half of the points lie in it at r = 0.985.
+    Its half axes are 0.985 and 1.5 times that.
     """
     if validation_size >= SYNTH_TRAIN:
         raise UserError(f"--validation_size: {validation_size} leaves none of the {SYNTH_TRAIN} points to train on")
@@ -185,12 +186,12 @@ def train(config: Any) -> dict[str, Any]:
             train_repeat(dataclasses.replace(
                 config, activation=repeat.activation, repeats=1, seed=config.seed + repeat.number - 1,
                 output_dir="" if resume else str(repeat.folder), resume=str(repeat.folder) if resume else ""))
-            write_metrics(folder, repeats, outer)
-        rows = write_metrics(folder, repeats, outer)
+            merge_metrics(folder, repeats, outer)
+        rows = merge_metrics(folder, repeats, outer)
         plot(folder, rows)
         return write_summary(folder, repeats, outer)
     except (Interrupted, KeyboardInterrupt) as stop:
-        write_metrics(folder, repeats, outer)
+        merge_metrics(folder, repeats, outer)
         raise Interrupted(getattr(stop, "signum", signal.SIGINT), f"stopped; continue with --resume {folder}") from None
 
 
@@ -198,8 +199,7 @@ def open_folder(outer: Run) -> Path:
     """The run folder of all repeats: a new one, described in its config.json, or the one to resume."""
     if not outer.config.resume:
         folder = outer._new_folder()
-        with atomic_write(folder / "config.json", "w") as file:
-            json.dump(outer._description(), file, indent=2)
+        write_json(folder / "config.json", outer._description())
         return folder
     folder = outer._resumed_folder(Path(outer.config.resume))
     if json.loads((folder / "config.json").read_text())["script"] != SCRIPT:
@@ -210,16 +210,13 @@ def open_folder(outer: Run) -> Path:
 # ---------------------------------------------------------------- what all repeats leave
 
 
-def write_metrics(folder: Path, repeats: list[Repeat], outer: Run) -> list[dict[str, Any]]:
+def merge_metrics(folder: Path, repeats: list[Repeat], outer: Run) -> list[dict[str, Any]]:
     """Write the rows of every repeat's metrics.csv, with its number, activation and epoch, into one; return them."""
     rows = [{"repeat": repeat.number, "activation": repeat.activation,
              "epoch": row["step"] * outer.config.batch_size // outer.data.train.num_examples, **row}
             for repeat in repeats if (repeat.folder / "metrics.csv").exists()
             for row in read_metrics(repeat.folder / "metrics.csv")]
-    with atomic_write(folder / "metrics.csv", "w") as file:
-        writer = csv.DictWriter(file, ["repeat", "activation", "epoch", *METRICS])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_metrics(folder, rows, ["repeat", "activation", "epoch", *METRICS])
     return rows
 
 
@@ -279,8 +276,7 @@ def write_summary(folder: Path, repeats: list[Repeat], outer: Run) -> dict[str, 
                 "images_per_second": round(statistics.median(one["images_per_second"] for one in every), 1),
                 "peak_memory_mb": round(peak_memory_mb()), "data": outer.data.state, "seed": outer.config.seed,
                 "folder": str(folder)}
-    with atomic_write(folder / "summary.json", "w") as file:
-        json.dump(summary, file, indent=2)
+    write_json(folder / "summary.json", summary)
     return summary
 
 

@@ -43,11 +43,12 @@ class Config(TorchFlags):
                                       "ours with the backward by hand, *_torch are PyTorch's",
                               choices=list(NORMALIZATIONS))
     norm_before: str = flag("activation", "where normalization stands: before each activation, or before every linear "
-                                          "layer, the first included", choices=["activation", "linear"])
+                                          "layer, the first included (residual blocks have their own way)",
+                            choices=["activation", "linear"])
     dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
     input_dropout: float = flag(0.0, "probability of zeroing an input while training", type=fraction)
-    weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases; 0 for PyTorch's "
-                                  "default", type=non_negative_float)
+    weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases; 0, as with "
+                                  "--blocks, for PyTorch's default", type=non_negative_float)
     blocks: int = flag(0, "residual blocks (LayerNorm, a layer wider inside) behind one hidden layer; 0 for the plain "
                           "network", type=non_negative_int)
     expansion: int = flag(2, "how many times as wide a residual block is inside", type=positive_int)
@@ -60,6 +61,8 @@ class Config(TorchFlags):
                             "of their own, --normalization none")
         if self.normalization.startswith("batch") and self.batch_size == 1:
             raise UserError("--batch_size: batch normalization has no statistics of a single sample; use 2 or more")
+        if self.normalization == "batch" and self.validation_size == 1:
+            raise UserError("--validation_size: our batch normalization needs two images or more, in evaluation, too")
 
 
 def build_model(config: Config) -> nn.Module:

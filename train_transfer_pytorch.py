@@ -54,16 +54,18 @@ class Config(TorchFlags):
     unfreeze_from: str = flag("", "train the model from this part on, such as layer3 or _blocks.10; '' for all of it")
     head_lr_factor: float = flag(1.0, "learning rate of the head as a multiple of the rest's", type=positive_float)
     linear_probe: int = flag(5, "before all else, train the head alone for this many epochs on the untrained body's "
-                                "features, computed once", type=non_negative_int)
+                                "features, computed once (--freeze backbone does nothing else)",
+                             type=non_negative_int)
     flip: str = flag("on", "mirror every other training image, by chance", choices=["on", "off"])
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.freeze == "backbone" and self.unfreeze_from:
             raise UserError("--freeze: backbone leaves nothing for --unfreeze_from to train; leave one of them out")
-        if self.freeze == "backbone" and self.shift:
-            raise UserError("--shift: the features that --freeze backbone trains on are computed once; leave one of "
-                            "them out")
+        for name, harmless in (("shift", 0), ("flip_average", "off"), ("head_lr_factor", 1.0)):
+            if self.freeze == "backbone" and getattr(self, name) != harmless:
+                raise UserError(f"--{name}: --freeze backbone trains a head alone, on features that are computed once; "
+                                "leave one of them out")
 
 
 def empty_features(split: DataSet, n_features: int) -> DataSet:

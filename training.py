@@ -16,9 +16,6 @@ A script is three things: a dataclass of flags, a function `train(config)`, and 
 
     if __name__ == "__main__":
         sys.exit(run_script(Config, train, __doc__))
-
-`Run.steps` evaluates every `--eval_freq` steps and after the last one, writes `metrics.csv` and `last.*`, and on
-Ctrl-C saves before it leaves, so that `--resume` continues with the very next batch.
 """
 
 from __future__ import annotations
@@ -26,8 +23,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
-import json
 import math
+import os
 import signal
 import sys
 import time
@@ -37,17 +34,19 @@ from typing import Any
 
 from tqdm import tqdm
 
-from checkpoints import NPZ, CheckpointError, CheckpointFormat, atomic_write, number
+from checkpoints import NPZ, CheckpointError, CheckpointFormat, lock, number, write_json
 from cifar10_utils import DataError
-from curves import METRICS, plot_curves, read_metrics
-from flags import TrainingFlags, UserError, parse_flags, refuse_changed_flags, saved_flags
+from curves import METRICS, plot_curves, read_metrics, write_metrics
+from flags import TrainingFlags, UserError, described_anew, parse_flags, refuse_another_run, refuse_changed_flags
 from machine import describe_machine, out_of_memory, peak_memory_mb
 
 AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
 
 
 class Diverged(Exception):
-    """The training loss is no longer a finite number. Exit status 3."""
+    """A loss is no longer a finite number. Exit status 3."""
+
+    status = 3
 
 
 class Interrupted(Exception):
@@ -55,10 +54,7 @@ class Interrupted(Exception):
 
     def __init__(self, signum: int, message: str):
         super().__init__(message)
-        self.signum = signum
-
-
-# ---------------------------------------------------------------- the run
+        self.signum, self.status = signum, 128 + signum
 
 
 def accuracy(predictions: Any, targets: Any) -> float:
@@ -119,7 +115,7 @@ class Run:
                 self._restore(resume if resume.is_file() else resume / f"last{self.format.suffix}")
             else:
                 self._write("config.json", self._description())
-            self._rewrite_metrics()
+                self._rewrite_metrics()
         except BaseException:
             self._lock.close()
             raise
@@ -165,8 +161,7 @@ class Run:
         folder = resume if resume.is_dir() else resume.parent
         if self.config.output_dir and Path(self.config.output_dir).resolve() != folder.resolve():
             raise UserError("--output_dir: a resumed run stays in its own folder; leave the flag out")
-        saved = type(self.config)(**saved_flags(resume, type(self.config)))
-        refuse_changed_flags(self.config, saved, resume)
+        refuse_another_run(self.config, resume, folder, self.data)
         try:
             self._lock_folder(folder)
         except OSError as error:
@@ -174,14 +169,9 @@ class Run:
         return folder
 
     def _lock_folder(self, folder: Path) -> None:
-        """One process a folder. The lock is the kernel's, so it goes with the process, however that ends."""
-        self._lock = open(folder / ".lock", "w")  # noqa: SIM115 (closed in __exit__)
         try:
-            with contextlib.suppress(ImportError):  # not a POSIX system: nothing to lock with
-                import fcntl
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock(folder / ".lock")
         except BlockingIOError:
-            self._lock.close()
             raise UserError(f"{folder} is in use by another run; wait for it, or choose another folder") from None
 
     def _description(self) -> dict[str, Any]:
@@ -218,12 +208,15 @@ class Run:
 
     def record(self, loss: Any, accuracy: float, images: int) -> None:
         """Add one training batch: its mean loss, its accuracy, its size. A non-finite loss raises Diverged."""
-        if not math.isfinite(loss := float(loss)):
-            raise Diverged(f"the training loss became {loss} at step {self.step + 1}; use a smaller --learning_rate "
-                           f"than {self.config.learning_rate:g}. What was written before is in {self.folder}")
+        self._refuse_divergence("training", loss := float(loss), self.step + 1)
         self._totals[0] += loss * images
         self._totals[1] += accuracy * images
         self._totals[3] += images
+
+    def _refuse_divergence(self, split: str, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(f"the {split} loss became {loss} at step {step}; use a smaller --learning_rate than "
+                           f"{self.config.learning_rate:g}. What was written before is in {self.folder}")
 
     def _evaluation(self) -> None:
         """One row for the training batches since the last evaluation, one for the split evaluated."""
@@ -253,7 +246,9 @@ class Run:
         try:
             self._may_raise = True
             self._leave_if_asked()
-            return self._evaluate(split)
+            loss, correct = self._evaluate(split)
+            self._refuse_divergence(split, loss, self.step)
+            return loss, correct
         except KeyboardInterrupt:
             self._leave_if_asked()
             raise
@@ -279,8 +274,7 @@ class Run:
         plot_curves([self.folder], self.folder / "curves")
 
     def _write(self, name: str, value: dict[str, Any]) -> None:
-        with atomic_write(self.folder / name, "w") as file:
-            json.dump(value, file, indent=2)
+        write_json(self.folder / name, value)
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
         self.rows += rows
@@ -288,10 +282,7 @@ class Run:
             csv.DictWriter(file, METRICS).writerows(rows)
 
     def _rewrite_metrics(self) -> None:
-        with atomic_write(self.folder / "metrics.csv", "w") as file:
-            writer = csv.DictWriter(file, METRICS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_metrics(self.folder, self.rows)
 
     def _save(self, name: str) -> None:
         checkpoint = dict(script=self.script, flags=dataclasses.asdict(self.config), step=self.step, best=self.best,
@@ -319,14 +310,23 @@ class Run:
 
     def restore(self, load: Callable[[dict[str, Any]], None]) -> None:
         """Give a resumed run's state to `load`; one of another shape is the user's error."""
+        if self.state is None:
+            return
         try:
-            if self.state is not None:
-                load(self.state)
+            load(self.state)
         except UserError:
             raise
         except Exception as error:  # the state is a file's: anything may stand there
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """What the folder says of a run that goes on: no row of a step to be taken again, no end, the flags as now."""
+        self._rewrite_metrics()
+        if self.step < self.last_step:
+            (self.folder / "summary.json").unlink(missing_ok=True)
+        self._write("config.json", described_anew(self.folder, self.config))
 
     def _finish(self) -> None:
         if self.config.validation_size and not self.watch:  # chosen on validation data: test is read once, here
@@ -368,14 +368,12 @@ class Run:
             raise Interrupted(signum, f"stopped after step {self.step}; continue with --resume {self.folder}")
 
 
-# ---------------------------------------------------------------- the shell
-
-
 def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], description: str,
                argv: list[str] | None = None) -> int:
     """Parse the flags, train, print the summary; every foreseeable failure is one line and an exit status."""
     def fail(message: Any, status: int) -> int:
-        print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+        if status < 3 or os.environ.get("RANK", "0") == "0":  # of several processes one tells how the run ended
+            print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         return status
 
     try:
@@ -385,10 +383,8 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
         return 0
     except (UserError, DataError) as error:
         return fail(error, 2)
-    except Diverged as error:
-        return fail(error, 3)
-    except Interrupted as error:
-        return fail(error, 128 + error.signum)
+    except (Diverged, Interrupted) as error:
+        return fail(error, error.status)
     except KeyboardInterrupt:
         return fail("stopped at once; what was saved before is whole", 130)
     except (MemoryError, RuntimeError, ValueError) as error:

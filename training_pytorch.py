@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from augment_pytorch import flip, mix, shift
 from checkpoints import CheckpointFormat, atomic_write, damaged, missing, whole
-from distributed_pytorch import averaged, join, processes, rank, run_of, share, synchronised, total
+from distributed_pytorch import agree_on_buffers, averaged, join, processes, rank, run_of, share, synchronised, total
 from flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
 from muon_pytorch import Muon
 from training import accuracy
@@ -45,14 +45,15 @@ class TorchFlags(TrainingFlags):
 
     optimizer: str = flag("sgd", "update rule", choices=list(OPTIMIZERS))
     momentum: float = flag(0.0, "momentum of sgd, nesterov, rmsprop and muon", type=fraction)
-    weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay)", type=non_negative_float)
+    weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay; muon: of all but "
+                                    "its matrices)", type=non_negative_float)
     lr_schedule: str = flag("constant", "learning rate over the run; one_cycle and cosine end at about 0",
                             choices=list(SCHEDULES))
     label_smoothing: float = flag(0.0, "share of each training target that is spread over all classes", type=fraction)
     flip: str = flag("off", "mirror every other training image, by chance", choices=["on", "off"])
     shift: int = flag(0, "move each training image by up to so many pixels, by chance", type=non_negative_int)
-    mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup); 0 for none",
-                        type=non_negative_float)
+    mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup), from 0.01 up; 0 for "
+                             "none", type=non_negative_float)
     ema_decay: float = flag(0.0, "evaluate, and keep, a moving average of the weights that keeps so much of itself "
                                  "each step, such as 0.999; 0 for the weights themselves", type=fraction)
     flip_average: str = flag("off", "at the end, read the test split also with the logits of each image and its mirror "
@@ -66,6 +67,8 @@ class TorchFlags(TrainingFlags):
         super().__post_init__()
         if self.optimizer in ("nesterov", "muon") and not self.momentum:
             raise UserError(f"--momentum: {self.optimizer} needs one above 0, such as --momentum 0.9")
+        if 0 < self.mixup < 0.01:  # draws of so narrow a Beta distribution are not to be had in float32
+            raise UserError(f"--mixup: {self.mixup} is below 0.01; 0 mixes nothing")
 
 
 def select_device(name: str) -> torch.device:
@@ -115,6 +118,8 @@ def evaluate(model: nn.Module, split: Any, device: torch.device, precision: str 
     """Mean cross-entropy and accuracy of `model` over every sample of `split` once, in evaluation mode."""
     was_training = model.training
     model.eval()
+    agree_on_buffers(model)
+    batch_size -= split.num_examples % batch_size == 1  # our BatchNorm, which has batches alone, takes no single image
     loss_sum = correct_sum = 0.0
     with torch.inference_mode():
         for number, (images, labels) in enumerate(split.batches(batch_size)):

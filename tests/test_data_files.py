@@ -285,6 +285,9 @@ def test_verify(folder, capsys):
     assert status == 2 and verdict["whole"].startswith("not as it should be; remove")
     assert verdict["data_batch_3"] == "missing" and "data_batch_4 has an opcode" in verdict["data_batch_4"]
 
+    assert cifar10_utils.main(["verify", str(folder.parent)]) == 2  # as fetch, it finds them in the folder inside
+    assert f"{folder}: not as it should be" in capsys.readouterr().out
+
     status, verdict = verify(folder / "none", capsys)
     assert status == 2 and set(verdict) > set(BATCH_FILES) and "nothing there; to fetch it" in verdict["whole"]
 

@@ -13,7 +13,11 @@ import pytest
 import torch
 from script_runs import ROOT, rows, run
 
+import cifar10_standin
 import distributed_pytorch
+import train_mlp_pytorch
+import training_pytorch
+from cifar10_utils import get_cifar10
 from training_pytorch import load_torch
 
 pytestmark = pytest.mark.q2_1
@@ -68,6 +72,21 @@ def test_two_processes_take_the_steps_of_one(flags, standin, tmp_path):
     assert files[0] == files[1]
 
 
+def test_what_is_evaluated_is_what_is_saved(tmp_path):
+    """BatchNorm's running averages differ from process to process; the first one's are saved."""
+    data = tmp_path / "cifar-10-batches-py"
+    cifar10_standin.make_standin(data, train_size=200, test_size=700, seed=0)  # more than a batch: all evaluate
+    status, output = finish(start("train_mlp_pytorch", "--data_dir", data, "--normalization", "batch_torch", "--max_steps",
+                                  5, "--batch_size", 50, "--eval_freq", 5, "--output_dir", tmp_path / "run"))
+    assert status == 0, output
+    model = train_mlp_pytorch.build_model(train_mlp_pytorch.Config(normalization="batch_torch"))
+    model.load_state_dict(load_torch(tmp_path / "run/last.pt")["state"]["model"])
+    test = get_cifar10(data, one_hot=False).test
+    loss, accuracy = training_pytorch.evaluate(model, test, torch.device("cpu"))
+    np.testing.assert_allclose(float(rows(tmp_path / "run")[-1]["loss"]), loss, rtol=2e-6)
+    assert float(rows(tmp_path / "run")[-1]["accuracy"]) == accuracy
+
+
 def test_each_image_is_in_one_share(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
     shares = []
@@ -118,7 +137,7 @@ def test_ctrl_c_stops_all_after_the_same_step(standin, tmp_path):
         os.kill(pid, signal.SIGINT)
     status, output = finish(process, 60)
     assert status != 0
-    assert output.count("continue with --resume") == 2, output
+    assert output.count("continue with --resume") == 1, output  # that of the first process, which has the folder
     resumed(tmp_path / "run")
 
 

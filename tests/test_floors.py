@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    {"cifar10_pickle", "cifar10_download", "checkpoints", "flags", "curves", "machine"},
-    {"cifar10_files"},
+    {"cifar10_pickle", "cifar10_download", "checkpoints", "flags", "machine"},
+    {"cifar10_files", "curves"},
     {"cifar10_standin"},
     {"cifar10_utils", "modules", "custom_layernorm", "custom_batchnorm", "autodiff_numpy"},
     {"mlp_numpy", "mlp_pytorch", "convnet_pytorch", "studynet_pytorch", "transfer_models", "mnist_utils",

@@ -81,3 +81,15 @@ def test_parameters_without_a_gradient_stay_and_the_state_is_saved():
     last = train(nets[0], whole, 40)
     assert last < 0.5 * first
     assert train(nets[1], resumed, 40) == last
+
+
+def test_a_closure_computes_gradients():
+    weight = nn.Parameter(torch.ones(3))
+
+    def closure():
+        loss = (weight**2).sum()
+        loss.backward()
+        return loss
+
+    assert Muon([weight], lr=0.1).step(closure) == 3
+    assert (weight < 1).all()

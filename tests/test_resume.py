@@ -9,10 +9,12 @@ import sys
 
 import numpy as np
 import pytest
-from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run
+from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run, weights
 
 import cifar10_utils
+import train_mlp_numpy
 import training
+import training_pytorch
 
 MLP_SCRIPTS = ("train_mlp_numpy", "train_mlp_pytorch")
 
@@ -65,6 +67,47 @@ def test_max_steps_can_be_raised_on_resume(standin, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
+def test_a_raised_max_steps_is_the_runs_own_from_then_on(standin, tmp_path, monkeypatch):
+    """Stopped once more, it needs no flag to go on; and until it has ended again, no summary says that it has."""
+    base = ["--data_dir", standin, "--batch_size", 20, "--eval_freq", 2]
+    assert run("train_mlp_numpy", *base, "--epochs", 1, "--output_dir", tmp_path / "run") == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cifar10_utils.DataSet, "next_batch", 3)
+        assert run("train_mlp_numpy", "--resume", tmp_path / "run", "--max_steps", 110) == 130
+    assert not (tmp_path / "run/summary.json").exists()
+    assert run("train_mlp_numpy", "--resume", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 110
+    assert json.loads((tmp_path / "run/config.json").read_text())["flags"]["epochs"] == 0
+
+
+def test_a_resume_that_is_refused_changes_nothing(standin, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run("train_mlp_pytorch", "--data_dir", standin, *QUICK, "--lr_schedule", "one_cycle", "--validation_size", 100,
+               "--output_dir", out) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert run("train_mlp_pytorch", "--resume", out / "best.pt", "--max_steps", 9) == 2
+    assert "one_cycle was laid out for 4 steps, not 9" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_run_goes_on_with_its_own_data(standin, tmp_path, capsys):
+    _checkpoint(standin, tmp_path / "run")
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    (tmp_path / "run/config.json").write_text(json.dumps(config | {"data": "published", "data_name": "CIFAR-10"}))
+    capsys.readouterr()
+    assert run("train_mlp_pytorch", "--resume", tmp_path / "run", "--max_steps", 6) == 2
+    error = capsys.readouterr().err
+    assert "was trained on CIFAR-10 (published), this is synthetic stand-in (synthetic)" in error
+
+
+def test_killed_before_its_first_checkpoint_the_way_out_is_named(standin, tmp_path, capsys):
+    _checkpoint(standin, tmp_path / "run")
+    (tmp_path / "run/last.pt").unlink()
+    capsys.readouterr()
+    assert run("train_mlp_pytorch", "--resume", tmp_path / "run") == 2
+    assert f"remove {tmp_path / 'run'} and start it anew" in capsys.readouterr().err
+
+
 def test_ctrl_c_in_the_shell(standin, tmp_path):
     """A real process, a real SIGINT: exit 130, one line, and a run that can be resumed."""
     out = tmp_path / "run"
@@ -83,17 +126,30 @@ def test_ctrl_c_in_the_shell(standin, tmp_path):
     assert run("train_mlp_numpy", "--resume", out, "--max_steps", step + 1) == 0
 
 
-@pytest.mark.parametrize("script", MLP_SCRIPTS)
-def test_divergence_is_exit_3_and_keeps_what_was_written(script, standin, tmp_path, capsys):
-    out = tmp_path / "run"
-    status = run(script, "--data_dir", standin, *QUICK, "--max_steps", 50, "--learning_rate", "1e20", "--eval_freq", 1,
-                 "--output_dir", out)
+def assert_diverged(out, capsys, *steps):
     message = capsys.readouterr().err
-    assert status == 3
-    assert "step" in message
-    assert "--learning_rate" in message
-    assert message.count("\n") == 1
-    assert rows(out)
+    assert "step" in message and "--learning_rate" in message and message.count("\n") == 1
+    assert sorted({int(row["step"]) for row in rows(out)}) == [*steps]
+    assert not (out / "summary.json").exists()
+    checkpoints = [*out.glob("last.*")]
+    assert len(checkpoints) == bool(steps)
+    assert all(np.isfinite(value).all() for _ in checkpoints for value in weights(out).values())
+
+
+@pytest.mark.parametrize("script", MLP_SCRIPTS)
+@pytest.mark.parametrize("eval_freq", [1, 50])  # an evaluation sees it, or the second step
+def test_divergence_is_exit_3(script, eval_freq, standin, tmp_path, capsys):
+    assert run(script, "--data_dir", standin, *QUICK, "--max_steps", 50, "--learning_rate", "1e20", "--weight_std", 0.01,
+               "--eval_freq", eval_freq, "--output_dir", tmp_path / "run") == 3
+    assert_diverged(tmp_path / "run", capsys)
+
+
+@pytest.mark.parametrize("script, module", [("train_mlp_numpy", train_mlp_numpy), ("train_mlp_pytorch", training_pytorch)])
+def test_a_diverged_evaluation_leaves_what_was_written_before(script, module, standin, tmp_path, monkeypatch, capsys):
+    real, results = module.evaluate, iter([None, (float("nan"), 0.1)])
+    monkeypatch.setattr(module, "evaluate", lambda *arguments: next(results) or real(*arguments))
+    assert run(script, "--data_dir", standin, *QUICK, "--output_dir", tmp_path / "run") == 3
+    assert_diverged(tmp_path / "run", capsys, 2)
 
 
 def _checkpoint(standin, folder, script="train_mlp_pytorch", *more):
@@ -159,8 +215,10 @@ def test_full_disk(standin, tmp_path):
     """No file may grow past 300 kB: the checkpoint fails, the metrics written before stay whole, resume works."""
     out = tmp_path / "run"
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # noqa: E731
+    unmeasured = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}  # it writes files
     argv = [sys.executable, "train_mlp_numpy.py", "--data_dir", standin, *QUICK]
-    done = subprocess.run([*argv, "--output_dir", out], cwd=ROOT, preexec_fn=limit, capture_output=True, text=True)
+    done = subprocess.run([*argv, "--output_dir", out], cwd=ROOT, env=unmeasured, preexec_fn=limit, capture_output=True,
+                          text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1

@@ -8,13 +8,21 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from script_runs import QUICK, ROOT, SCRIPTS, rows, run, untimed
+from torch import nn
 
 import cifar10_utils
 import machine
 import plot_curves
+import train_convnet_pytorch
+import train_mlp_autodiff
 import train_mlp_numpy
-from flags import UserError
+import train_mlp_pytorch
+import training
+import training_pytorch
+from custom_batchnorm import CustomBatchNormManualModule
+from flags import UserError, parse_flags
 
 # Each flag with a value that is not its default; a flag that is missing here fails test_every_flag_is_tried.
 COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_freq": "3", "seed": "7",
@@ -300,3 +308,47 @@ def test_plot_curves(standin, tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             plot_curves.main(bad)
         assert stop.value.code == 2
+
+
+def test_plot_curves_refuses_a_folder_of_repeats(tmp_path, capsys):
+    assert training.run_script(train_mlp_autodiff.Config, train_mlp_autodiff.train, "", [
+        "--dataset", "synth", "--epochs", "1", "--repeats", "2", "--batch_size", "1000", "--output_dir",
+        str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        plot_curves.main([str(tmp_path / "run"), "--out", str(tmp_path / "picture")])
+    assert "holds several repeats" in capsys.readouterr().err
+    assert plot_curves.main([str(tmp_path / "run/relu-2"), "--out", str(tmp_path / "picture")]) == 0
+
+
+def test_max_steps_on_the_command_line_stands_above_epochs_elsewhere(tmp_path):
+    config = train_mlp_pytorch.Config
+    assert parse_flags(config, "", ["--recipe", "best-mlp"]).epochs > 0
+    assert parse_flags(config, "", ["--recipe", "best-mlp", "--max_steps", "2"]).epochs == 0
+    assert parse_flags(config, "", ["--max_steps", "2", "--epochs", "3"]).epochs == 3
+
+
+@pytest.mark.parametrize("script, flags, message", [
+    (train_convnet_pytorch, dict(batch_size=1), "--batch_size: batch normalization"),
+    (train_mlp_pytorch, dict(batch_size=1, normalization="batch_torch"), "--batch_size: batch normalization"),
+    (train_mlp_pytorch, dict(validation_size=1, normalization="batch"), "--validation_size: our batch normalization"),
+    (train_mlp_pytorch, dict(mixup=0.001), "--mixup: 0.001 is below 0.01"),
+    (train_mlp_autodiff, dict(seed=2**32 - 2, repeats=3), "--seed: the last of 3 repeats"),
+])
+def test_flags_that_do_not_go_together(script, flags, message):
+    with pytest.raises(UserError, match=message):
+        script.Config(**flags)
+
+
+def test_the_last_image_is_not_alone_in_its_batch():
+    """Our BatchNorm has the statistics of batches alone, in evaluation, too."""
+    images, labels = np.random.default_rng(0).normal(size=(501, 3, 1, 1)).astype(np.float32), np.zeros(501, np.int64)
+    net = nn.Sequential(nn.Flatten(), CustomBatchNormManualModule(3))
+    loss, _ = training_pytorch.evaluate(net, cifar10_utils.DataSet(images, labels), torch.device("cpu"))
+    assert np.isfinite(loss)
+
+
+@pytest.mark.parametrize("value, threads", [("3", 3), ("2,1", 2), ("", os.cpu_count())])
+def test_the_number_of_threads_is_recorded(value, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert machine.describe_machine()["machine"]["threads"] == threads

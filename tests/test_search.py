@@ -181,3 +181,22 @@ def test_other_tasks_and_other_files_are_refused(standin, tmp_path):
 
 def test_optuna_is_quiet():
     assert optuna.logging.get_verbosity() >= optuna.logging.WARNING
+
+
+def test_a_trial_that_no_data_fit_is_not_tried_again(standin, tmp_path, monkeypatch):
+    """An error of the user's: with the same values it would be the same in every process that comes by."""
+    def refuse(*_):
+        raise UserError("--batch_size: too large")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "run_trial", refuse)
+        with pytest.raises(UserError, match="trial 0: --batch_size: too large"):
+            search.search(config(standin, tmp_path / "s", trials=1))
+    assert [trial.state for trial in study(tmp_path / "s").trials] == [TrialState.FAIL]
+    assert search.search(config(standin, tmp_path / "s", trials=1))["trials"] == 1
+
+
+@pytest.mark.parametrize("sampler", search.SAMPLERS)
+def test_a_process_that_joins_late_has_a_seed_too(sampler, tmp_path):
+    for _ in range(2):
+        search.Shared(search.Config(**QUICK, sampler=sampler, seed=2**32 - 1, output_dir=str(tmp_path)))

@@ -242,3 +242,9 @@ def test_image_too_small(tmp_path):
     torch.save(get_model("alexnet", weights=None).state_dict(), tmp_path / "alexnet.pth")
     with pytest.raises(UserError, match="--image_size: alexnet cannot take images of 32 pixels"):
         transfer_models.build("alexnet", MEAN_IMAGE, 32, str(tmp_path / "alexnet.pth"))
+
+
+@pytest.mark.parametrize("flags", [["--shift", 1], ["--flip_average", "on"], ["--head_lr_factor", 10]])
+def test_what_a_frozen_body_has_no_use_for_is_refused(flags, small, capsys):
+    assert run("--data_dir", small, "--freeze", "backbone", *flags) == 2
+    assert f"{flags[0]}: --freeze backbone trains a head alone" in capsys.readouterr().err
