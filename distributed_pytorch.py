@@ -46,7 +46,10 @@ def join(device: torch.device, batch_size: int) -> torch.device:
     if batch_size < 2 * processes():  # BatchNorm has no statistics of a single image
         raise UserError(f"--batch_size: {batch_size} images cannot be shared by {processes()} processes, two to each")
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if (number := int(os.environ["LOCAL_RANK"])) >= (there := torch.cuda.device_count()):
+            raise UserError(f"--device: process {number + 1} of this machine has no GPU of its own, there being "
+                            f"{there}; start as many as there are, or add --device cpu")
+        device = torch.device("cuda", number)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)

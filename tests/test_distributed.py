@@ -18,6 +18,7 @@ import distributed_pytorch
 import train_mlp_pytorch
 import training_pytorch
 from cifar10_utils import get_cifar10
+from flags import UserError
 from training_pytorch import load_torch
 
 pytestmark = pytest.mark.q2_1
@@ -102,6 +103,14 @@ def test_a_batch_smaller_than_the_processes_is_refused(standin, tmp_path):
                                   tmp_path / "run"))
     assert status != 0
     assert "cannot be shared by 2 processes" in output
+
+
+def test_each_process_wants_a_gpu_of_its_own(monkeypatch):
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="process 2 of this machine has no GPU of its own, there being 1"):
+        distributed_pytorch.join(torch.device("cuda"), 200)
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
