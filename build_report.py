@@ -57,6 +57,11 @@ class Results:
     def summary(self, experiment: str, run: str) -> dict:
         return json.loads(self.path(experiment, run, "summary.json").read_text())
 
+    def published(self, experiment: str) -> dict[str, str]:
+        """{variant: what others published} of an experiment."""
+        found = json.loads((self.folder / "published.json").read_text())
+        return {key.partition("/")[2]: value for key, value in found.items() if key.startswith(f"{experiment}/")}
+
     def predictions(self, experiment: str) -> dict:
         return json.loads(self.path(experiment, PICTURED_RUN, "predictions.json").read_text())
 
@@ -129,6 +134,23 @@ def norms(results: Results, folder: Path) -> None:
     plt.close(figure)
 
 
+def study(results: Results, folder: Path) -> None:
+    """Test accuracy of each variant of the study's CNN, and what was published."""
+    figure, axis = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
+    published = results.published("study-cnn")
+    rows = range(len(published))
+    values = [results.accuracies("study-cnn", variant) for variant in published]
+    means, spreads = map(statistics.mean, values), map(statistics.stdev, values)
+    axis.errorbar([*means], rows, xerr=[*spreads], fmt="o", markersize=4, capsize=2, label="three seeds, here")
+    axis.plot([float(value) for value in published.values()], rows, "x", label="published, one run")
+    axis.set(xlabel="test accuracy", yticks=rows, yticklabels=list(published))
+    axis.invert_yaxis()
+    axis.grid(alpha=0.3)
+    axis.legend()
+    figure.savefig(folder / "study-cnn.svg")
+    plt.close(figure)
+
+
 def confusions(results: Results, folder: Path) -> None:
     """Per cent of each class's test images by what a network takes them for."""
     figure, axes = plt.subplots(1, len(PICTURED), figsize=(7, 3.3), layout="constrained")
@@ -185,8 +207,7 @@ def draw(results: Results, folder: Path) -> None:
                       ("test",), "mlp-2019", folder)
     loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual",
                       folder)
-    loss_and_accuracy(results, {name: ("study-cnn", name, SEEDS) for name in ("baseline", "best")}, ("test",),
-                      "study-cnn", folder)
+    study(results, folder)
     loss_and_accuracy(results, {f"$L_2$ {decay}": ("mlp-grid", f"l2-{decay}", SEEDS) for decay in ("0.01", "0.001")},
                       ("train", "test"), "mlp-grid", folder)
     loss_and_accuracy(results, {label: ("mlp-evolved", variant, (42,)) for label, variant in EVOLVED.items()},
