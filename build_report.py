@@ -136,7 +136,7 @@ def norms(results: Results, folder: Path) -> None:
 
 def study(results: Results, folder: Path) -> None:
     """Test accuracy of each variant of the study's CNN, and what was published."""
-    figure, axis = plt.subplots(figsize=(5.2, 3.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(5.2, 2.7), layout="constrained")
     published = results.published("study-cnn")
     rows = range(len(published))
     values = [results.accuracies("study-cnn", variant) for variant in published]
