@@ -67,7 +67,7 @@ def lock(path: Path, wait: bool = False) -> IO[str]:
 
 
 def missing(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} does not exist: that run was stopped before its first checkpoint; remove "
+    return CheckpointError(f"{path} does not exist; if that run was stopped before its first checkpoint, remove "
                            f"{path.parent} and start it anew")
 
 

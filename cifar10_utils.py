@@ -362,8 +362,9 @@ def _fetch(flags: argparse.Namespace) -> int:
 
 
 def _verify(flags: argparse.Namespace) -> int:
-    inner = flags.folder / Path(DATA_DIR).name  # as in _locate
-    folder = inner if inner.is_dir() else flags.folder
+    inner = flags.folder / Path(DATA_DIR).name  # as in _locate: only where the folder itself has none of the files
+    own = any((flags.folder / name).exists() for name in BATCH_FILES)
+    folder = inner if inner.is_dir() and not own else flags.folder
     verdicts, whole, well = verify_folder(folder)
     for name, verdict in verdicts:
         print(f"{name:13} {verdict}")

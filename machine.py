@@ -18,7 +18,7 @@ def describe_machine() -> dict[str, Any]:
     return {"versions": {"python": platform.python_version(), **{p: sys.modules[p].__version__ for p in packages}},
             "git_commit": git_commit(),
             "machine": {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count(),
-                        "threads": int((os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count() or 1)).split(",")[0])}}
+                        "threads": int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)}}
 
 
 def git_commit() -> str:

@@ -287,6 +287,9 @@ def test_verify(folder, capsys):
 
     assert cifar10_utils.main(["verify", str(folder.parent)]) == 2  # as fetch, it finds them in the folder inside
     assert f"{folder}: not as it should be" in capsys.readouterr().out
+    (folder / folder.name).mkdir()  # and only where the folder itself has none of them
+    assert cifar10_utils.main(["verify", str(folder)]) == 2
+    assert f"{folder}: not as it should be" in capsys.readouterr().out
 
     status, verdict = verify(folder / "none", capsys)
     assert status == 2 and set(verdict) > set(BATCH_FILES) and "nothing there; to fetch it" in verdict["whole"]
