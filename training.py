@@ -191,6 +191,7 @@ class Run:
         saved_at = time.perf_counter()
         if self.step and self.evaluates(self.step) and not any(r["step"] == self.step for r in self.rows):
             self._evaluation()  # the interrupt came during this evaluation
+            self._save("last")
         while self.step < self.last_step:
             self._leave_if_asked()
             start = time.perf_counter()
@@ -300,7 +301,8 @@ class Run:
             self.best, self.seconds_before, self.train_seconds, *self._totals = map(number, (
                 saved["best"], saved["seconds"], saved["train_seconds"], *(saved["totals"][i] for i in range(4))))
             self.state = dict(saved["state"])
-            self.rows = [row for row in read_metrics(self.folder / "metrics.csv") if row["step"] <= self.step]
+            kept = self.step - bool(self._totals[3])  # images not yet in a row: this step's evaluation is still to come
+            self.rows = [row for row in read_metrics(self.folder / "metrics.csv") if row["step"] <= kept]
         except CheckpointError as error:
             raise UserError(f"--resume: {error}") from None
         except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):

@@ -23,13 +23,17 @@ def run(name: str, *argv: object) -> int:
     return training.run_script(module.Config, module.train, module.__doc__, [str(a) for a in argv])
 
 
-def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.SIGINT) -> None:
-    """Raise a signal during the `call`-th call of owner.name."""
+def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.SIGINT,
+                 by: type[BaseException] | None = None) -> None:
+    """Raise a signal, or the exception `by`, at the `call`-th call of owner.name. SystemExit leaves nothing time to save:
+    for the run folder that is a kill."""
     real, calls = getattr(owner, name), []
 
     def wrapper(*args, **kwargs):
         calls.append(None)
         if len(calls) == call:
+            if by:
+                raise by
             signal.raise_signal(signum)
         return real(*args, **kwargs)
 

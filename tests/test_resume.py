@@ -41,6 +41,23 @@ def test_resume_continues_bit_for_bit(script, signum, during, standin, tmp_path,
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+@pytest.mark.parametrize("killed_in", [(cifar10_utils.DataSet, "next_batch", 1), (training.Run, "_save", 1),
+                                       (training.Run, "_save", 2)])
+def test_killed_after_the_evaluation_that_an_interruption_had_put_off(killed_in, standin, tmp_path, monkeypatch):
+    """Its row is on disk, or is not, when the kill comes: either way no batch is counted twice."""
+    base = ["--data_dir", standin, "--max_steps", 7, "--batch_size", 600, "--eval_freq", 2, "--validation_size", 100]
+    assert run("train_mlp_numpy", *base, "--output_dir", tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cifar10_utils.DataSet, "batches", 2)
+        assert run("train_mlp_numpy", *base, "--output_dir", tmp_path / "cut") == 130
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, *killed_in, by=SystemExit)
+        with pytest.raises(SystemExit):
+            run("train_mlp_numpy", "--resume", tmp_path / "cut")
+    assert run("train_mlp_numpy", "--resume", tmp_path / "cut") == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
 @pytest.mark.q4a
 @pytest.mark.slow
 def test_convnet_script_runs_and_resumes(tmp_path, monkeypatch, capsys):
