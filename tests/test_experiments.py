@@ -76,12 +76,14 @@ def test_a_failing_run_stops_with_its_status(tiny, tmp_path):
     assert experiments.main(["tiny", "--data_dir", str(tmp_path / "nothing here")]) == 2
 
 
-def test_table_gives_mean_and_deviation(tiny, standin):
+def test_table_gives_mean_and_deviation_and_the_fastest_run(tiny, standin):
     assert experiments.main(["tiny", "--data_dir", str(standin)]) == 0
-    for seed, value in ((1, 0.5), (2, 0.6)):
-        path = tiny / f"v-seed{seed}" / "summary.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "test_accuracy": value}))
-    assert "0.5500 ± 0.0707" in experiments.page()
+    for seed, value, seconds, threads in ((1, 0.5, 60, 2), (2, 0.6, 90, 1)):
+        for name, key, new in (("summary", "test_accuracy", value), ("summary", "wall_seconds", seconds),
+                               ("config", "machine", {"processor": "p", "cores": 2, "threads": threads})):
+            path = tiny / f"v-seed{seed}" / f"{name}.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), key: new}))
+    assert "0.5500 ± 0.0707** | 2 | 60.0 s |" in experiments.page()
 
 
 def test_unknown_names(capsys):
