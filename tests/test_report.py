@@ -1,16 +1,22 @@
 """The report is made from the kept results alone, and what is handed in is whole, small and up to date."""
 
+import csv
 import json
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import zipfile
 
 import pytest
+import torch
+import torch.nn.functional as F
+from matplotlib.image import imread
 
 import build_report
 import make_submission
+from convnet_pytorch import ConvNet
 from experiments import published
 from make_submission import Refused, file_name, pack
 
@@ -66,6 +72,51 @@ def test_a_number_of_the_text_follows_its_result(copy):
 
 def test_published_figures_are_those_of_the_experiments():
     assert json.loads((ROOT / "report/results/published.json").read_text()) == published()
+
+
+# ---------------------------------------------------------------- what the text says in words
+
+
+def means(experiment: str, key: str, at: str, **where: str) -> dict[int, float]:
+    """{row[at]: mean of row[key]} of these rows of all runs of an experiment."""
+    found: dict[int, list[float]] = {}
+    for folder in sorted((ROOT / "report/results" / experiment).glob("*-seed*")):
+        with open(folder / "metrics.csv", newline="") as file:
+            for row in csv.DictReader(file):
+                if where.items() <= row.items():
+                    found.setdefault(int(row[at]), []).append(float(row[key]))
+    return {step: statistics.mean(values) for step, values in found.items()}
+
+
+def test_relu_is_after_two_epochs_where_sigmoid_is_after_ten():
+    relu, sigmoid = (means("activations", "accuracy", "epoch", split="validation", activation=name)
+                     for name in ("relu", "sigmoid"))
+    assert relu[2] == pytest.approx(sigmoid[10], abs=5e-4) and max(sigmoid) == 10
+    assert max(sigmoid.values()) == sigmoid[10]
+
+
+def test_both_losses_of_the_numpy_mlp_still_fall_and_part_from_step_700_on():
+    train, test = (means("mlp-numpy", "loss", "step", split=name) for name in ("train", "test"))
+    for losses in (train, test):
+        assert min(losses, key=losses.__getitem__) == max(losses) == 1400
+    assert all(test[step] - train[step] < 0.01 for step in range(100, 701, 100))
+    assert all(test[step] - train[step] > 0.01 for step in range(800, 1401, 100))
+    assert test[1400] - train[1400] > 0.05
+
+
+def test_the_convnets_first_kernels_are_almost_those_it_began_with():
+    """Each kernel of weights.png, a tile of 3x3 squares of 8 pixels, points where one of the initial ones does."""
+    torch.manual_seed(42)
+    initial = next(m for m in ConvNet(3, 10).modules() if isinstance(m, torch.nn.Conv2d)).weight.detach().flatten(1)
+    picture = torch.from_numpy(imread(ROOT / "report/results/convnet/defaults-seed42/weights.png")[..., :3].copy())
+    shown = torch.stack([picture[top + 4:top + 24:8, left + 4:left + 24:8].permute(2, 0, 1).flatten() - 0.5
+                         for top in range(0, 99, 25) for left in range(0, 249, 25)])
+    cosines = F.normalize(shown) @ F.normalize(initial).T
+    assert cosines.shape == (40, 64)
+    assert cosines.amax(1).min() > 0.98 and len(set(cosines.argmax(1).tolist())) == 40
+
+
+# ---------------------------------------------------------------- what is handed in
 
 
 def test_what_is_packed(copy, tmp_path):
