@@ -1,6 +1,7 @@
 """The training scripts, run in this process as from the shell, and what their run folders hold."""
 
 import csv
+import os
 import signal
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from training_pytorch import load_torch
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"train_mlp_numpy": train_mlp_numpy, "train_mlp_pytorch": train_mlp_pytorch,
            "train_convnet_pytorch": train_convnet_pytorch}
+UNMEASURED = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
+"""For a process whose files may not grow: coverage would write one as it ends."""
 QUICK = ["--max_steps", "4", "--batch_size", "20", "--eval_freq", "2"]
 
 

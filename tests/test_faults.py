@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from script_runs import ROOT, assert_same_run, rows, weights
+from script_runs import ROOT, UNMEASURED, assert_same_run, rows, weights
 
 from training import NPZ
 
@@ -31,7 +31,7 @@ def start(*flags: object, file_bytes: int = 0) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, str(ROOT / "train_mlp_numpy.py"), *map(str, flags)], preexec_fn=no_room,
                             cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                             # a matrix product's last bit depends on the number of threads: the same for each process
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})
+                            env={**UNMEASURED, "OMP_NUM_THREADS": "1"})
 
 
 def disturb(process: subprocess.Popen, kind: str, folder: Path, after: float) -> int:

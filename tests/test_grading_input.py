@@ -1,13 +1,17 @@
 """What a TA may get wrong: arguments, rubrics, names that spreadsheets or file systems stumble over."""
 
 import re
+import threading
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from test_grading_class import NUMBERS, packed
 
-from grading import archive, rubric, summary, tables
-from grading.classroom import submissions
+from grading import archive, cli, rubric, submission, summary, tables
+from grading.classroom import Classroom, submissions
 from grading.cli import main
+from grading.confinement import ConfinementError
 from grading.files import folder_name
 
 pytestmark = [pytest.mark.grading]
@@ -20,6 +24,7 @@ pytestmark = [pytest.mark.grading]
     (["{zip}", "--rubric", "nowhere.toml"], "nowhere.toml cannot be read"),
     (["{zip}", "--data_dir", "nowhere"], "nowhere has no data_batch_1"),
     (["{zip}", "--rubric", "{zip}"], "is not TOML"), (["{zip}", "--merge"], "stands alone"), (["--unknown"], "unknown"),
+    (["{zip}", "{zip}", "--results", "r.json"], "takes exactly one submission"),
     (["--merge", "--out", "nowhere"], "holds no graded submissions")])
 def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -31,6 +36,30 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, 
         status = exit.code
     error = capsys.readouterr().err
     assert status == 2 and message in error and error.count("\n") == 1, error
+
+
+def test_the_stand_in_given_as_data_is_noted(standin, capsys):
+    assert cli.real_data(standin) is None
+    error = capsys.readouterr().err
+    assert "holds no CIFAR-10 but the package's stand-in" in error and error.count("\n") == 1
+    pixels, labels = cli.read_batch(standin / "test_batch")
+    assert pixels.shape == (len(labels), 3072) and pixels.dtype == np.uint8
+
+
+def test_a_mistake_of_the_grader_costs_one_question_of_one_submission(monkeypatch):
+    """And is told; what cannot be confined ends the grading instead."""
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(submission, "grade", fail)
+    one = SimpleNamespace(lock=threading.Lock(), flags=[])
+    error: Exception = ZeroDivisionError("of the grader")
+    arguments = (SimpleNamespace(sandbox=None, rubric=None), one, SimpleNamespace(number="1.1b"), None)
+    Classroom._question(*arguments)
+    assert one.flags == ["1.1b: the grader failed (ZeroDivisionError: of the grader)"]
+    error = ConfinementError("no bubblewrap")
+    with pytest.raises(ConfinementError):
+        Classroom._question(*arguments)
 
 
 @pytest.mark.parametrize("change, message", [

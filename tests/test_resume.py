@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run, weights
+from script_runs import QUICK, ROOT, UNMEASURED, assert_same_run, interrupt_at, rows, run, weights
 
 import cifar10_utils
 import train_mlp_numpy
@@ -232,9 +232,8 @@ def test_full_disk(standin, tmp_path):
     """No file may grow past 300 kB: the checkpoint fails, the metrics written before stay whole, resume works."""
     out = tmp_path / "run"
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))  # noqa: E731
-    unmeasured = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}  # it writes files
     argv = [sys.executable, "train_mlp_numpy.py", "--data_dir", standin, *QUICK]
-    done = subprocess.run([*argv, "--output_dir", out], cwd=ROOT, env=unmeasured, preexec_fn=limit, capture_output=True,
+    done = subprocess.run([*argv, "--output_dir", out], cwd=ROOT, env=UNMEASURED, preexec_fn=limit, capture_output=True,
                           text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
