@@ -44,7 +44,7 @@ def processor_name() -> str:
     return platform.processor()
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether an error says, in the words of Python, NumPy or PyTorch, that there is not as much memory."""
     words = ("allocate memory", "out of memory", "array is too big", "Storage size calculation overflowed")
     return isinstance(error, MemoryError) or any(some in str(error) for some in words)

@@ -387,12 +387,12 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
         return fail(error, 2)
     except (Diverged, Interrupted) as error:
         return fail(error, error.status)
-    except KeyboardInterrupt:
-        return fail("stopped at once; what was saved before is whole", 130)
-    except (MemoryError, RuntimeError, ValueError) as error:
-        if not out_of_memory(error):
-            raise
-        return fail("out of memory; use a smaller --batch_size or a smaller network", 1)
     except OSError as error:
         return fail(f"cannot write or read {error.filename or 'a file'}: {error.strerror or error}; "
                     "what was written before is whole: put it right and continue with --resume RUN", 1)
+    except (Exception, KeyboardInterrupt) as error:  # or what a library that was starting up made of Ctrl-C
+        if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
+            return fail("stopped at once; what was saved before is whole", 130)
+        if not out_of_memory(error):
+            raise
+        return fail("out of memory; use a smaller --batch_size or a smaller network", 1)

@@ -228,6 +228,25 @@ def test_resumed_run_stays_in_its_folder(standin, tmp_path, capsys):
     assert "stays in its own folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_ctrl_c_of_which_a_library_makes_another_error(interrupted, standin, tmp_path, monkeypatch, capsys):
+    def start_up(*_, **__):
+        try:
+            if interrupted:
+                raise KeyboardInterrupt
+        finally:
+            raise AttributeError("half started")
+
+    monkeypatch.setattr(training.tqdm, "write", start_up)
+    argv = ["train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", tmp_path / "run"]
+    if not interrupted:
+        with pytest.raises(AttributeError):
+            run(*argv)
+        return
+    assert run(*argv) == 130
+    assert capsys.readouterr().err.endswith("stopped at once; what was saved before is whole\n")
+
+
 def test_full_disk(standin, tmp_path):
     """No file may grow past 300 kB: the checkpoint fails, the metrics written before stay whole, resume works."""
     out = tmp_path / "run"
