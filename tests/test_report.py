@@ -1,6 +1,5 @@
 """The report is made from the kept results alone, and what is handed in is whole, small and up to date."""
 
-import csv
 import json
 import re
 import shutil
@@ -12,7 +11,6 @@ import zipfile
 import pytest
 import torch
 import torch.nn.functional as F
-from matplotlib.image import imread
 
 import build_report
 import make_submission
@@ -77,14 +75,16 @@ def test_published_figures_are_those_of_the_experiments():
 # ---------------------------------------------------------------- what the text says in words
 
 
+RESULTS = build_report.Results(ROOT / "report/results")
+
+
 def means(experiment: str, key: str, at: str, **where: str) -> dict[int, float]:
     """{row[at]: mean of row[key]} of these rows of all runs of an experiment."""
     found: dict[int, list[float]] = {}
-    for folder in sorted((ROOT / "report/results" / experiment).glob("*-seed*")):
-        with open(folder / "metrics.csv", newline="") as file:
-            for row in csv.DictReader(file):
-                if where.items() <= row.items():
-                    found.setdefault(int(row[at]), []).append(float(row[key]))
+    for folder in (RESULTS.folder / experiment).glob("*-seed*"):
+        for row in RESULTS.rows(experiment, folder.name):
+            if where.items() <= row.items():
+                found.setdefault(int(row[at]), []).append(float(row[key]))
     return {step: statistics.mean(values) for step, values in found.items()}
 
 
@@ -104,11 +104,20 @@ def test_both_losses_of_the_numpy_mlp_still_fall_and_part_from_step_700_on():
     assert test[1400] - train[1400] > 0.05
 
 
+def test_what_source_b_found_holds():
+    mean = {name: statistics.mean(RESULTS.accuracies("study-cnn", name)) for name in RESULTS.published("study-cnn")}
+    spread = statistics.stdev(RESULTS.accuracies("study-cnn", "baseline"))
+    assert mean["lr-0.005"] < mean["baseline"] - 0.1
+    assert mean["batch-32"] < mean["baseline"] - spread
+    assert max(mean["tanh"], mean["sigmoid"]) < mean["baseline"] + spread
+    assert max(mean.keys() - {"best"}, key=mean.__getitem__) == "channels-20-25"
+
+
 def test_the_convnets_first_kernels_are_almost_those_it_began_with():
     """Each kernel of weights.png, a tile of 3x3 squares of 8 pixels, points where one of the initial ones does."""
     torch.manual_seed(42)
     initial = next(m for m in ConvNet(3, 10).modules() if isinstance(m, torch.nn.Conv2d)).weight.detach().flatten(1)
-    picture = torch.from_numpy(imread(ROOT / "report/results/convnet/defaults-seed42/weights.png")[..., :3].copy())
+    picture = torch.from_numpy(RESULTS.picture("convnet", "weights.png")[..., :3].copy())
     shown = torch.stack([picture[top + 4:top + 24:8, left + 4:left + 24:8].permute(2, 0, 1).flatten() - 0.5
                          for top in range(0, 99, 25) for left in range(0, 249, 25)])
     cosines = F.normalize(shown) @ F.normalize(initial).T

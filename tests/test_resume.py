@@ -58,6 +58,18 @@ def test_killed_after_the_evaluation_that_an_interruption_had_put_off(killed_in,
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
+def test_the_last_evaluation_put_off_is_in_the_last_checkpoint(standin, tmp_path, monkeypatch):
+    """Or a run that has ended, and is given more steps, would forget its row."""
+    base = ["--data_dir", standin, "--batch_size", 20, "--eval_freq", 2, "--max_steps", 3, "--validation_size", 100]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, cifar10_utils.DataSet, "batches", 2)
+        assert run("train_mlp_numpy", *base, "--output_dir", tmp_path / "run") == 130
+    assert training.NPZ.load(tmp_path / "run/last.npz")["totals"][3] == 20
+    assert run("train_mlp_numpy", "--resume", tmp_path / "run") == 0
+    assert run("train_mlp_numpy", "--resume", tmp_path / "run", "--max_steps", 5) == 0
+    assert [row["step"] for row in rows(tmp_path / "run") if row["split"] == "train"] == ["2", "3", "4", "5"]
+
+
 @pytest.mark.q4a
 @pytest.mark.slow
 def test_convnet_script_runs_and_resumes(tmp_path, monkeypatch, capsys):
