@@ -20,7 +20,8 @@ class Context:
 
     data: folders of data sets, by the name that workers know them by. hidden_images: float32 (N, 3072), less the mean
     image, whose labels (N,) no worker sees. real: whether they are CIFAR-10 or the small stand-in.
-    accuracy: per question, the bounds of the rubric. accuracy_seconds: for a training run on real data.
+    accuracy: per question, the bounds of the rubric. accuracy_seconds: for a training run on real data. expected: what
+    is right, and what well-known mistakes give instead, by name (`grading.expected`).
     """
 
     data: Mapping[str, Path]
@@ -29,6 +30,7 @@ class Context:
     real: bool
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     accuracy_seconds: float = 400
+    expected: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 class Replies(dict[str, Reply]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -101,7 +102,7 @@ def linear_init(replies: Replies, context: Context) -> Outcome:
                      "the weights' standard deviation is not 0.0001 (a variance of 0.0001 is 0.01)":
                          bool(abs(std - 1e-4) < 3e-6),
                      "the bias does not start at zero": not bias.any()})
-    return Outcome(outcome.fraction, sentence(outcome.diagnosis), numbers)
+    return replace(outcome, diagnosis=sentence(outcome.diagnosis), numbers=numbers)
 
 
 def sentence(text: str) -> str:

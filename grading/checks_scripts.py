@@ -186,7 +186,8 @@ class Script:
         default = self.default_differs(replies, context)
         if default:
             wrong["defaults"] = default
-        return Outcome(1 - len(wrong) / (flags + 1), "; ".join(wrong.values()), self.command() if wrong else "")
+        return Outcome(1 - len(wrong) / (flags + 1), "; ".join(wrong.values()), self.command() if wrong else "",
+                       shares=True)
 
     def command(self) -> str:
         """What was run, to be tried at home."""

@@ -14,11 +14,16 @@ TOLERANCE = 1e-4  # relative; a wrong formula is off by far more, float32 inside
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check found: the fraction of its points, a sentence a student can act on, and the numbers behind it."""
+    """What a check found: the fraction of its points, a sentence a student can act on, and the numbers behind it.
+
+    shares: whether the parts of the check are things of their own, such as the flags of a script, so that each that is
+    right keeps its share. Otherwise a check that is passed in part earns at most what the rubric's `partial` says.
+    """
 
     fraction: float
     diagnosis: str = ""
     numbers: str = ""
+    shares: bool = False
 
     @property
     def passed(self) -> bool:
@@ -46,7 +51,7 @@ def share(items: Mapping[str, Outcome | bool]) -> Outcome:
               if not (item.passed if isinstance(item, Outcome) else item)]
     sentences = [(item.diagnosis if isinstance(item, Outcome) else "") or sentence for sentence, item in failed]
     numbers = next((item.numbers for _, item in failed if isinstance(item, Outcome) and item.numbers), "")
-    return Outcome(1 - len(failed) / len(items), "; ".join(dict.fromkeys(sentences)), numbers)
+    return Outcome(1 - len(failed) / len(items), "; ".join(dict.fromkeys(sentences)), numbers, shares=True)
 
 
 def squeezed(array: np.ndarray) -> tuple[int, ...]:

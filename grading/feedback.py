@@ -32,9 +32,10 @@ def bar(share: float) -> str:
 def card(row: Question, record: Record, written: Written) -> str:
     got = score(row, record, written)
     if got is None:
+        reason = OPEN if row.written else f"Not graded: {record['questions'][row.number]['ungraded']}."
         return (f'<section class="card"><div class="head"><b>{text(row.number)} &nbsp;{text(row.title)}</b>'
                 f'<span class="points open">open / {points(row.points)}</span></div>'
-                f'<p class="soft">{OPEN}</p></section>')
+                f'<p class="soft">{text(reason)}</p></section>')
     kind = level(got, row.points)
     head = (f'<section class="card"><div class="head"><b>{text(row.number)} &nbsp;{text(row.title)}</b>'
             f'<span class="points {kind}">{points(got)} / {points(row.points)}</span></div>'

@@ -17,7 +17,7 @@ def points(number: float) -> str:
 
 
 def score(row: Question, record: Record, written: Written) -> float | None:
-    """Points of one row; None while it is open."""
+    """Points of one row; None while it is open, or where it could not be graded."""
     if row.written:
         return written.get(row.number)
     return record["questions"].get(row.number, {}).get("score", 0.0)
@@ -49,6 +49,8 @@ def entry(row: Question, record: Record, written: Written) -> dict[str, Any]:
         checks = record["questions"].get(row.number, {}).get("checks", [])
         cause = common_cause(checks)
         output = "\n".join([cause] * bool(cause) + [line for check in checks for line in check_lines(check, cause)])
+        if got is None:
+            output = f"Not graded: {record['questions'][row.number]['ungraded']}."
     status = {} if got is None else {"status": "passed" if got >= row.points else "failed"}
     return {"name": f"{row.number} {row.title}", "number": row.number, "score": got or 0.0, "max_score": row.points,
             **status, "output": output, "visibility": "visible"}

@@ -22,7 +22,7 @@ class RubricError(Exception):
 
 @dataclass(frozen=True)
 class Check:
-    """One check of a code question."""
+    """One check of a code question. One of 0 points is a remark: students read it, and it costs nothing."""
 
     id: str
     points: float
@@ -43,7 +43,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Rubric:
-    """The whole rubric. `digest` changes with what is checked and how, not with points and titles."""
+    """The whole rubric. `digest` changes with what is checked and how, not with points and titles.
+
+    partial: the most that a check which is passed in part earns, unless its parts are shares.
+    """
 
     title: str
     questions: tuple[Question, ...]
@@ -51,6 +54,7 @@ class Rubric:
     accuracy_seconds: float
     accuracy: Mapping[str, Any]
     digest: str
+    partial: float
 
     @property
     def code(self) -> list[Question]:
@@ -61,10 +65,11 @@ class Rubric:
         return [question for question in self.questions if question.written]
 
 
-def _number(table: Mapping[str, Any], key: str, where: str) -> float:
+def _number(table: Mapping[str, Any], key: str, where: str, or_zero: bool = False) -> float:
     value = table.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
-        raise RubricError(f"{where}: {key} must be a number above 0, not {value!r}")
+    if (not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value < 0
+            or (value == 0 and not or_zero)):
+        raise RubricError(f"{where}: {key} must be a number {'from 0 on' if or_zero else 'above 0'}, not {value!r}")
     return value
 
 
@@ -98,7 +103,7 @@ def _question(table: Any, position: int) -> Question:
     for entry in entries:
         entry = _known(entry, ("id", "points", "title"), f"{where}, a check")
         name = f"{where}, check {_text(entry, 'id', where)}"
-        checks.append(Check(entry["id"], _number(entry, "points", name), _text(entry, "title", name)))
+        checks.append(Check(entry["id"], _number(entry, "points", name, or_zero=True), _text(entry, "title", name)))
     points = _number(table, "points", where)
     if kind == "written" and checks:
         raise RubricError(f"{where}: a written question has no checks")
@@ -121,7 +126,7 @@ def load(path: Path = DEFAULT) -> Rubric:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RubricError(f"{path} is not TOML: {error}") from None
     try:
-        _known(table, ("title", "limits", "accuracy", "question"), "the file")
+        _known(table, ("title", "partial", "limits", "accuracy", "question"), "the file")
         names = [field.name for field in fields(Limits)]
         limits = _known(table.get("limits", {}), (*names, "accuracy_seconds"), "limits")
         values: dict[str, Any] = {name: _number(limits, name, "limits") for name in limits}
@@ -141,6 +146,7 @@ def load(path: Path = DEFAULT) -> Rubric:
         graded_by = json.dumps([ids, limits, accuracy_seconds, accuracy], sort_keys=True)
         return Rubric(_text(table, "title", "the file"), questions,
                       Limits(**{k: v if "seconds" in k else int(v) for k, v in values.items()}), accuracy_seconds,
-                      accuracy, hashlib.sha256(graded_by.encode()).hexdigest()[:16])
+                      accuracy, hashlib.sha256(graded_by.encode()).hexdigest()[:16],
+                      _number({"partial": 1.0, **table}, "partial", "the file"))
     except RubricError as error:
         raise RubricError(f"{path}: {error}") from None

@@ -6,6 +6,7 @@ A record is plain JSON, from which every report is written:
      {"seconds": 3.1, "checks": [{"id": ..., "fraction": 1.0, "diagnosis": "", "numbers": "largest relative error ..."},
       ...]}, ...}}
 
+A question that cannot be graded on this machine says why in "ungraded"; it has no score, which is not a score of 0.
 Points and titles are the rubric's: `scored` adds them when a record is read, so that they can be changed afterwards.
 """
 
@@ -131,12 +132,13 @@ class Submission:
 
 
 def blank(row: Row, reason: str) -> dict[str, Any]:
+    """A question of which nothing is right, for one reason."""
     return {"seconds": 0.0, "checks": [
         {"id": check.id, "fraction": 0.0, "diagnosis": reason, "numbers": ""} for check in row.checks]}
 
 
 def scored(record: Record, rubric: Rubric) -> Record:
-    """The record with a title, points and a score for each check, and a score for each question.
+    """The record with a title, points and a score for each check, and a score for each question that was graded.
 
     One that was graded by other checks than the rubric's is in error: it has to be graded again.
     """
@@ -149,10 +151,16 @@ def scored(record: Record, rubric: Rubric) -> Record:
             found = {check["id"]: check for check in question["checks"]}
             record = {**record, "error": record["error"] or "was graded by other checks; grade it again"}
         checks = [{**found[check.id], "title": check.title, "points": check.points,
-                   "score": round(check.points * found[check.id]["fraction"], 2)} for check in row.checks]
-        questions[row.number] = {**question, "checks": checks,
-                                 "score": round(sum(check["score"] for check in checks), 2)}
+                   "score": points_of(found[check.id], check.points, rubric.partial)} for check in row.checks]
+        questions[row.number] = {**question, "checks": checks, "score": None if question.get("ungraded") else round(
+            sum(check["score"] for check in checks), 2)}
     return {**record, "questions": questions}
+
+
+def points_of(check: Mapping[str, Any], points: float, partial: float) -> float:
+    """A check's points; passed in part, and not in shares, at most `partial`."""
+    score = points * check["fraction"]
+    return round(score if check["fraction"] >= 1 or check.get("shares") else min(score, partial), 2)
 
 
 def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, context: Context) -> None:
@@ -170,7 +178,7 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
         outcome = question.outcome(check.id, replies, context)
         fraction = min(max(outcome.fraction, 0.0), 1.0)
         checks.append({"id": check.id, "fraction": fraction, "diagnosis": one_line(outcome.diagnosis, 600),
-                       "numbers": one_line(outcome.numbers)})
+                       "numbers": one_line(outcome.numbers), "shares": outcome.shares})
     result = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
     with submission.lock:
         submission.questions[row.number] = result

@@ -20,7 +20,7 @@ HARDEST = 12
 
 
 def code_total(record: Record) -> float:
-    return round(sum(question["score"] for question in record["questions"].values()), 2)
+    return round(sum(question["score"] or 0.0 for question in record["questions"].values()), 2)
 
 
 def histogram(records: Sequence[Record], rubric: Rubric) -> bytes:
@@ -61,7 +61,7 @@ def hardest(records: Sequence[Record]) -> list[dict[str, Any]]:
         if record["error"]:
             continue
         for number, question in record["questions"].items():
-            for check in question["checks"]:
+            for check in question["checks"] if not question.get("ungraded") else ():
                 checks.setdefault((number, check["title"]), []).append(check)
     rows = []
     for (number, title), found in checks.items():
@@ -99,7 +99,7 @@ def summary(records: Sequence[Record], rubric: Rubric, picture: bytes, warnings:
                  f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"></section>')
     rows = []
     for row in rubric.code:
-        scores = [record["questions"][row.number]["score"] for record in whole]
+        scores = [score for record in whole if (score := record["questions"][row.number]["score"]) is not None]
         if scores:
             rows.append([text(row.number), text(row.title), f"{statistics.mean(scores):.1f} / {points(row.points)}",
                          f"{sum(value >= row.points for value in scores)}"])
