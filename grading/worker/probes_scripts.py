@@ -43,7 +43,7 @@ class Watch:
         def watched(model: Any, x: Any, *arguments: Any, **keywords: Any) -> Any:
             if self.on and hasattr(x, "shape") and len(x.shape) > 1:
                 self.forward(model, x)
-            return forward(model, x, *arguments, **keywords)
+            return self.returned(forward(model, x, *arguments, **keywords))
 
         model_class.__init__, model_class.forward = __init__, watched
 
@@ -53,6 +53,10 @@ class Watch:
         self.brightness.append(np.asarray(flat[:, :RED], np.float64).mean(axis=1))
         training = getattr(model, "training", True)
         self.events.append((FORWARD, len(flat), int(bool(training)), int(self.gradient_enabled())))
+
+    def returned(self, output: Any) -> Any:
+        """What the model returns, on its way to the script."""
+        return output
 
     def gradient_enabled(self) -> bool:
         return True
@@ -125,7 +129,7 @@ class TorchWatch(Watch):
         super().__init__(getattr(submitted(module), name))
         self.torch = torch
         self.optimizers: list[list[Any]] = []
-        self.backwards = 0
+        self.loss: tuple[Any, Any] | None = None  # the first training output, and the loss's gradient at it
 
         def step(optimizer: Any, *_: Any) -> None:
             if self.on:
@@ -138,8 +142,22 @@ class TorchWatch(Watch):
     def gradient_enabled(self) -> bool:
         return self.torch.is_grad_enabled()
 
+    def returned(self, output: Any) -> Any:
+        """Learn the gradient of the script's own loss at the first output that a loss is computed from."""
+        if self.on and self.loss is None and getattr(output, "requires_grad", False):
+            value = output.detach().clone()
+
+            def arrived(gradient: Any) -> None:
+                self.loss = self.loss or (value, gradient.detach().clone())
+
+            output.register_hook(arrived)
+        return output
+
     def send(self, task: Task) -> None:
         super().send(task)
+        if self.loss is not None:
+            for name, value in zip(("output", "output gradient"), self.loss, strict=True):
+                task.send(name, value)
         task.note("optimizers", self.optimizers[:1])
         if self.model is not None:
             task.note("layers", [sorted(layer.weight.shape) for layer in self.model.modules()
