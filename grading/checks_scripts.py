@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
+from grading import oracle
 from grading.checks import CheckFunction, Context, Replies
 from grading.compare import Outcome, error_sentence, failed
 from grading.datasets import TEST_IMAGES
@@ -16,6 +20,9 @@ FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 40, "eval_freq": 3
 STANDIN_STEPS = 40
 MOST_EVENTS = 200_000
 SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
+LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
+PREDICTIONS = np.random.default_rng(5).normal(size=(8, 10)).astype(np.float32)  # right in the first 5 of 8
+PREDICTIONS[np.arange(8), (LABELS + (np.arange(8) >= 5)) % 10] = 4
 WHOLE = 0.99  # of the test images: a last batch that is not full may be left out
 
 
@@ -41,7 +48,7 @@ class Run:
         update = UPDATE if (events[:, 0] == UPDATE).any() else BACKWARD
         batches: list[list[int]] = []  # forward passes that the next update is made from
         for kind, *event in events.tolist():
-            count, _, test, new, any_training, training = event
+            count, _, test, new, any_training, _ = event
             if kind == FORWARD:
                 self.images += count
                 if test:
@@ -85,15 +92,69 @@ class Run:
         return self.steps is not None and self.updates >= self.steps
 
     @property
+    def stopped(self) -> bool:
+        """Whether the grader stopped it, for it made far more updates than it was to make."""
+        return bool(self.notes.get("stopped"))
+
+    @property
     def cut(self) -> bool:
         """Whether it did not come to the end of training: what is missing then says nothing about the flags."""
-        return not self.finished and bool(self.error or "stopped" in self.notes)
+        return bool(self.error) and not self.finished
+
+    @property
+    def trains(self) -> bool:
+        """Whether there was an update, or at least the whole of a loop that should have made them."""
+        return bool(self.updates) and (self.learning_rate is not None or not self.cut)
 
     @property
     def learning_rate(self) -> float | None:
         optimizers = self.notes.get("optimizers")
         rate = optimizers[0][1] if optimizers else self.notes.get("learning rate")
         return float(rate) if isinstance(rate, int | float) else None
+
+    @property
+    def update_wrong(self) -> str:
+        """What is wrong with the way in which weights are updated; '' for nothing."""
+        notes = self.notes
+        if self.learning_rate is None:
+            return "The weights do not change: each update subtracts the learning rate times the gradient."
+        if self.learning_rate < 0:
+            return "The update goes up the gradient: subtract the learning rate times the gradient."
+        if unchanged := notes.get("unchanged"):
+            return f"The update leaves out {among(unchanged, 3)}."
+        if notes.get("gradients kept"):
+            return "Gradients add up over the steps: call optimizer.zero_grad() before each backward pass."
+        if notes.get("without gradient"):
+            return "The optimizer's step comes when there is no gradient: zero_grad, then backward, then step."
+        return ""
+
+    @property
+    def measure_wrong(self) -> str:
+        """What is wrong with the function `accuracy`; '' for nothing, and for a script that has none."""
+        found = self.notes.get("accuracies")
+        right = (PREDICTIONS.argmax(axis=1) == LABELS).mean()
+        if not isinstance(found, list) or any(np.isclose(value, (right, 100 * right)).any() for value in found):
+            return ""
+        return (f"accuracy(predictions, targets) gives {found[0]:.3g} for 8 predictions of which 5 are right."
+                if found else "accuracy(predictions, targets) raises an error or returns nothing.")
+
+    @property
+    def loss_wrong(self) -> str:
+        """What the gradient of the script's loss says against the mean cross-entropy; '' for nothing.
+
+        Of logits it is (softmax - target) / N, of log-probabilities -target / N, of probabilities p -target / (N p).
+        """
+        output, gradient = (self.reply.arrays.get(name) for name in ("output", "output gradient"))
+        if output is None or gradient is None or output.shape != gradient.shape or output.ndim != 2:
+            return ""
+        scaled = len(output) * gradient.astype(float)
+        with np.errstate(all="ignore"):
+            targets = oracle.softmax(output.astype(float)) - scaled, -scaled, -scaled * output
+        for target in targets:
+            one_hot = np.eye(target.shape[1])[np.nan_to_num(target).argmax(axis=1)]
+            if np.allclose(target, one_hot, atol=1e-2):
+                return ""
+        return "The loss is not the mean cross-entropy of the network's output and the labels."
 
     def has_hidden_units(self, wanted: list[int]) -> bool:
         """Whether the script asked for hidden layers of these widths: by the network's arguments, or by its layers."""
@@ -105,7 +166,7 @@ class Run:
 
 def chained(shapes: Sequence[Any], sizes: Sequence[int]) -> bool:
     """Whether linear layers of these shapes, in any order, are those of a network of these sizes."""
-    pairs = [sorted(pair) for pair in zip(sizes, sizes[1:], strict=False)]
+    pairs = [sorted(pair) for pair in pairwise(sizes)]
     return sorted(sorted(shape) for shape in shapes) == sorted(pairs)
 
 
@@ -146,9 +207,8 @@ class Script:
 
     @property
     def checks(self) -> dict[str, CheckFunction]:
-        if self.is_mlp:
-            return {"script_flags": self.flags, "accuracy": self.accuracy}
-        return {"script_flags": self.flags, "eval_mode": self.eval_mode, "test_split": self.test_split}
+        found = {"script_flags": self.flags, "script_loop": self.loop, "test_split": self.test_split}
+        return found | ({"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode})
 
     def flags_of(self, name: str, real: bool) -> dict[str, Any]:
         """The flags of a run. Every run also has --data_dir."""
@@ -167,7 +227,8 @@ class Script:
             trained = self.is_mlp and name == "script_default"
             real = trained and context.real
             seconds = context.accuracy_seconds if real else SECONDS
-            found[name] = Probe("script", {"hidden": context.hidden_images} if trained else {}, {
+            arrays = {"predicted": PREDICTIONS, "labels": LABELS}
+            found[name] = Probe("script", arrays | ({"hidden": context.hidden_images} if trained else {}), {
                 "script": self.file, "model": self.model, "flags": arguments(flags), "stub": not self.is_mlp,
                 "data": "accuracy" if real else "marked", "seconds": 0.9 * seconds,
                 "most": None if real else 3 * flags["max_steps"] + 10}, seconds, self.file)
@@ -181,9 +242,8 @@ class Script:
     def flags(self, replies: Replies, context: Context) -> Outcome:
         """Every flag, one share each: it must change what it stands for."""
         run = self.run(replies, "script", context)
-        if run is None or not run.updates:
-            found = failed(replies["script"]).diagnosis if run is None else run.status
-            return Outcome(0.0, found or f"{self.file} does not train the model.", self.command())
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
         shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run),
                   "defaults": self.default_differs(replies, context)}
         if self.is_mlp:
@@ -191,12 +251,16 @@ class Script:
         wrong = [sentence for sentence in shares.values() if sentence]
         return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command() if wrong else "", shares=True)
 
+    def no_training(self, replies: Replies, run: Run | None) -> Outcome:
+        why = failed(replies["script"]).diagnosis if run is None else run.status
+        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command())
+
     def ends_badly(self, replies: Replies, context: Context) -> str:
         """How a run of the script ends that does not end well; two that do so cost no more than one."""
         run, default = (self.run(replies, name, context) for name in ("script", "script_default"))
         if run is not None and run.status:
             return run.status
-        if default is not None and default.updates and default.status:
+        if default is not None and default.trains and default.status:
             return f"With the defaults: {default.status[0].lower()}{default.status[1:]}"
         return ""
 
@@ -204,19 +268,17 @@ class Script:
         """{flag: what is wrong with it, or ''} for the flags that all scripts have."""
         steps, batch, freq, rate = (FLAGS[name] for name in ("max_steps", "batch_size", "eval_freq", "learning_rate"))
         wrong = dict.fromkeys((*FLAGS, "data_dir"), "")
-        if not (run.cut and "stopped" not in run.notes and run.updates < steps or steps <= run.updates <= steps + 1):
-            more = "more than " if "stopped" in run.notes else ""
+        if not steps <= run.updates <= steps + 1 and not (run.error and run.updates < steps):
+            more = "more than " if run.stopped else ""
             wrong["max_steps"] = f"--max_steps {steps} makes {more}{run.updates} updates."
         if set(run.batch_sizes) != {batch}:
             wrong["batch_size"] = f"--batch_size {batch} trains on batches of {among(run.batch_sizes)}."
-        if run.learning_rate is None:
-            wrong["learning_rate"] = f"--learning_rate {rate}: the weights do not change by it times their gradients."
-        elif abs(run.learning_rate / rate - 1) > 0.02:
-            wrong["learning_rate"] = f"--learning_rate {rate} updates by {run.learning_rate:.3g}."
+        if run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02:
+            wrong["learning_rate"] = f"--learning_rate {rate} updates by {abs(run.learning_rate):.3g}."
         if not regular(sorted(run.evaluations), int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
-            moments = among(run.evaluations)
-            wrong["eval_freq"] = (f"--eval_freq {freq} evaluates the test split after {moments} updates."
-                                  if run.evaluations else f"--eval_freq {freq}: no evaluation on the test split was seen.")
+            wrong["eval_freq"] = f"--eval_freq {freq}: " + (
+                f"evaluation on the test split comes after {among(run.evaluations)} updates." if run.evaluations else
+                "no evaluation on the test split was seen.")
         data = run.notes.get("data")
         if isinstance(data, list) and not all(data):
             wrong["data_dir"] = "--data_dir is ignored: the images are read from another folder."
@@ -240,7 +302,7 @@ class Script:
     def default_differs(self, replies: Replies, context: Context) -> str:
         """What a run without flags does other than the assignment's defaults say."""
         run = self.run(replies, "script_default", context)
-        if run is None or not run.updates:
+        if run is None or not run.trains:
             why = run.status if run else error_sentence(replies["script_default"].error or "nothing was recorded")
             return f"A run with the default values does not train. {why}"
         found: dict[str, Any] = {"learning_rate": run.learning_rate,
@@ -250,6 +312,9 @@ class Script:
         if context.real and self.is_mlp and not run.cut:
             found["max_steps"] = run.updates
         for name, value in found.items():
+            if value is None and (run.cut or name == "learning_rate"):
+                continue  # that no update was seen is said where the loop is checked
+            value = abs(value) if name == "learning_rate" else value
             wanted = self.defaults.get(name, 1400)
             same = abs(value / wanted - 1) < 0.02 if isinstance(wanted, float) and value else value in (
                 wanted, wanted + 1 if name == "max_steps" else wanted)
@@ -261,6 +326,14 @@ class Script:
             return (f"The default dnn_hidden_units is {among(wanted)}, the run used linear layers of "
                     f"{among(run.notes.get('layers') or [])}.")
         return ""
+
+    def loop(self, replies: Replies, context: Context) -> Outcome:
+        """The loss, the update and the measure of accuracy, one share each."""
+        run = self.run(replies, "script", context)
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
+        wrong = [run.update_wrong, run.measure_wrong, *([run.loss_wrong] if self.model else [])]
+        return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "", shares=True)
 
     def accuracy(self, replies: Replies, context: Context) -> Outcome:
         """Accuracy of the model that the default run left, on images whose labels only the grader has."""
@@ -289,10 +362,8 @@ class Script:
     def eval_mode(self, replies: Replies, context: Context) -> Outcome:
         """Evaluation mode on test images (70 %), training mode when weights are updated (30 %)."""
         run = self.run(replies, "script", context)
-        if run is None:
-            return failed(replies["script"])
-        if not run.updates:
-            return Outcome(0.0, run.status or f"{self.file} does not train the model.")
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
         if not run.evaluation_modes:
             return Outcome(0.0, "No evaluation on the test split was seen, so that the mode cannot be right.")
         in_training = sum(run.evaluation_modes)
@@ -308,10 +379,8 @@ class Script:
     def test_split(self, replies: Replies, context: Context) -> Outcome:
         """Every test image at every evaluation, and none in training."""
         run = self.run(replies, "script", context)
-        if run is None:
-            return failed(replies["script"])
-        if not run.updates:
-            return Outcome(0.0, run.status or f"{self.file} does not train the model.")
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
         if run.trained_on_test:
             return Outcome(0.0, "It trains on images of the test split.")
         evaluations = dict(run.evaluations)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import runpy
 import shutil
 import signal
 import sys
 import traceback
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +29,10 @@ OWN_FOLDER = "cifar10/cifar-10-batches-py"  # where the assignment's default has
 
 class Stop(BaseException):
     """Ends a script from within; no `except Exception` of its own holds it up."""
+
+
+class Enough(Stop):
+    """It has made far more updates than it was to make."""
 
 
 class Watch:
@@ -59,7 +63,7 @@ class Watch:
             if not self.on or len(np.shape(x)) < 2:
                 return self.run(model, x, *arguments, **keywords)
             if self.most is not None and self.updates > self.most:
-                raise Stop(f"after {self.updates} updates")
+                raise Enough
             event = self.forward(model, x)
             return self.returned(self.output(model, x, *arguments, **keywords), event)
 
@@ -102,20 +106,27 @@ class Watch:
 
 
 class Rate:
-    """Reads a learning rate off parameters that change by -rate times their gradients."""
+    """Reads a learning rate off parameters that change by -rate times their gradients: {name: (value, gradient)}."""
 
     def __init__(self) -> None:
         self.value: float | None = None
-        self.before = self.gradient = np.zeros(0)
+        self.unchanged: list[str] = []  # parameters with a gradient that the update leaves out
+        self.before: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
-    def start(self, before: np.ndarray, gradient: np.ndarray) -> None:
-        self.before, self.gradient = before, gradient
+    def start(self, before: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        self.before = {name: (np.array(value, float), np.array(gradient, float))
+                       for name, (value, gradient) in before.items()}
 
-    def measure(self, now: np.ndarray) -> None:
-        """To be called whenever the parameters may have been changed: what stands first counts."""
-        if self.value is None and now.shape == self.before.shape and (change := self.before - now).any():
-            square = self.gradient @ self.gradient
-            self.value = float(change @ self.gradient / square) if square > 0 else None
+    def measure(self, now: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        """To be called whenever the parameters may have been changed: the first change counts."""
+        if self.value is not None or now.keys() != self.before.keys():
+            return
+        changes = {name: value - now[name][0] for name, (value, _) in self.before.items()}
+        square = sum(gradient @ gradient for _, gradient in self.before.values())
+        if square and any(change.any() for change in changes.values()):
+            self.value = float(sum(changes[name] @ gradient for name, (_, gradient) in self.before.items()) / square)
+            self.unchanged = [name for name, (_, gradient) in self.before.items()
+                              if gradient.any() and not changes[name].any()]
 
 
 class NumpyWatch(Watch):
@@ -143,20 +154,21 @@ class NumpyWatch(Watch):
                 last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 6)
                 self.changed(BACKWARD, last)
                 if self.rate.value is None:
-                    self.rate.start(*self.values())
+                    with contextlib.suppress(Exception):
+                        self.rate.start(self.values())
             return result
 
         linear.forward, network.backward = used, watched
 
-    def values(self) -> tuple[np.ndarray, np.ndarray]:
-        """Parameters and gradients of the layers, each in one row; only those that have both in one size."""
-        pairs = [(np.ravel(value), np.ravel(module.grads[key])) for module in self.layers
-                 for key, value in module.params.items() if np.size(module.grads.get(key)) == np.size(value)]
-        return tuple(np.concatenate([np.zeros(0), *part]) for part in zip(*pairs)) if pairs else (np.zeros(0),) * 2
+    def values(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Parameters and gradients of the layers, where both have one size."""
+        return {f"{key} of linear layer {i}": (np.ravel(value), np.ravel(module.grads[key]))
+                for i, module in enumerate(self.layers, 1) for key, value in module.params.items()
+                if np.size(module.grads.get(key)) == np.size(value)}
 
     def measure(self) -> None:
         with contextlib.suppress(Exception):  # layers of another build: then the rate cannot be told
-            self.rate.measure(self.values()[0])
+            self.rate.measure(self.values())
 
     def forward(self, model: Any, x: Any) -> tuple[int, ...]:
         self.measure()
@@ -165,8 +177,10 @@ class NumpyWatch(Watch):
     def send(self, task: Task) -> None:
         self.measure()
         super().send(task)
-        task.note("layers", [sorted(np.shape(module.params["weight"])) for module in self.layers])
+        task.attempt("layers", lambda: task.note("layers", [
+            sorted(np.shape(module.params["weight"])) for module in self.layers]))
         task.note("learning rate", self.rate.value)
+        task.note("unchanged", self.rate.unchanged)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         x = images.reshape(-1, *self.input.shape[1:]).astype(self.input.dtype)
@@ -188,12 +202,19 @@ class TorchWatch(Watch):
         self.optimizers: list[list[Any]] = []
         self.loss: tuple[Any, Any] | None = None  # the first training output, and the loss's gradient at it
         self.rate = Rate()
-        self.gradients: dict[int, np.ndarray] = {}
+        self.gradients: dict[str, np.ndarray] = {}
+        self.without_gradient = self.kept = 0  # updates from no gradient; backward passes on top of old gradients
+        self.left_out: list[str] = []  # parameters that the optimizer does not know
 
         def step(optimizer: Any, *_: Any) -> None:
             if self.on:
                 self.changed(UPDATE)
-                self.optimizers.append([type(optimizer).__name__, float(optimizer.param_groups[0]["lr"])])
+                group = optimizer.param_groups[0]
+                self.optimizers.append([type(optimizer).__name__, float(group["lr"]) * (-1) ** bool(group["maximize"])])
+                updated = [p for group in optimizer.param_groups for p in group["params"]]
+                self.without_gradient += not any(p.grad is not None and p.grad.any() for p in updated)
+                known = {id(p) for p in updated}
+                self.left_out = [name for name, p in self.model.named_parameters() if id(p) not in known]
 
         register_optimizer_step_pre_hook(step)
         torch.manual_seed(0)
@@ -202,8 +223,8 @@ class TorchWatch(Watch):
         try:
             super().make(model, *arguments, **keywords)
         except Exception as error:
-            inside = error.__traceback__.tb_next.tb_next if error.__traceback__ and error.__traceback__.tb_next else None
-            if not self.stub or inside is None:  # a call that does not fit the class is the script's
+            inside = len(traceback.extract_tb(error.__traceback__)) > 2  # else the call does not fit the class
+            if not self.stub or not inside:
                 raise
             self.torch.nn.Module.__init__(model)
             model.stand_in = self.torch.nn.Linear(1, 10)
@@ -233,6 +254,8 @@ class TorchWatch(Watch):
                 if self.loss is None and value is not None:
                     self.loss = value, gradient.detach().clone()
                 if self.on:
+                    new = not self.optimizers or self.events[-1][0] != BACKWARD  # not a second loss of one update
+                    self.kept += new and any(p.grad is not None and p.grad.any() for p in self.model.parameters())
                     self.changed(BACKWARD, event)
                     self.updates += not self.optimizers
 
@@ -246,15 +269,15 @@ class TorchWatch(Watch):
 
     def follow(self, model: Any) -> None:
         """Read the learning rate of a script that updates by hand."""
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        values = numbers(self.torch.cat([p.detach().reshape(-1) for p in parameters]))
-        if len(self.gradients) == len(parameters):
-            self.rate.start(self.rate.before, np.concatenate([self.gradients[i] for i in range(len(parameters))]))
-            self.rate.measure(values)
-        elif not self.gradients:
-            for i, parameter in enumerate(parameters):
-                parameter.register_hook(lambda gradient, i=i: self.gradients.__setitem__(i, numbers(gradient).ravel()))
-        self.rate.before = values.copy()
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if self.gradients:
+            self.rate.before = {name: (value, self.gradients.get(name, gradient))
+                                for name, (value, gradient) in self.rate.before.items()}
+            self.rate.measure({name: (numbers(p).ravel(), np.zeros(0)) for name, p in named.items()})
+        elif not self.rate.before:
+            for name, p in named.items():
+                p.register_hook(lambda g, name=name: self.gradients.__setitem__(name, numbers(g).ravel().copy()))
+        self.rate.start({name: (numbers(p).ravel(), np.zeros(p.numel())) for name, p in named.items()})
 
     def send(self, task: Task) -> None:
         if self.model is not None and self.gradients and not self.optimizers:
@@ -266,6 +289,9 @@ class TorchWatch(Watch):
                 task.send(name, value)
         task.note("optimizers", self.optimizers[:1])
         task.note("learning rate", self.rate.value)
+        task.note("unchanged", self.left_out or self.rate.unchanged)
+        task.note("without gradient", self.without_gradient)
+        task.note("gradients kept", self.kept)
         if self.model is not None:
             task.note("layers", [sorted(p.shape) for p in self.model.parameters() if p.ndim == 2])
 
@@ -339,32 +365,49 @@ def old_styles() -> None:
 def stop_in_time(seconds: float) -> None:
     """End the script before the worker's own clock does, so that what was recorded until then is not lost."""
     def stop(*_: Any) -> None:
-        raise Stop(f"it takes longer than {seconds:.0f} s")
+        raise Stop(f"it takes longer than {seconds:.0f} s of processor time")
 
     signal.signal(signal.SIGPROF, stop)
     signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def run(task: Task, name: str, flags: list[str]) -> Any:
-    """Run the script `name`. Its exit status, or what it raised, without the places of this worker."""
+def run(task: Task, name: str, flags: list[str]) -> tuple[Any, types.ModuleType]:
+    """Run the script `name`: its exit status, or what it raised, without the places of this worker; and its module."""
     status: Any = 0
+    module = sys.modules["__main__"] = types.ModuleType("__main__")
+    module.__file__ = name
     try:
-        with command_line(name, flags) as unknown:
-            runpy.run_path(name, run_name="__main__")
+        with command_line(name, flags) as unknown, open(name, "rb") as file:
+            exec(compile(file.read(), name, "exec"), module.__dict__)
     except SystemExit as exit:
         status = 0 if exit.code is None else exit.code
+    except Enough:
+        task.note("stopped", True)
     except Stop as stop:
-        task.note("stopped", str(stop))
+        status = str(stop)
     except Exception as error:
         status = describe(error)
         traceback.print_exc()
     signal.setitimer(signal.ITIMER_PROF, 0)
     task.note("unknown flags", unknown)
     if not isinstance(status, str):
-        return status if isinstance(status, int) else 1
+        return status if isinstance(status, int) else 1, module
     for place, word in ((os.getcwd() + "/", ""), (os.path.dirname(os.getcwd()) + "/", "../"), (flags[-1], "DATA_DIR")):
         status = status.replace(place, word)
-    return status
+    return status, module
+
+
+def accuracies(function: Any, predictions: np.ndarray, labels: np.ndarray, torch: Any) -> list[float]:
+    """What the script's accuracy function makes of predictions (N, 10) and of labels (N,), in the forms in use."""
+    forms = [(predictions, np.eye(10)[labels]), (predictions, labels)]
+    if torch is not None:
+        tensors = [tuple(torch.tensor(part) for part in form) for form in forms]
+        forms = [*tensors, *forms, (tensors[0][0], forms[0][1]), (tensors[1][0], forms[1][1])]
+    found = []
+    for form in forms:
+        with contextlib.suppress(Exception):
+            found.append(float(function(*form)))
+    return found
 
 
 @probe
@@ -385,8 +428,12 @@ def script(task: Task) -> None:
              TorchWatch(*options["model"], marked, options["most"], options["stub"]))
     folders = watch_folders()
     stop_in_time(options["seconds"])
-    task.note("status", run(task, name, [*options["flags"], "--data_dir", folder]))
+    status, module = run(task, name, [*options["flags"], "--data_dir", folder])
     watch.on = False
+    task.note("status", status)
+    if callable(accuracy := getattr(module, "accuracy", None)):
+        task.note("accuracies", accuracies(accuracy, task.arrays["predicted"], task.arrays["labels"],
+                                           getattr(watch, "torch", None)))
     task.note("data", [folder == found for found in sorted(folders)])
     watch.send(task)
     if "hidden" in task.arrays and watch.model is not None and watch.input is not None:
