@@ -20,6 +20,9 @@ FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 40, "eval_freq": 3
 STANDIN_STEPS = 40
 MOST_EVENTS = 200_000
 SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
+EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
+                         "model.train() after it.")
+TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
 LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
 PREDICTIONS = np.random.default_rng(5).normal(size=(8, 10)).astype(np.float32)  # right in the first 5 of 8
 PREDICTIONS[np.arange(8), (LABELS + (np.arange(8) >= 5)) % 10] = 4
@@ -133,10 +136,20 @@ class Run:
         """What is wrong with the function `accuracy`; '' for nothing, and for a script that has none."""
         found = self.notes.get("accuracies")
         right = (PREDICTIONS.argmax(axis=1) == LABELS).mean()
-        if not isinstance(found, list) or any(np.isclose(value, (right, 100 * right)).any() for value in found):
+        if not isinstance(found, list) or any(np.isclose(value, right) for value in found):
             return ""
-        return (f"accuracy(predictions, targets) gives {found[0]:.3g} for 8 predictions of which 5 are right."
+        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where 5 of 8 predictions are right, not {right}."
                 if found else "accuracy(predictions, targets) raises an error or returns nothing.")
+
+    @property
+    def mode_wrong(self) -> tuple[str, str]:
+        """What is wrong with the model's mode in evaluation or else in training, and how often; '' for nothing."""
+        if in_training := sum(self.evaluation_modes):
+            count = f"{in_training} of {len(self.evaluation_modes)}"
+            return EVALUATED_IN_TRAINING, f"{count} forward passes on test images"
+        if not all(self.training_modes):
+            return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
+        return "", ""
 
     @property
     def loss_wrong(self) -> str:
@@ -309,18 +322,16 @@ class Script:
                                  "batch_size": run.batch_sizes[0] if run.batch_sizes else None}
         if "optimizer" in self.defaults:
             found["optimizer"] = (run.notes.get("optimizers") or [[None]])[0][0]
+        parser = run.notes.get("defaults") or {}
+        found |= {name: parser[name] for name in ("max_steps", "eval_freq") if isinstance(parser.get(name), int)}
         if context.real and self.is_mlp and not run.cut:
-            found["max_steps"] = run.updates
+            found["max_steps"] = min(run.updates, max(run.updates - 1, self.defaults["max_steps"]))  # or one more
         for name, value in found.items():
-            if value is None and (run.cut or name == "learning_rate"):
+            wanted = self.defaults[name]
+            if value is None:
                 continue  # that no update was seen is said where the loop is checked
-            value = abs(value) if name == "learning_rate" else value
-            wanted = self.defaults.get(name, 1400)
-            same = abs(value / wanted - 1) < 0.02 if isinstance(wanted, float) and value else value in (
-                wanted, wanted + 1 if name == "max_steps" else wanted)
-            if not same:
-                return (f"The default {name} is {wanted}, the run used "
-                        f"{'what cannot be told' if value is None else value}.")
+            if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
+                return f"The default {name} is {wanted}, the run used {value}."
         wanted = self.defaults.get("dnn_hidden_units")
         if wanted and not run.has_hidden_units(wanted):
             return (f"The default dnn_hidden_units is {among(wanted)}, the run used linear layers of "
@@ -332,7 +343,11 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
             return self.no_training(replies, run)
-        wrong = [run.update_wrong, run.measure_wrong, *([run.loss_wrong] if self.model else [])]
+        wrong = [run.update_wrong, run.measure_wrong]
+        if self.model:
+            wrong.append(run.loss_wrong)
+        if self.model and self.is_mlp:
+            wrong.append(run.mode_wrong[0])
         return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "", shares=True)
 
     def accuracy(self, replies: Replies, context: Context) -> Outcome:
@@ -366,15 +381,8 @@ class Script:
             return self.no_training(replies, run)
         if not run.evaluation_modes:
             return Outcome(0.0, "No evaluation on the test split was seen, so that the mode cannot be right.")
-        in_training = sum(run.evaluation_modes)
-        if in_training:
-            return Outcome(0.0, "The model is evaluated in training mode: call model.eval() before evaluating, and "
-                                "model.train() after it.",
-                           f"{in_training} of {len(run.evaluation_modes)} forward passes on test images")
-        if not all(run.training_modes):
-            return Outcome(0.7, "The model is trained in evaluation mode: call model.train() again after evaluating.",
-                           f"{run.training_modes.count(False)} of {len(run.training_modes)} updates")
-        return Outcome(1.0)
+        sentence, numbers = run.mode_wrong
+        return Outcome({"": 1.0, TRAINED_IN_EVALUATION: 0.7}.get(sentence, 0.0), sentence, numbers)
 
     def test_split(self, replies: Replies, context: Context) -> Outcome:
         """Every test image at every evaluation, and none in training."""

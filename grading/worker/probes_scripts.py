@@ -39,7 +39,7 @@ class Watch:
     """Wraps a model class in place and records what its models do, until `on` is cleared.
 
     events: (kind, images, of the training split, of the test split, test images new since the last update, whether
-    any part of the model was in training mode, whether the model itself was). A BACKWARD event repeats the forward
+    any part of the model was in training mode, whether all were). A BACKWARD event repeats the forward
     pass that it belongs to. most: updates after which the script is ended.
     """
 
@@ -190,14 +190,15 @@ class NumpyWatch(Watch):
 class TorchWatch(Watch):
     """Watches a torch model: an update is a step of an optimizer, or else a backward pass.
 
-    stub: answer in the model's place, for runs of which only the calls are looked at.
+    stub: answer in the model's place, for runs of which only the calls are looked at. Then the mode of every part of
+    the model counts, otherwise that of dropout and normalization, where it makes a difference.
     """
 
-    def __init__(self, module: str, name: str, marked: bool, most: int | None, stub: bool):
+    def __init__(self, model: tuple[str, str], marked: bool, most: int | None, stub: bool):
         import torch
         from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-        super().__init__(getattr(submitted(module), name), marked, most)
+        super().__init__(getattr(submitted(model[0]), model[1]), marked, most)
         self.torch, self.stub = torch, stub
         self.optimizers: list[list[Any]] = []
         self.loss: tuple[Any, Any] | None = None  # the first training output, and the loss's gradient at it
@@ -230,7 +231,9 @@ class TorchWatch(Watch):
             model.stand_in = self.torch.nn.Linear(1, 10)
 
     def modes(self, model: Any) -> tuple[int, int]:
-        return int(any(part.training for part in model.modules())), int(model.training)
+        parts = [part for part in model.modules()
+                 if self.stub or "Norm" in type(part).__name__ or bool(getattr(part, "p", False))]
+        return int(any(part.training for part in parts)), int(all(part.training for part in parts))
 
     def output(self, model: Any, x: Any, *arguments: Any, **keywords: Any) -> Any:
         """The model's output or, stubbed, ten of the input's numbers times a sum of a few parameters."""
@@ -315,21 +318,23 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def command_line(script: str, flags: list[str]) -> Iterator[list[str]]:
-    """The script's arguments; a flag that it does not know is let pass, and collected."""
-    saved, parse = sys.argv, argparse.ArgumentParser.parse_args
-    unknown: list[str] = []
+def command_line(task: Task, script: str, flags: list[str]) -> Iterator[None]:
+    """The script's arguments; a flag that it does not know is let pass. Notes the parser's own defaults."""
+    parser: Any = argparse.ArgumentParser
+    saved, strict, lenient = sys.argv, parser.parse_args, parser.parse_known_args
 
-    def lenient(parser: Any, *arguments: Any, **keywords: Any) -> Any:
-        found, rest = parser.parse_known_args(*arguments, **keywords)
-        unknown.extend(word for word in rest if word.startswith("--"))
-        return found
+    def noted(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        found, rest = lenient(self, *arguments, **keywords)
+        task.note("defaults", {action.dest: plain(action.default) for action in self._actions})
+        task.note("unknown flags", [word for word in rest if word.startswith("--")])
+        return found, rest
 
-    sys.argv, argparse.ArgumentParser.parse_args = [script, *flags], lenient  # type: ignore[method-assign]
+    sys.argv, parser.parse_known_args = [script, *flags], noted
+    parser.parse_args = lambda *arguments, **keywords: noted(*arguments, **keywords)[0]
     try:
-        yield unknown
+        yield
     finally:
-        sys.argv, argparse.ArgumentParser.parse_args = saved, parse  # type: ignore[method-assign]
+        sys.argv, parser.parse_args, parser.parse_known_args = saved, strict, lenient
 
 
 def data_at_home(folder: str) -> None:
@@ -377,7 +382,7 @@ def run(task: Task, name: str, flags: list[str]) -> tuple[Any, types.ModuleType]
     module = sys.modules["__main__"] = types.ModuleType("__main__")
     module.__file__ = name
     try:
-        with command_line(name, flags) as unknown, open(name, "rb") as file:
+        with command_line(task, name, flags), open(name, "rb") as file:
             exec(compile(file.read(), name, "exec"), module.__dict__)
     except SystemExit as exit:
         status = 0 if exit.code is None else exit.code
@@ -389,7 +394,6 @@ def run(task: Task, name: str, flags: list[str]) -> tuple[Any, types.ModuleType]
         status = describe(error)
         traceback.print_exc()
     signal.setitimer(signal.ITIMER_PROF, 0)
-    task.note("unknown flags", unknown)
     if not isinstance(status, str):
         return status if isinstance(status, int) else 1, module
     for place, word in ((os.getcwd() + "/", ""), (os.path.dirname(os.getcwd()) + "/", "../"), (flags[-1], "DATA_DIR")):
@@ -424,8 +428,9 @@ def script(task: Task) -> None:
     marked = options["data"] == "marked"
     data_at_home(folder)
     old_styles()
-    watch = (NumpyWatch(marked, options["most"]) if options["model"] is None else
-             TorchWatch(*options["model"], marked, options["most"], options["stub"]))
+    most = options["most"]
+    watch: NumpyWatch | TorchWatch = (NumpyWatch(marked, most) if options["model"] is None else
+                                      TorchWatch(options["model"], marked, most, options["stub"]))
     folders = watch_folders()
     stop_in_time(options["seconds"])
     status, module = run(task, name, [*options["flags"], "--data_dir", folder])
