@@ -26,8 +26,8 @@ ZERO_P, ZERO_T = np.array([[0.0, 1.0, 0.0], [0.25, 0.0, 0.75]]), np.array([[0.0,
 WRONG_P, WRONG_T = np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])
 INIT = {"in": 400, "out": 300}
 SIZES = [[4, 3], [4, 3], [64, 3], [4, 48]]  # the first is a warm-up
-SCRIPT = checks_scripts.Script("train_mlp_numpy.py", "1.2", None, {"learning_rate": 1e-3, "batch_size": 200,
-                                                                  "dnn_hidden_units": [100]})
+SCRIPT = checks_scripts.Script("train_mlp_numpy.py", "1.2", None, {
+    "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})
 
 
 def gradient(function, x: np.ndarray, dout: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from grading.networks import NETWORKS
 from grading.sandbox import Probe, Reply
 
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
-    "learning_rate": 1e-3, "batch_size": 200, "dnn_hidden_units": [100]})
+    "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})
 
 
 def probes(context: Context) -> dict[str, Probe]:

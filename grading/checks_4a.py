@@ -21,7 +21,7 @@ LABELS = np.array([3, 1, 4, 1])
 STEPS, LEARNING_RATE = 5, 1e-3
 BLOCKS = [name for name, *sizes in oracle.CONVNET if name.startswith("PreAct")]
 SCRIPT = checks_scripts.Script("train_convnet_pytorch.py", "4a", ("convnet_pytorch", "ConvNet"), {
-    "learning_rate": 1e-4, "batch_size": 32, "optimizer": "Adam"})
+    "learning_rate": 1e-4, "batch_size": 32, "max_steps": 5000, "eval_freq": 500, "optimizer": "Adam"})
 
 
 def probes(context: Context) -> dict[str, Probe]:

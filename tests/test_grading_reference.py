@@ -128,7 +128,7 @@ DIAGNOSES = {
     "function not called": "must call CustomLayerNormManualFunction.apply",
     "a missing skip connection": "No skip connection around PreAct1",
     "evaluation in training mode": "call model.eval()",
-    "evaluates the training split": "never evaluates the test split",
+    "evaluates the training split": "No evaluation on the test split was seen",
 }
 
 
