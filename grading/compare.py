@@ -106,6 +106,16 @@ def judge(reply: Reply, name: str, expected: np.ndarray, sentence: str, toleranc
     return Outcome(0.0, sentence, describe(expected, received))
 
 
+def judge_by(expected: Mapping[str, np.ndarray], key: str, reply: Reply, name: str, sentence: str,
+             suspects: Mapping[str, str] | None = None, tolerance: float = TOLERANCE) -> Outcome:
+    """`judge` against recorded numbers: `expected[key]` is right, `expected[f"{key}: {mistake}"]` a known mistake's.
+
+    suspects: {mistake: its sentence}.
+    """
+    known = [(expected[f"{key}: {mistake}"], text) for mistake, text in (suspects or {}).items()]
+    return judge(reply, name, expected[key], sentence, tolerance, known)
+
+
 def shapes(expected: np.ndarray, received: np.ndarray) -> str:
     return f"expected shape {expected.shape}, received {received.shape}"
 
