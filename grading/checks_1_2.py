@@ -5,7 +5,6 @@ What is right for them, and what well-known mistakes give, is recorded in `Conte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from grading import checks_scripts, networks
 from grading.checks import Context, Question, Replies
-from grading.compare import PASSED, Outcome, all_of, failed, judge_by, missing, share
+from grading.compare import PASSED, Outcome, all_of, close, failed, judge_by, missing, share
 from grading.inputs import MODULES as INPUTS
 from grading.networks import NETWORKS
 from grading.sandbox import Probe, Reply
@@ -22,6 +21,7 @@ INIT = {"in": 400, "out": 300}
 SIZES = [[4, 3], [4, 3], [64, 3], [4, 48]]  # the first is a warm-up
 SCRIPT = checks_scripts.Script("train_mlp_numpy.py", "1.2", None, {"learning_rate": 1e-3, "batch_size": 200,
                                                                   "dnn_hidden_units": [100]})
+SHIFTS = {"ELUModule": 1.0, "SoftMaxModule": 2.0}  # of the functions in their places in the probe of the MLP's calls
 BATCH = "It is divided by the batch size here as well: the loss has already done so."
 SIGN = "The sign is wrong."
 
@@ -54,14 +54,29 @@ def probes(context: Context) -> dict[str, Probe]:
         "steps": Probe("steps", options={"sizes": SIZES}),
         **{name: Probe("mlp", networks.arrays(name), {"sizes": sizes}, needs="mlp_numpy.py")
            for name, sizes in NETWORKS.items()},
+        **{f"{name} calls": Probe("mlp_calls", networks.arrays(name), {"sizes": sizes, "shifts": SHIFTS},
+                                  needs="mlp_numpy.py") for name, sizes in NETWORKS.items()},
     }
 
 
 def compared(replies: Replies, context: Context, answer: str, sentence: str, **suspects: str) -> Outcome:
-    """Compare an answer, '<probe> <array>', with what is right; suspects as in `judge_by`, _ for each space."""
+    """Compare an answer, '<probe> <array>', with what is right; suspects as in `judge_by`, _ for each space.
+
+    A weight's gradient is compared in the submission's own layout.
+    """
     probe, name = answer.split(" ", 1)
-    return judge_by(context.expected, f"1.2 {answer}", replies[probe], name, sentence,
+    key, reply = f"1.2 {answer}", replies[probe]
+    transposed = name.endswith("weight") and reply.notes.get(f"{name.removesuffix('weight')}transposed")
+    expected = {known: array.T if transposed else array for known, array in context.expected.items()
+                if known.partition(":")[0] == key}
+    return judge_by(expected, key, reply, name, sentence,
                     {mistake.replace("_", " "): text for mistake, text in suspects.items()})
+
+
+def unless_misnamed(replies: Replies, role: str, outcome: Outcome) -> Outcome:
+    """A gradient that is right under a wrong name."""
+    wrong = replies["linear"].notes.get(f"{role} key")
+    return Outcome(0.0, f"{str(wrong)[:200]}.") if wrong and outcome.passed else outcome
 
 
 def linear_forward(replies: Replies, context: Context) -> Outcome:
@@ -77,16 +92,19 @@ def linear_backward_input(replies: Replies, context: Context) -> Outcome:
 
 
 def linear_backward_weight(replies: Replies, context: Context) -> Outcome:
-    return compared(replies, context, "linear weight",
-                    "The gradient of the weight is wrong: check the order of the factors and the transposes.",
-                    over_the_batch=BATCH, sign=SIGN)
+    return unless_misnamed(replies, "weight", compared(
+        replies, context, "linear weight",
+        "The gradient of the weight is wrong: check the order of the factors and the transposes.",
+        over_the_batch=BATCH, sign=SIGN))
 
 
 def linear_backward_bias(replies: Replies, context: Context) -> Outcome:
-    return compared(replies, context, "linear bias",
-                    "The gradient of the bias is wrong: it is of the bias's shape; check what is summed and over what.",
-                    features="It is summed over the features (axis 1), not over the samples.",
-                    both_axes="It is summed over both axes.", over_the_batch=BATCH)
+    found = compared(replies, context, "linear bias",
+                     "The gradient of the bias is wrong: check what is summed and over what.",
+                     features="It is summed over the features (axis 1), not over the samples.",
+                     both_axes="It is summed over both axes.", over_the_batch=BATCH)
+    said = replies["linear"].notes.get("weight key")  # two wrong names are one mistake
+    return found if said else unless_misnamed(replies, "bias", found)
 
 
 def linear_init(replies: Replies, context: Context) -> Outcome:
@@ -97,6 +115,8 @@ def linear_init(replies: Replies, context: Context) -> Outcome:
     if weight.size != INIT["in"] * INIT["out"] or bias.size != INIT["out"]:
         return Outcome(0.0, "weight and bias do not have one number per connection and per output.",
                        f"received shapes {weight.shape} and {bias.shape}")
+    if misnamed := reply.notes.get("misnamed"):
+        return Outcome(0.0, f"{str(misnamed)[:200]}.")
     mean, std = weight.mean(), weight.std()
     numbers = f"mean {mean:.1e}, standard deviation {std:.4g}, largest bias {np.abs(bias).max():.1e}"
     outcome = share({"the weights' mean is not 0": abs(mean) < 3e-6,
@@ -195,7 +215,7 @@ def softmax_large(replies: Replies, context: Context) -> Outcome:
 
 def elu_large(replies: Replies, context: Context) -> Outcome:
     return unless_wrong(
-        all_of(elu_forward(replies, context), elu_backward(replies, context)), replies["elu_large"],
+        elu_right(replies, context), replies["elu_large"],
         compared(replies, context, "elu_large forward", "ELU of ±1000 is not right: keep exp from large x."),
         compared(replies, context, "elu_large input", "The gradient of ELU at ±1000 is not right: keep exp from "
                                                       "large x."))
@@ -225,55 +245,87 @@ def batch_of_one(replies: Replies, context: Context) -> Outcome:
 
 
 def state(replies: Replies, context: Context) -> Outcome:
-    reply = replies["state"]
-    if reply.error and not reply.arrays:
-        return failed(reply)
-    right = {"LinearModule input": linear_backward_input, "LinearModule weight": linear_backward_weight,
-             "ELUModule input": elu_backward, "SoftMaxModule input": softmax_backward}
     outcomes = []
-    for name, check in right.items():
-        # A gradient that is wrong by itself says nothing about sharing: that is what its own check is for.
-        if name in reply.arrays and not check(replies, context).passed:
+    for name, check in ALONE.items():
+        if not check(replies, context).passed:  # that is what its own checks are for
             continue
-        outcomes.append(compared(replies, context, f"state {name}",
-                                 f"Two {name.partition(' ')[0]}s share what they remember: keep parameters, gradients "
-                                 "and inputs in self, not in the class."))
-    return all_of(*outcomes)
+        answers = ("input", "weight") if name == "LinearModule" else ("input",)
+        outcomes += [compared(replies, context, f"state {name} {answer}",
+                              f"Two {name}s share what they remember: keep parameters, gradients and inputs in self, "
+                              "not in the class.") for answer in answers]
+    return all_of(*outcomes) if outcomes else unjudged(replies["state"])
+
+
+def unjudged(reply: Reply) -> Outcome:
+    """Of a check that what is wrong elsewhere leaves nothing to judge."""
+    text = "It cannot be judged before the modules are right."
+    return Outcome(0.0, missing(reply) if reply.error else text)
 
 
 def vectorised(replies: Replies, context: Context) -> Outcome:
-    reply = replies["steps"]
-    outcomes = []
-    for module in ("LinearModule", "ELUModule", "SoftMaxModule", "CrossEntropyModule"):
-        counts = reply.arrays.get(module)
-        if counts is None or counts.shape != (len(SIZES), 2) or counts[1].min() < 1:
-            outcomes.append(Outcome(0.0, missing(reply, module)))
-            continue
-        found = PASSED
-        for column, direction in enumerate(("forward", "backward")):
-            small, tall, wide = (int(counts[row, column]) for row in (1, 2, 3))
-            for grown, what, sizes in ((tall, "samples", "4 to 64 samples"), (wide, "features", "3 to 48 features")):
-                if grown > 1.5 * small + 20:
-                    found = Outcome(0.0, f"{module}.{direction} loops over {what} in Python: use matrix products and "
-                                         "whole-array functions.",
-                                    f"from {sizes} the interpreter's steps grow from {small} to {grown}")
-        outcomes.append(found)
-    return all_of(*outcomes)
+    """No Python loops in the modules; those of an MLP count where its modules have none."""
+    judged = [outcome for module in (*ALONE, "CrossEntropyModule", "MLP")
+              if (outcome := loops(replies["steps"], module)) is not None]
+    if not judged:
+        return Outcome(0.0, missing(replies["steps"], "LinearModule"))
+    return next((outcome for outcome in judged if not outcome.passed), PASSED)
 
 
-def wrong_alone(replies: Replies, context: Context, checks: Mapping[str, Callable[..., Outcome]]) -> str:
-    """'ELUModule and SoftMaxModule', those whose own check fails; '' where none does."""
-    return " and ".join(module for module, check in checks.items() if not check(replies, context).passed)
+def loops(reply: Reply, module: str) -> Outcome | None:
+    """The outcome of one class, None where it did not run, which its own checks tell."""
+    counts = reply.arrays.get(module)
+    if counts is None or counts.shape != (len(SIZES), 2) or counts[1].min() < 1:
+        return None
+    for column, direction in enumerate(("forward", "backward")):
+        small, tall, wide = (int(counts[row, column]) for row in (1, 2, 3))
+        for grown, what, sizes in ((tall, "samples", "4 to 64 samples"), (wide, "features", "3 to 48 features")):
+            if grown > 1.5 * small + 20:
+                return Outcome(0.0, f"{module}.{direction} loops over {what} in Python: use matrix products and "
+                                    "whole-array functions.",
+                               f"from {sizes} the interpreter's steps grow from {small} to {grown}")
+    return PASSED
 
 
 def mlp(name: str, replies: Replies, context: Context) -> Outcome:
+    """The MLP with its own modules; where one of these is wrong, the calls that it makes of them."""
+    found = mlp_values(name, replies, context)
+    if found.passed:
+        return found
+    wrong = " and ".join(module for module, check in ALONE.items() if not check(replies, context).passed)
+    if not wrong and state(replies, context).passed:
+        return found
+    if right_calls(name, replies[f"{name} calls"]):
+        return Outcome(1.0, "", "judged by its calls of the modules, which are not all right themselves")
+    if not wrong or "forward" not in replies[name].arrays:
+        return found
+    return replace(found, diagnosis=f"Wrong numbers, perhaps from what is wrong above in {wrong}: {found.diagnosis}")
+
+
+def right_calls(name: str, reply: Reply) -> bool:
+    """Whether every module was given what the one before it, or after it on the way back, returned.
+
+    The functions are those that the probe puts into the modules' places.
+    """
+    arrays, layers = networks.arrays(name), networks.layers(name)
+    x, dout, douts = arrays["x"], arrays["dout"], {}
+    for i in layers:
+        x = np.sin(np.sin(x @ arrays[f"weight{i}"].T) + SHIFTS["SoftMaxModule" if i == layers[-1] else "ELUModule"])
+    for i in reversed(layers):
+        douts[i] = dout = np.sin(dout - SHIFTS["SoftMaxModule" if i == layers[-1] else "ELUModule"])
+        dout = np.sin(dout @ arrays[f"weight{i}"])
+    expected = {"forward": x, **{f"{i} dout": value for i, value in douts.items()}}
+    return reply.notes.get("shared") == 0 and all(
+        key in reply.arrays and close(value, reply.arrays[key]) for key, value in expected.items())
+
+
+def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
     """Probabilities 40 %, gradients 60 %."""
     reply, sizes = replies[name], NETWORKS[name]
     if "forward" not in reply.arrays:
         layers, wanted = reply.notes.get("layers"), [sorted(pair) for pair in pairwise(sizes)]
         if reply.error is None and layers != wanted:
-            return Outcome(0.0, f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) must make one LinearModule a layer, in "
-                                "order.", f"expected sizes {wanted}, received {str(layers)[:200]}")
+            return Outcome(0.0, f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) must use one LinearModule a layer.",
+                           f"expected numbers of features {wanted}, received {str(layers)[:200]}")
         return failed(reply)
     forward = compared(replies, context, f"{name} forward",
                        "The probabilities are wrong: linear layers with ELU between them, softmax after the last.",
@@ -283,16 +335,9 @@ def mlp(name: str, replies: Replies, context: Context) -> Outcome:
              for i in networks.layers(name) for kind in ("weight", "bias") for key in [f"{i} {kind}"]}
     wrong = {key: outcome for key, outcome in found.items() if not outcome.passed}
     value = 0.4 * forward.fraction + 0.6 * (1 - len(wrong) / len(found))
-    if not forward.passed:
-        if alone := wrong_alone(replies, context, FORWARD):
-            return Outcome(value, f"Wrong probabilities, from what is wrong above in {alone}.", forward.numbers)
-        return Outcome(value, forward.diagnosis, forward.numbers)
-    if not wrong:
-        return Outcome(1.0)
-    if reply.error is None and (alone := wrong_alone(replies, context, BACKWARD)):
-        return Outcome(value, f"Wrong gradients, from what is wrong above in {alone}.",
-                       list(wrong.values())[-1].numbers)
-    if reply.error is not None and len(sizes) > 3:
+    if not forward.passed or not wrong:
+        return replace(forward, fraction=value)
+    if reply.error is not None and len(sizes) > 3 and not reply.error.startswith("Absent"):
         return Outcome(value, f"Going back through several hidden layers, it raises {reply.error}. Give every layer "
                               "its own activation module.")
     key, first = list(wrong.items())[-1]  # the last layer that is wrong: its error spoils all before it
@@ -315,10 +360,16 @@ def mlp_3(replies: Replies, context: Context) -> Outcome:
     return mlp("mlp_3", replies, context)
 
 
-FORWARD = {"LinearModule": linear_forward, "ELUModule": elu_forward, "SoftMaxModule": softmax_forward}
-BACKWARD = {"LinearModule": lambda *known: all_of(*(check(*known) for check in (
-                linear_backward_input, linear_backward_weight, linear_backward_bias))),
-            "ELUModule": elu_backward, "SoftMaxModule": softmax_backward}
+def linear_right(replies: Replies, context: Context) -> Outcome:
+    return all_of(*(check(replies, context) for check in (
+        linear_forward, linear_backward_input, linear_backward_weight, linear_backward_bias)))
+
+
+def elu_right(replies: Replies, context: Context) -> Outcome:
+    return all_of(elu_forward(replies, context), elu_backward(replies, context))
+
+
+ALONE = {"LinearModule": linear_right, "ELUModule": elu_right, "SoftMaxModule": softmax_right}
 QUESTION = Question(
     number="1.2", torch=False, file="modules.py", probes=probes, script=SCRIPT,
     own_checks={check.__name__: check for check in (

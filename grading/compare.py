@@ -122,9 +122,10 @@ def shapes(expected: np.ndarray, received: np.ndarray) -> str:
 
 def missing(reply: Reply, name: str = "") -> str:
     """Why a reply lacks something, as a sentence."""
-    note = reply.notes.get(f"{name.partition(' ')[0]} failed") if name else None
-    if isinstance(note, str):
-        return f"It raises {note[:400]}."
+    for part in (name, name.partition(" ")[0]):
+        note = reply.notes.get(f"{part} failed")
+        if isinstance(note, str):
+            return error_sentence(note[:400])
     if f"{name} is" in reply.notes:
         return f"It returns {str(reply.notes[f'{name} is'])[:40]} where an array of numbers is expected."
     if reply.error is None:
@@ -134,7 +135,7 @@ def missing(reply: Reply, name: str = "") -> str:
 
 def error_sentence(error: str) -> str:
     if error.startswith("Absent: "):
-        return f"{error.removeprefix('Absent: ')}."
+        return f"{error.removeprefix('Absent: ').rstrip('.')}."
     if error.startswith(("stopped", "not run", "the ")):
         return f"{error[0].upper()}{error[1:]}."
     return f"It raises {error}."
