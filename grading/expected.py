@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from grading import expected_1_2, expected_3
+from grading import expected_1_2, expected_2_1, expected_3, expected_4a
 
 
 def values() -> dict[str, np.ndarray]:
@@ -16,4 +16,4 @@ def values() -> dict[str, np.ndarray]:
 
     A name starts with its question's number; what a mistake gives has the mistake's name after a colon.
     """
-    return expected_1_2.values() | expected_3.values()
+    return expected_1_2.values() | expected_2_1.values() | expected_3.values() | expected_4a.values()

@@ -1,0 +1,224 @@
+"""Reads a submitted ConvNet as rows of the assignment's table, and says how each differs from it.
+
+From the operators that its worker recorded: which layer takes which one's output, what stands before it, where its
+skip connection starts and ends, and whether its parameters are used elsewhere too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from grading.networks import CONVNET
+
+LAYERS = ("convolution", "max pool", "average pool", "linear")
+IMAGE = -1
+PREACT = ["BatchNorm", "ReLU"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table. before: what must stand between the row above, or the start of its skip connection, and it."""
+
+    name: str
+    kind: str
+    weight: tuple[int, ...] = ()
+    geometry: tuple[tuple[int, ...], ...] = ((), (), ())  # kernel, stride, padding
+    before: tuple[str, ...] = ()
+    skip: bool = False
+
+
+@dataclass
+class Layer:
+    """A convolution, pool or linear layer of a submission, in the order in which it runs.
+
+    numbers: of its parameters and its BatchNorm's, as the worker tells them apart. source: the layer, by its place,
+    whose output it takes, IMAGE for the image. before, skip: as in `Row`; `around` is the first layer inside a skip
+    connection that starts before an earlier layer. extra: what stands between the layer above and the start of the skip
+    connection. after: what stands between it and the end of its skip connection. end: the node whose value goes on to the
+    layers below. lost: whether the next layer takes something else.
+    """
+
+    kind: str
+    weight: tuple[int, ...]
+    geometry: tuple[tuple[int, ...], ...]
+    numbers: list[int]
+    source: int = IMAGE
+    before: list[str] = field(default_factory=list)
+    skip: bool = False
+    around: int | None = None
+    extra: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    end: int = IMAGE
+    lost: bool = False
+
+
+def table() -> list[Row]:
+    rows = []
+    for name, *sizes in CONVNET:
+        if not sizes:
+            rows.append(Row(name, "max pool", (), ((3, 3), (2, 2), (1, 1))))
+            continue
+        n_in, n_out, k = sizes
+        block = name.startswith("PreAct")
+        rows.append(Row(name, "convolution", (n_out, n_in, k, k), ((k, k), (1, 1), (k // 2, k // 2)),
+                        tuple(PREACT) if block else (), block))
+    return [*rows, Row("linear", "linear", (10, 512), before=tuple(PREACT))]
+
+
+class Reading:
+    """The layers of a submission, from its nodes (`probes_convnet.described`)."""
+
+    def __init__(self, nodes: Sequence[Any]):
+        self.nodes = nodes
+        self.places: dict[int, int] = {}  # of the layer that a node belongs to, or whose output it passes on
+        self.layers: list[Layer] = []
+        self.chains: list[list[int]] = []
+        for i, (kind, inputs, number, weight, kernel, stride, padding, *_) in enumerate(nodes):
+            if kind in LAYERS:
+                self.chains.append(self.chain(inputs[0]))
+                shape = tuple(weight) if kind != "linear" else tuple(sorted(weight))
+                self.layers.append(Layer(kind, shape, (tuple(kernel), tuple(stride), tuple(padding)), [number],
+                                         end=i))
+                self.places[i] = len(self.layers) - 1
+            else:
+                self.places[i] = max(self.places.get(position, IMAGE) for position in inputs)
+        for i, node in enumerate(nodes):
+            if node[0] == "add" and len(node[1]) == 2:
+                self.add(i, node[1])
+        for layer, chain in zip(self.layers, self.chains, strict=True):
+            layer.source = self.places.get(chain[0], IMAGE)
+            if not layer.skip:
+                layer.before = self.kinds(chain[1:])
+            layer.numbers += [nodes[i][2] for i in chain[1:] if nodes[i][2] >= 0]
+        for place, chain in enumerate(self.chains[1:]):
+            self.layers[place].lost = self.layers[place + 1].source == place and chain[0] != self.layers[place].end
+
+    def chain(self, position: int) -> list[int]:
+        """From the layer, sum or image whose output it is, over what is applied to that, to the node at `position`."""
+        found = [position]
+        while position != IMAGE and self.nodes[position][0] not in LAYERS and len(self.nodes[position][1]) == 1:
+            position = self.nodes[position][1][0]
+            found.insert(0, position)
+        return found
+
+    def kinds(self, positions: Sequence[int]) -> list[str]:
+        return [self.nodes[i][0] for i in positions]
+
+    def add(self, position: int, inputs: list[int]) -> None:
+        """Take note of the skip connection that a sum may be the end of."""
+        for end, start in (inputs, inputs[::-1]):
+            last, *after = self.chain(end)
+            if last == IMAGE or self.nodes[last][0] not in LAYERS:
+                continue
+            place = self.places[last]
+            layer, chain = self.layers[place], self.chains[place]
+            if start in chain:
+                i = chain.index(start)
+                layer.skip, layer.after, layer.end = True, self.kinds(after), position
+                layer.extra, layer.before = self.kinds(chain[1:i + 1]), self.kinds(chain[i + 1:])
+                return
+            first = next((earlier for earlier in range(place) if start in self.chains[earlier]), None)
+            if first is not None and self.places.get(self.chains[place][0], IMAGE) >= first:
+                layer.around = first
+                return
+
+
+def align(rows: Sequence[Row], layers: Sequence[Layer]) -> list[tuple[Row | None, int | None]]:
+    """Pairs of row and layer in order, None where one has no partner, so that as much as possible agrees."""
+    costs = [[float(i + j) for j in range(len(layers) + 1)] for i in range(len(rows) + 1)]
+    for i, row in enumerate(rows):
+        for j, layer in enumerate(layers):
+            costs[i + 1][j + 1] = min(costs[i][j] + unlike(row, layer), costs[i][j + 1] + 1, costs[i + 1][j] + 1)
+    pairs: list[tuple[Row | None, int | None]] = []
+    i, j = len(rows), len(layers)
+    while i or j:
+        if i and j and costs[i][j] == costs[i - 1][j - 1] + unlike(rows[i - 1], layers[j - 1]):
+            i, j = i - 1, j - 1
+            pairs.append((rows[i], j))
+        elif i and costs[i][j] == costs[i - 1][j] + 1:
+            i -= 1
+            pairs.append((rows[i], None))
+        else:
+            j -= 1
+            pairs.append((None, j))
+    return pairs[::-1]
+
+
+def unlike(row: Row, layer: Layer) -> float:
+    """0 for a row and a layer of the same sizes, more than 2 where they have nothing to do with each other."""
+    if row.kind.split()[-1] != layer.kind.split()[-1]:
+        return 2.5
+    return 0.25 * (row.kind != layer.kind) + 0.5 * (row.weight != layer.weight) + 0.25 * (
+        row.geometry != layer.geometry) + 0.125 * (row.skip != layer.skip)
+
+
+def faults(pairs: Sequence[tuple[Row | None, int | None]], layers: Sequence[Layer]) -> list[str]:
+    """A sentence for every row, or layer that is none of the table's, that is not right; '' for those that are."""
+    names = {place: row.name for row, place in pairs if row and place is not None}
+    found = []
+    for (above, _), (row, place) in pairwise([(None, None), *pairs]):
+        if place is None:
+            assert row is not None
+            found.append(f"{row.name} is missing")
+        elif row is None:
+            found.append(f"after {above.name if above else 'the image'} comes a {shown(layers[place])}, which the table "
+                         "does not have")
+        else:
+            found.append(fault(row, place, layers, names))
+    return found
+
+
+def fault(row: Row, place: int, layers: Sequence[Layer], names: dict[int, str]) -> str:
+    layer = layers[place]
+    if (row.kind, row.geometry) != (layer.kind, layer.geometry) or row.weight != tuple(layer.weight):
+        return f"{row.name} must be a {shown(row)}, not a {shown(layer)}"
+    shared = next((i for i in range(place) if set(layers[i].numbers) & set(layer.numbers) - {-1}), None)
+    if shared is not None:
+        return f"{row.name} uses parameters of {names.get(shared, 'an earlier layer')} again: it needs its own"
+    if layer.source != place - 1:
+        beside = [names.get(i, "another layer") for i in range(layer.source + 1, place)]
+        source = names.get(layer.source, "the image" if layer.source == IMAGE else "another layer")
+        return (f"{row.name} takes the output of {source}, so that it runs beside {' and '.join(beside[-2:])} and not after "
+                "it")
+    if layer.skip and not row.skip:
+        return f"{row.name} has a skip connection, which the table does not have"
+    received = [*layer.before, row.kind, *layer.after]
+    if layer.extra:
+        return f"before {row.name} there is {', '.join(layer.extra)}, which the table does not have"
+    if received != [*row.before, row.kind]:
+        return f"{row.name}: expected {', '.join([*row.before, row.kind])}; received {', '.join(received)}"
+    return ""
+
+
+def skip_faults(pairs: Sequence[tuple[Row | None, int | None]], layers: Sequence[Layer]) -> dict[str, str]:
+    """{name: '' or what is wrong with its skip connection} of the blocks that are there and come one after the other."""
+    names = {place: row.name for row, place in pairs if row and place is not None}
+    inside = {i: (layer.around, place) for place, layer in enumerate(layers) if layer.around is not None
+              for i in range(layer.around, place + 1)}
+    found = {}
+    for row, place in pairs:
+        if row is None or place is None or not row.skip or layers[place].source != place - 1:
+            continue
+        if layers[place].skip and not layers[place].before and layers[place].extra == PREACT:
+            found[row.name] = f"the skip connection of {row.name} starts after its BatchNorm and ReLU"
+        elif layers[place].skip and layers[place].lost:
+            found[row.name] = f"no skip connection around {row.name}: the next layer does not take its sum"
+        elif layers[place].skip:
+            found[row.name] = ""
+        elif place in inside:
+            first, last = (names.get(i, "another layer") for i in inside[place])
+            found[row.name] = f"one skip connection goes around {first} to {last}: every block has its own"
+        else:
+            found[row.name] = f"no skip connection around {row.name}"
+    return found
+
+
+def shown(layer: Row | Layer) -> str:
+    """'convolution 64 -> 128 with kernel (1, 1), stride (1, 1), padding (0, 0)'."""
+    kernel, stride, padding = layer.geometry
+    sizes = f" {layer.weight[1]} -> {layer.weight[0]}" if len(layer.weight) > 1 and layer.kind != "linear" else (
+        f" {layer.weight[1]} -> {layer.weight[0]}" if len(layer.weight) == 2 else "")
+    return f"{layer.kind}{sizes}" + (f" with kernel {kernel}, stride {stride}, padding {padding}" if kernel else "")
