@@ -175,4 +175,4 @@ def folder_entries(path: Path, inside: Callable[[tuple[str, ...]], bool]) -> Ite
             mode = status.st_mode
             kind = "file" if stat.S_ISREG(mode) else "link" if stat.S_ISLNK(mode) else "special file"
             yield Entry(file.relative_to(path).as_posix(), kind, status.st_size, 0,
-                        partial(file.open, "rb"))
+                        partial(io.FileIO, file))
