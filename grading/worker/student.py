@@ -92,11 +92,11 @@ PLACES = ((r"/scratch/\d+/(?:code/?)?|/submission/?", ""), (r"/data/\w+", "DATA_
 
 def without_places(text: str) -> str:
     """`text` without the paths of the grader's machine: files of the submission by their names in it."""
-    for prefix, instead in ((packages.folder + os.sep, ""), (packages.folder, "."), (sys.prefix, "python")):
-        text = text.replace(prefix, instead) if len(prefix) > 2 else text
+    if packages.folder:
+        text = text.replace(packages.folder + os.sep, "").replace(packages.folder, ".")
     for pattern, instead in PLACES:
         text = re.sub(pattern, instead, text)
-    return text
+    return text.replace(sys.prefix, "python")
 
 
 def way_out(error: BaseException) -> str:
