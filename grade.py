@@ -12,9 +12,12 @@ Exit status: 0 done; 1 done, but a submission could not be read, or written ques
 done, because of wrong input; 130 interrupted.
 """
 
+import os
 import sys
 
 from grading.cli import main
 
 if __name__ == "__main__":
+    if sys.getfilesystemencoding() != "utf-8":  # LANG=C: names such as é.zip could be neither written nor shown
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     sys.exit(main(__doc__))

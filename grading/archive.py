@@ -1,50 +1,65 @@
-"""Takes a submission, a ZIP file or a folder, into a folder of the grader's own. Nothing of it is trusted.
+"""Takes a submission, an archive or a folder, into a folder of the grader's own. Nothing of it is trusted.
 
-Sizes are counted while extracting, not believed; no member leaves the folder; links and special files are left out.
+It is laid out as it was packed, with its empty folders: scripts save into them. Left out is what is no code and may be
+bulky (pictures, reports, environments, data sets, trained models); the folders it lay in are made all the same. Sizes
+are counted while unpacking, not believed; no entry leaves the folder; links and special files are left out.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import os
-import stat
-import struct
-import zipfile
-import zlib
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
+
+from grading import unpack
+from grading.unpack import Entry, Unreadable, is_archive, parts_of, readable
 
 MARKER = "modules.py"
 EXPECTED = (MARKER, "mlp_numpy.py", "train_mlp_numpy.py", "mlp_pytorch.py", "train_mlp_pytorch.py",
             "custom_layernorm.py", "convnet_pytorch.py", "train_convnet_pytorch.py")
-# what a working folder holds beside the code; data sets and environments would fill every limit
-IGNORED = {"__pycache__", "__macosx", "node_modules", "venv", "env", "site-packages", "results", "runs", "wandb",
-           "data", "cifar10", "cifar-10-batches-py", "mnist", "grades"}
-NOT_CODE = {".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".doc", ".docx", ".odt", ".tex", ".html", ".ipynb", ".zip",
-            ".gz", ".tar", ".mp4", ".pt", ".pth", ".pkl"}
+# folders whose content is left out: environments and what programs keep there; `grades` is what this program writes
+EMPTIED = {"__pycache__", "node_modules", "venv", "site-packages", "grades"}
+ENVIRONMENT = "pyvenv.cfg"  # a virtual environment of any name holds this file
+NO_FOLDER = "__macosx"
+NOT_CODE = {".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".eps", ".doc", ".docx", ".odt", ".tex", ".html",
+            ".ipynb", ".gz", ".mp4", ".pt", ".pth", ".ckpt", ".h5", ".pkl", ".pickle"}
+DATA_FILE = re.compile(r"data_batch_\d|test_batch|batches\.meta|.*-(images|labels)-idx\d-ubyte")
+# 'assignment_1.pdf', 'DL_Practical1_MLPs_and_Backprop.pdf': how a handout is called, and a report is not
+HANDOUT = re.compile(r"(?:uva|dl|deep|learning|fall|course|[ _.-]|20\d\d)*(?:assignment|practical|homework|handout)"
+                     r"(?:[ _.-]|\d+|i|one|mlps?|cnns?|and|backprop\w*|text|description|instructions|handout)*")
 MAX_MEMBERS = 5000
 MAX_FILE = 30 * 2**20
 MAX_TOTAL = 200 * 2**20
-MAX_RATIO = 200  # of a member's size to its packed size, from RATIO_FROM bytes on
+MAX_RATIO = 200  # of an entry's size to its packed size, from RATIO_FROM bytes on
 RATIO_FROM = 2**20
-MAX_DEPTH = 20
 CHUNK = 2**16
-
-
-class Unreadable(Exception):
-    """A submission that cannot be taken in: one line that says why."""
+OURS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}  # not the submission's fault
 
 
 @dataclass
 class Submission:
     """A submission's own files in a folder of ours.
 
-    code: where its `modules.py` lies. report: whether there is a PDF. notes: what was left out, for the TA.
+    code: where its `modules.py` lies. pdfs: names of its PDF files. notes: what was left out, for the TA.
     """
 
     code: Path
-    report: bool = False
+    pdfs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def no_report(self) -> str:
+        """What is wrong where no PDF looks like a report; '' where one does."""
+        if not self.pdfs:
+            return "no report (PDF)"
+        if all(HANDOUT.fullmatch(Path(name).stem.lower()) for name in self.pdfs):
+            return f"no report but {self.pdfs[0]}, which is named like the assignment's own text"
+        return ""
 
 
 def digest(path: Path) -> str:
@@ -52,173 +67,226 @@ def digest(path: Path) -> str:
     result = hashlib.sha256()
     try:
         if path.is_dir():
-            for name, file in _files(path, []):
-                result.update(f"{name}\0{file.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-                result.update(file.read_bytes() if file.stat().st_size <= MAX_FILE else b"")
+            for entry in unpack.folder_entries(path, _inside(path)):
+                parts = parts_of(entry.name)
+                if parts and entry.kind in ("file", "folder") and sorted_out(parts, entry.kind) == parts:
+                    result.update(f"{entry.name}\0{entry.kind}\0{entry.size}\0".encode("utf-8", "surrogateescape"))
+                    with entry.open() as stream:
+                        result.update(stream.read() if entry.size <= MAX_FILE else b"")
         else:
             with open(path, "rb") as stream:
                 while chunk := stream.read(2**20):
                     result.update(chunk)
     except OSError as error:
-        raise Unreadable(f"{path} cannot be read: {error.strerror}") from None
+        raise Unreadable(f"cannot be read: {path.name}: {error.strerror}") from None
     return result.hexdigest()
 
 
 def take_in(path: Path, folder: Path) -> Submission:
-    """Copy or extract `path` into the empty `folder`, and find the code in it. Raises Unreadable."""
+    """Copy or unpack `path` into the empty `folder`, and find the code in it.
+
+    Raises:
+        Unreadable: it cannot be read.
+        OSError: this machine has no room for it, or the like.
+    """
     folder.mkdir(parents=True)
-    notes: list[str] = []
+    layout = Layout(folder)
     try:
-        report = (_copy if path.is_dir() else _extract)(path, folder, notes)
+        if path.is_dir():
+            layout.add(unpack.folder_entries(path, _inside(path)))
+        else:
+            with open(path, "rb") as file:
+                layout.unpack(file, nested=True)
     except OSError as error:
-        raise Unreadable(f"{path.name}: {error.strerror or error}") from None
-    code = find_code(folder)
+        if error.errno in OURS:
+            raise
+        raise Unreadable(f"cannot be read: {path.name}: {error.strerror or error}") from None
+    code = find_code(folder, layout.seen)
+    notes = layout.told()
     others = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob(MARKER) if path.parent != code)
     if others:
         notes.append(f"{MARKER} lies in {len(others) + 1} folders: {code.relative_to(folder)} is graded, not "
                      f"{', '.join(others[:3])}")
-    return Submission(code, report, notes)
+    return Submission(code, layout.pdfs, notes)
 
 
-def find_code(folder: Path) -> Path:
-    """The folder that holds the code: with `modules.py`, then with most of the expected files, then the shallowest."""
+def _inside(path: Path) -> Callable[[tuple[str, ...]], bool]:
+    """Whether to look into a folder of a submitted folder."""
+    def inside(parts: tuple[str, ...]) -> bool:
+        here = path.joinpath(*parts)
+        environment = (here / ENVIRONMENT).exists() and not any((here / name).exists() for name in EXPECTED)
+        return sorted_out((*parts, "x"), "file") == (*parts, "x") and not environment
+
+    return inside
+
+
+def find_code(folder: Path, names: list[str]) -> Path:
+    """The folder that holds the code: with `modules.py`, then with most of the expected files, then the shallowest.
+
+    names: of everything that was packed, for the message where there is none.
+    """
     def rank(candidate: Path) -> tuple:
-        names = {name for name in EXPECTED if (candidate / name).is_file()}
-        return (MARKER not in names, -len(names), len(candidate.parts), str(candidate))
+        found = {name for name in EXPECTED if (candidate / name).is_file()}
+        return (MARKER not in found, -len(found), len(candidate.parts), str(candidate))
 
-    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    best = min(folders, key=rank)
-    if not any((best / name).is_file() for name in EXPECTED):
-        raise Unreadable(f"holds no {MARKER}, nor any other file of the assignment; of a folder of submissions, give "
-                         "each one: FOLDER/*")
-    return best
-
-
-def _safe(name: str) -> PurePosixPath | None:
-    """A member's path below the folder, or None for one that leaves it or cannot be a file's name here."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    parts = [part for part in path.parts if part not in ("", ".")]
-    if path.is_absolute() or not parts or len(parts) > MAX_DEPTH or ":" in parts[0]:
-        return None
-    if any(part == ".." or "\0" in part or len(part.encode("utf-8", "surrogateescape")) > 200 for part in parts):
-        return None
-    return PurePosixPath(*parts)
+    best = min([folder, *(path for path in folder.rglob("*") if path.is_dir())], key=rank)
+    if any((best / name).is_file() for name in EXPECTED):
+        return best
+    notebooks = [PurePosixPath(name).name for name in names if name.lower().endswith(".ipynb")]
+    if notebooks and not any(name.lower().endswith(".py") for name in names):
+        raise Unreadable(f"holds notebooks ({', '.join(notebooks[:2])}) and no Python file: export the code as .py "
+                         f"files with the assignment's names ({MARKER}, ...)")
+    if archives := [PurePosixPath(name).name for name in names if is_archive(name)]:
+        raise Unreadable(f"holds no {MARKER} but {', '.join(archives[:3])}; of a folder of submissions, give each one: "
+                         "FOLDER/*")
+    raise Unreadable(f"holds no {MARKER}, nor any other file of the assignment; of a folder of submissions, give each "
+                     "one: FOLDER/*")
 
 
-def _ignored(parts: tuple[str, ...]) -> bool:
-    return any(part.lower() in IGNORED or part.startswith(".") for part in parts)
+def sorted_out(parts: tuple[str, ...], kind: str) -> tuple[str, ...]:
+    """`parts` of an entry that is kept; of another, the parts of the folder that is made in its place."""
+    for i, part in enumerate(parts if kind == "folder" else parts[:-1]):
+        if part.startswith(".") or part.lower() == NO_FOLDER:
+            return parts[:i]
+        if part.lower() in EMPTIED and (kind != "folder" or i < len(parts) - 1):
+            return parts[:i + 1]
+    if kind == "folder":
+        return parts
+    name = parts[-1].lower()
+    dropped = (name.startswith(".") or PurePosixPath(name).suffix in NOT_CODE or is_archive(name)
+               or DATA_FILE.fullmatch(name))
+    return parts[:-1] if dropped else parts
 
 
-class _Budget:
-    """Counts bytes as they are written and refuses more than the limits."""
+class Layout:
+    """Lays entries out in `folder`, counts what it writes, and refuses more than the limits.
 
-    def __init__(self) -> None:
-        self.total = self.members = 0
+    seen: names of the files that were packed. pdfs: those of PDF files.
+    """
 
-    def member(self) -> None:
-        self.members += 1
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.seen: list[str] = []
+        self.pdfs: list[str] = []
+        self.notes: list[str] = []
+        self.too_much: list[str] = []
+        self.others: Counter[tuple[str, str]] = Counter()  # entries that are neither file nor folder
+        self.members = self.total = 0
+
+    def told(self) -> list[str]:
+        """Notes on what was left out."""
+        notes = [f"{number} {noun}{'s' * (number > 1)} {rest}" for (noun, rest), number in sorted(self.others.items())]
+        if self.too_much:
+            more = f" and {len(self.too_much) - 3} more" if len(self.too_much) > 3 else ""
+            notes.append(f"left out: {', '.join(self.too_much[:3])}{more}")
+        return notes + self.notes
+
+    def unpack(self, file: IO[bytes], nested: bool, prefix: tuple[str, ...] = ()) -> None:
+        """Lay out an archive. nested: where it holds no code, take the one archive in it that does."""
+        names = [entry.name for entry in unpack.entries(file) if entry.kind == "file"]
+        environments = _folders_of(names, ENVIRONMENT) - _folders_of(names, *EXPECTED)
+        with readable():
+            inner = self._archives_with_code(file) if nested and not holds_code(names) else {}
+            if len(inner) > 1:
+                raise Unreadable(f"holds {len(inner)} archives with code ({', '.join(list(inner)[:3])}): hand in one")
+            self.add(unpack.entries(file), prefix, environments)
+        for name, content in inner.items():
+            self.notes.append(f"the code is in {name}, an archive inside the archive")
+            self.unpack(content, False, (*(parts_of(name) or ())[:-1], f"{PurePosixPath(name).stem} (unpacked)"))
+
+    def _archives_with_code(self, file: IO[bytes]) -> dict[str, IO[bytes]]:
+        """{name: content, in a temporary file} of the archives among an archive's entries that hold code."""
+        found: dict[str, IO[bytes]] = {}
+        wrong = ""
+        for entry in unpack.entries(file):
+            if entry.kind != "file" or not is_archive(entry.name) or entry.name.startswith("__MACOSX"):
+                continue
+            content = tempfile.TemporaryFile()  # noqa: SIM115 (removed with its last reference)
+            try:
+                if reason := self._write(entry, content, MAX_TOTAL):
+                    raise Unreadable(f"has {reason}")
+                if holds_code([inner.name for inner in unpack.entries(content) if inner.kind == "file"]):
+                    found[entry.name] = content
+            except Unreadable as error:
+                wrong = wrong or f"holds no {MARKER} but {PurePosixPath(entry.name).name}, which {error}"
+        if wrong and not found:
+            raise Unreadable(wrong)
+        return found
+
+    def add(self, entries: Iterator[Entry], prefix: tuple[str, ...] = (),
+            environments: Collection[tuple[str, ...]] = ()) -> None:
+        """Lay out the entries. environments: folders whose content is left out."""
+        for entry in entries:
+            parts = parts_of(entry.name)
+            if parts is None:
+                self.others["path", "outside its folder left out"] += 1
+            elif entry.kind not in ("file", "folder"):
+                self.others[entry.kind, "left out"] += 1
+            elif parts:
+                self._add(entry, parts, prefix, environments)
+
+    def _add(self, entry: Entry, parts: tuple[str, ...], prefix: tuple[str, ...],
+             environments: Collection[tuple[str, ...]]) -> None:
+        kept = sorted_out(parts, entry.kind)
+        kept = next((parts[:i] for i in range(len(kept)) if parts[:i] in environments), kept)
+        if entry.kind == "file" and kept[:len(parts) - 1] == parts[:-1]:
+            self.seen.append(entry.name)
+            if parts[-1].lower().endswith(".pdf") and not parts[-1].startswith("."):
+                self.pdfs.append(parts[-1])
+        if entry.kind == "file" and kept == parts and entry.size > MAX_FILE:
+            self._leave_out(parts, f"more than {MAX_FILE // 2**20} MB")
+            kept = parts[:-1]
+        target = self.folder.joinpath(*prefix, *kept)
+        try:
+            if kept != parts or entry.kind == "folder":
+                target.mkdir(parents=True, exist_ok=True)
+                self._member(entry.kind == "folder")
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._member(True)
+                with open(target, "xb") as out:
+                    reason = self._write(entry, out, MAX_FILE)
+                if reason:
+                    target.unlink()
+                    self._leave_out(parts, reason)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            raise Unreadable(f"holds {entry.name[:80]!r} twice, or as file and folder") from None
+
+    def _member(self, counts: bool) -> None:
+        self.members += counts
         if self.members > MAX_MEMBERS:
-            raise Unreadable(f"holds more than {MAX_MEMBERS} files")
+            raise Unreadable(f"holds more than {MAX_MEMBERS} files: hand in the code without environments and "
+                             "data sets")
 
-    def add(self, size: int, of_file: int, name: str) -> None:
-        self.total += size
-        if of_file > MAX_FILE:
-            raise Unreadable(f"{name} has more than {MAX_FILE // 2**20} MB")
-        if self.total > MAX_TOTAL:
-            raise Unreadable(f"holds more than {MAX_TOTAL // 2**20} MB")
+    def _leave_out(self, parts: tuple[str, ...], reason: str) -> None:
+        """A note, for a file beside the code. Raises Unreadable for a Python file."""
+        if parts[-1].endswith(".py"):
+            raise Unreadable(f"holds {parts[-1]}, which has {reason}")
+        self.too_much.append(f"{parts[-1]} ({reason})")
 
-
-def _extract(path: Path, folder: Path, notes: list[str]) -> bool:
-    """Extract the code; whether there is a report."""
-    budget, links, outside, report = _Budget(), 0, 0, False
-    try:
-        with zipfile.ZipFile(path) as file:
-            for member in file.infolist():
-                budget.member()
-                name = _safe(member.filename)
-                if name is None:
-                    outside += 1
-                    continue
-                if stat.S_ISLNK(member.external_attr >> 16):
-                    links += 1
-                    continue
-                if member.is_dir() or _ignored(name.parts):
-                    continue
-                report = report or name.suffix.lower() == ".pdf"
-                if name.suffix.lower() in NOT_CODE:
-                    continue
-                if member.flag_bits & 1:
-                    raise Unreadable("is protected by a password")
-                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise Unreadable("is packed by an unusual method")  # whose output cannot be had in small pieces
-                _extract_member(file, member, folder.joinpath(*name.parts), budget)
-    except zipfile.BadZipFile as error:
-        raise Unreadable(f"is not a ZIP file, or a damaged one ({str(error)[:80]})") from None
-    except (NotImplementedError, zlib.error, EOFError, ValueError, OverflowError, struct.error, RuntimeError,
-            MemoryError, IndexError) as error:
-        raise Unreadable(f"cannot be unpacked ({type(error).__name__}: {str(error)[:80]})") from None
-    _note(notes, links, "link", "left out")
-    _note(notes, outside, "path", "outside its folder left out")
-    return report
+    def _write(self, entry: Entry, out: IO[bytes], most: int) -> str:
+        """Write its content to `out`, counting; why it is to be left out, where it is too much."""
+        written = 0
+        with entry.open() as stream:
+            while chunk := stream.read(CHUNK):
+                written += len(chunk)
+                self.total += len(chunk)
+                if written > most:
+                    return f"more than {most // 2**20} MB"
+                if entry.packed and written > RATIO_FROM and written > MAX_RATIO * entry.packed:
+                    return f"more than {MAX_RATIO} times the bytes it is packed in"
+                if self.total > MAX_TOTAL:
+                    raise Unreadable(f"holds more than {MAX_TOTAL // 2**20} MB: hand in the code without data sets and "
+                                     "trained models")
+                out.write(chunk)
+        return ""
 
 
-def _note(notes: list[str], number: int, what: str, rest: str) -> None:
-    if number:
-        notes.append(f"{number} {what}{'s' if number > 1 else ''} {rest}")
+def _folders_of(names: Collection[str], *wanted: str) -> set[tuple[str, ...]]:
+    """The parts of each folder that holds one of the wanted files."""
+    paths = [PurePosixPath(name) for name in names]
+    return {path.parent.parts for path in paths if path.name in wanted}
 
 
-def _extract_member(file: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, budget: _Budget) -> None:
-    written = 0
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise Unreadable(f"holds {member.filename[:80]!r} twice, or as file and folder") from None
-    with os.fdopen(descriptor, "wb") as out, file.open(member) as packed:
-        while chunk := packed.read(CHUNK):
-            written += len(chunk)
-            budget.add(len(chunk), written, target.name)
-            if written > RATIO_FROM and written > MAX_RATIO * max(member.compress_size, 1):
-                raise Unreadable(f"{target.name} unpacks to more than {MAX_RATIO} times its size")
-            out.write(chunk)
-
-
-def _files(path: Path, notes: list[str]) -> list[tuple[str, Path]]:
-    """(relative name, path) of the regular files of a submitted folder, sorted."""
-    found, links = [], 0
-    for parent, folders, names in os.walk(path):
-        here = Path(parent)
-        kept = []
-        for name in folders:
-            if (here / name).is_symlink():
-                links += 1
-            elif not _ignored((name,)) and not (here / name / "pyvenv.cfg").exists():
-                kept.append(name)
-        folders[:] = sorted(kept)
-        for name in names:
-            file = here / name
-            mode = file.lstat().st_mode
-            links += stat.S_ISLNK(mode)
-            if stat.S_ISREG(mode) and not _ignored((name,)):
-                found.append((str(file.relative_to(path)), file))
-        if len(found) > MAX_MEMBERS:
-            raise Unreadable(f"holds more than {MAX_MEMBERS} files")
-    _note(notes, links, "link", "left out")
-    return sorted(found)
-
-
-def _copy(path: Path, folder: Path, notes: list[str]) -> bool:
-    """Copy the code; whether there is a report."""
-    budget, files = _Budget(), _files(path, notes)
-    for name, file in files:
-        if file.suffix.lower() in NOT_CODE:
-            continue
-        size = file.stat().st_size
-        if size > MAX_FILE:
-            notes.append(f"{file.name}: more than {MAX_FILE // 2**20} MB, left out")
-            continue
-        budget.add(size, size, name)
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(file.read_bytes())
-    return any(file.suffix.lower() == ".pdf" for _, file in files)
+def holds_code(names: Collection[str]) -> bool:
+    return bool(_folders_of(names, *EXPECTED))

@@ -85,6 +85,8 @@ class Question:
         """The outcome of a check; an answer that the check itself stumbles over earns nothing."""
         try:
             return self.checks[check](replies, context)
+        except MemoryError:
+            raise  # trouble of the grader, not of the answers
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             return Outcome(0.0, "The answers of the code have an unexpected form.",

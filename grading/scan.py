@@ -11,20 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from grading.files import ONE_PARSER
+from grading.worker.packages import FRAMEWORKS, LOGGER
 
+DATA_UTILITIES = "cifar10_utils.py"
+COURSE_UTILITIES = {"06af72f7f4ac4f8814902a362cedf4767948e91da50c543be9a2ea28058fe6f7"}  # SHA-256 of the course's file
 LIBRARIES = {"numpy", "torch", "torchvision", "matplotlib", "tqdm", "scipy", "sklearn", "pandas"}
 STARTED_BY_ITSELF = {"sitecustomize", "usercustomize", "conftest"}  # Python or pytest would run these unasked
 NUMPY_FILES = ("modules.py", "mlp_numpy.py", "train_mlp_numpy.py")
-FRAMEWORKS = {"torch", "tensorflow", "jax", "autograd", "sklearn", "cupy", "keras"}
+NO_NUMPY = FRAMEWORKS | {"sklearn.neural_network", "sklearn.linear_model"}
 MOST_BYTES = 2**20
+BOM = b"\xef\xbb\xbf"
+REFERENCE = Path(__file__).parent.parent
 READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "group_norm", "native_group_norm",
                "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm"}
 READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm")
 # what solving the assignment needs none of, and getting round a grader might
-ODD_MODULES = {"subprocess", "socket", "ctypes", "multiprocessing", "inspect", "gc", "urllib", "requests", "http",
-               "pty", "signal", "resource", "mmap", "atexit"}
-ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.environ", "os.setsid", "sys._getframe",
-             "sys.settrace", "sys.setprofile", "sys.modules", "sys.meta_path", "eval", "exec", "__import__"}
+ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap"}
+ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.setsid", "socket.socket",
+             "socket.create_connection", "sys._getframe", "sys.settrace", "sys.setprofile", "sys.meta_path",
+             "inspect.currentframe", "inspect.stack", "gc.get_objects", "gc.get_referrers"}
+ODD_BUILTINS = {"eval", "exec", "__import__"}
 ODD_ATTRIBUTES = {"__globals__", "__subclasses__", "tb_frame", "f_back", "f_globals", "f_locals"}
 
 
@@ -58,8 +64,21 @@ def where_not(path: Path) -> str:
 
 def ours(path: Path) -> bool:
     """Whether it is a file of the reference, unchanged: the handout brings some."""
-    own = Path(__file__).parent.parent / path.name
-    return own.is_file() and own.read_bytes() == path.read_bytes()
+    own = REFERENCE / path.name
+    return own.is_file() and plain(own.read_bytes()) == plain(path.read_bytes())
+
+
+def plain(content: bytes) -> bytes:
+    """A text without what editors and git change by themselves: line ends, a byte order mark, the last newline."""
+    return content.removeprefix(BOM).replace(b"\r\n", b"\n").replace(b"\r", b"\n").rstrip(b"\n")
+
+
+def is_course_s(content: bytes) -> bool:
+    """Whether it is the course's cifar10_utils.py, apart from what `plain` removes: only its hash is known."""
+    text = plain(content)
+    variants = (start + (text + end).replace(b"\n", newline) for start in (b"", BOM) for end in (b"", b"\n", b"\n\n")
+                for newline in (b"\n", b"\r\n"))
+    return any(hashlib.sha256(variant).hexdigest() in COURSE_UTILITIES for variant in variants)
 
 
 def dotted(node: ast.AST) -> str:
@@ -94,42 +113,97 @@ def ready_norms(tree: ast.AST) -> list[tuple[str, int]]:
     return sorted(set(found), key=lambda item: item[1])
 
 
-def scan(code: Path, own_utils: str | None) -> list[str]:
-    """Flags from the files alone. own_utils: hash of the assignment's cifar10_utils.py, None where it may differ."""
+def names_used(tree: ast.AST) -> set[str]:
+    """Names that are read anywhere."""
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def names_bound(tree: ast.AST) -> set[str]:
+    """Functions, variables and imported names of its own, methods aside: `model.eval` is no `eval`."""
+    methods = {id(child) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for child in node.body}
+    bound: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and id(node) not in methods:
+            bound.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+        elif isinstance(node, ast.ImportFrom):
+            bound |= {alias.asname or alias.name for alias in node.names}
+    return bound
+
+
+def frameworks(tree: ast.AST) -> list[list[str]]:
+    """Frameworks that a file for plain NumPy imports: those whose names it uses, and those it does not."""
+    names: dict[str, bool] = {}
+    used = names_used(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        for alias in node.names:
+            module = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            found = [name for name in NO_NUMPY if f"{module}.".startswith(f"{name}.") and not module.startswith(LOGGER)]
+            bound = alias.asname or (alias.name.partition(".")[0] if isinstance(node, ast.Import) else alias.name)
+            if found and not getattr(node, "level", 0):
+                names[found[0]] = names.get(found[0], False) or bound in used or bound == "*"
+    return [[name for name in sorted(names) if names[name] is wanted] for wanted in (True, False)]
+
+
+def odd(tree: ast.AST) -> set[str]:
+    """What a file uses that solving the assignment needs none of."""
+    found = {module for module, _ in imports(tree) if module.partition(".")[0] in ODD_MODULES}
+    found |= {f"{node.module}.{alias.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+              for alias in node.names} & ODD_NAMES
+    found |= (names_used(tree) & ODD_BUILTINS) - names_bound(tree)
+    for node in ast.walk(tree):
+        text = dotted(node)
+        if text in ODD_NAMES or (isinstance(node, ast.Attribute) and node.attr in ODD_ATTRIBUTES):
+            found.add(text or getattr(node, "attr", ""))
+    return found
+
+
+def edition(code: Path) -> str:
+    """'2019', with what shows it, for a submission of an earlier edition of the assignment; '' for any other.
+
+    Those have BatchNorm where the edition of 2020 has LayerNorm, and ReLU (2018) or LeakyReLU with `neg_slope` (2019)
+    where it has ELU.
+    """
+    trees = [tree for name in NUMPY_FILES if (tree := parse(code / name))]
+    classes = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+    parameters = {node.arg for tree in trees for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    batchnorm = (code / "custom_batchnorm.py").is_file()
+    signs = ["custom_batchnorm.py"] * batchnorm + ["neg_slope"] * ("neg_slope" in parameters)
+    if not signs or (code / "custom_layernorm.py").is_file() or "ELUModule" in classes:
+        return ""
+    return f"{2019 if 'neg_slope' in signs else 2018} edition of the assignment ({', '.join(signs)})"
+
+
+def scan(code: Path) -> list[str]:
+    """Flags from the files alone."""
     flags = []
-    names = {path.stem for path in code.iterdir()}
-    shadows = sorted(names & (LIBRARIES | STARTED_BY_ITSELF | (set(sys.stdlib_module_names) - {"test"})))
-    if shadows:
+    paths = sorted(path for path in code.glob("*.py") if path.is_file())
+    names = {path.stem for path in paths} | {path.parent.name for path in code.glob("*/__init__.py")}
+    if shadows := sorted(names & (LIBRARIES | STARTED_BY_ITSELF | (set(sys.stdlib_module_names) - {"test"}))):
         flags.append(f"files named like libraries, not used as such: {', '.join(shadows)}")
-    tree = parse(code / "custom_layernorm.py")
-    if tree and (found := ready_norms(tree)):
-        flags.append("ready-made normalization in custom_layernorm.py: "
-                     + ", ".join(f"{name} (line {line})" for name, line in found[:4]))
-    for name in NUMPY_FILES:
-        tree = parse(code / name)
-        used = sorted({module.partition(".")[0] for module, _ in imports(tree)} & FRAMEWORKS) if tree else []
-        if used:
-            flags.append(f"{name} imports {', '.join(used)}")
-    for path in sorted(code.glob("*.py")):
-        name = path.name
-        if not path.is_file() or ours(path):
-            continue
-        tree = parse(path)
-        if tree is None:
-            flags.append(f"{name} is not Python{where_not(path)}")
-            continue
-        odd = {module for module, _ in imports(tree) if module.partition(".")[0] in ODD_MODULES}
-        odd |= {f"{node.module}.{alias.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-                for alias in node.names} & ODD_NAMES
-        for node in ast.walk(tree):
-            text = dotted(node)
-            if text in ODD_NAMES or (isinstance(node, ast.Attribute) and node.attr in ODD_ATTRIBUTES):
-                odd.add(text or getattr(node, "attr", ""))
-        if odd:
-            flags.append(f"{name} uses {', '.join(sorted(odd)[:5])}")
-    utils = code / "cifar10_utils.py"
-    if own_utils and utils.is_file() and hashlib.sha256(utils.read_bytes()).hexdigest() != own_utils:
-        flags.append("cifar10_utils.py was changed")
+    return flags + [flag for path in paths if not ours(path) for flag in flags_of(path)]
+
+
+def flags_of(path: Path) -> list[str]:
+    """Flags of one file of a submission."""
+    tree, name = parse(path), path.name
+    if tree is None:
+        return [f"{name} is not Python{where_not(path)}"]
+    flags = []
+    if name == "custom_layernorm.py" and (found := ready_norms(tree)):
+        flags.append(f"ready-made normalization in {name}: "
+                     + ", ".join(f"{norm} (line {line})" for norm, line in found[:4]))
+    if name in NUMPY_FILES:
+        used, unused = frameworks(tree)
+        flags += [f"{name} imports {', '.join(used)}"] if used else []
+        flags += [f"{name} imports {', '.join(unused)} and does not use it"] if unused else []
+    if used := sorted(odd(tree)):
+        flags.append(f"{name} uses {', '.join(used[:5])}")
+    if name == DATA_UTILITIES and not is_course_s(path.read_bytes()):
+        flags.append(f"{name} was changed; students must not change it")
     return flags
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import shutil
 import threading
 import time
@@ -28,14 +29,16 @@ from grading.checks import Context, Question, Replies
 from grading.rubric import Question as Row
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox, one_line
+from grading.scan import DATA_UTILITIES
 from grading.starter import local_imports
+from grading.worker.packages import PACKAGES
+from grading.worker.student import without_places
 
 QUESTIONS: dict[str, Question] = {question.number: question for question in (
     checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE,
     checks_4a.QUESTION)}
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
-DATA_UTILITIES = "cifar10_utils.py"
 
 Record = dict[str, Any]
 
@@ -74,7 +77,9 @@ def data_utilities() -> list[Path]:
 class Submission:
     """A submission on its way through the grader.
 
-    path: what was handed in. student: its name. key: what its grades depend on.
+    path: what was handed in. student: its name. key: what its grades depend on. error: why it was not graded.
+    ungraded: the same, where that is not its fault, so that it has no score instead of 0. trouble: of this machine or
+    the grader, so that another run may find it gone.
     """
 
     path: Path
@@ -83,6 +88,8 @@ class Submission:
     code: Path | None = None
     folder: Path | None = None
     error: str = ""
+    ungraded: str = ""
+    trouble: bool = False
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -96,20 +103,23 @@ class Submission:
         except Unreadable as error:
             self.error = one_line(str(error))
         except Exception as error:  # whatever somebody handed in, the others are graded
-            self.error = one_line(f"cannot be taken in ({type(error).__name__}: {error})")
+            what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            self.error = one_line(f"could not be taken in by the grader ({type(error).__name__}: {what})")
+            self.ungraded, self.trouble = self.error, True
 
     def _look_at(self, taken: archive.Submission) -> None:
         """Scan it, add what it need not bring, and let its worker, who is another user, read it."""
         assert self.folder is not None
         self.code = taken.code
-        utilities = data_utilities()
-        own = hashlib.sha256((REFERENCE / DATA_UTILITIES).read_bytes()).hexdigest()
-        self.flags = [*taken.notes, *scan.scan(self.code, own)]
+        self.flags = [*taken.notes, *scan.scan(self.code)]
+        if older := scan.edition(self.code):
+            self.error = self.ungraded = f"is of the {older}: this rubric grades the 2020 edition"
+            return
         if missing := [name for name in archive.EXPECTED if not (self.code / name).is_file()]:
             self.flags.append(f"missing: {', '.join(missing)}")
-        if not taken.report:
-            self.flags.append("no report (PDF)")
-        for path in utilities:
+        if wrong := taken.no_report():
+            self.flags.append(wrong)
+        for path in data_utilities():
             if not (self.code / path.name).exists():
                 shutil.copy(path, self.code / path.name)
         for path in [self.folder, *self.folder.rglob("*")]:
@@ -121,19 +131,25 @@ class Submission:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def record(self, rubric: Rubric) -> Record:
-        """What is kept of it; a question that was not graded counts 0 and says why."""
-        questions = {}
-        for row in rubric.code:
-            reason = f"The submission {self.error}." if self.error else "The grader itself failed at this question."
-            questions[row.number] = self.questions.get(row.number) or blank(row, reason)
-        return {"key": self.key, "student": self.student, "source": self.path.name, "error": self.error,
-                "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)), "questions": questions,
+        """What is kept of it; a question that was not graded says why.
+
+        Without a key where something was amiss here, so that the next run grades it again.
+        """
+        reason, ungraded = "", "the grader itself failed at this question"
+        if self.error:
+            reason = f"The submission {self.error}."
+            ungraded = f"the submission {self.ungraded}" if self.ungraded else ""
+        questions = {row.number: self.questions.get(row.number) or blank(row, reason, ungraded) for row in rubric.code}
+        again = self.trouble or (not self.error and any("ungraded" in question for question in questions.values()))
+        return {"key": "" if again else self.key, "student": self.student, "source": self.path.name,
+                "error": self.error, "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)),
+                "questions": questions,
                 "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
 
 
-def blank(row: Row, reason: str) -> dict[str, Any]:
-    """A question of which nothing is right, for one reason."""
-    return {"seconds": 0.0, "checks": [
+def blank(row: Row, reason: str, ungraded: str = "") -> dict[str, Any]:
+    """A question of which nothing is right, for one reason; or which could not be graded, for another."""
+    return {"seconds": 0.0, **({"ungraded": ungraded} if ungraded else {}), "checks": [
         {"id": check.id, "fraction": 0.0, "diagnosis": reason, "numbers": ""} for check in row.checks]}
 
 
@@ -176,13 +192,24 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
     checks: list[dict[str, Any]] = []
     for check in row.checks:
         outcome = question.outcome(check.id, replies, context)
-        fraction = min(max(outcome.fraction, 0.0), 1.0)
-        checks.append({"id": check.id, "fraction": fraction, "diagnosis": one_line(outcome.diagnosis, 600),
-                       "numbers": one_line(outcome.numbers), "shares": outcome.shares})
-    result = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
+        fraction, diagnosis = min(max(outcome.fraction, 0.0), 1.0), without_places(outcome.diagnosis)
+        checks.append({"id": check.id, "fraction": fraction, "diagnosis": one_line(diagnosis, 600),
+                       "numbers": one_line(without_places(outcome.numbers)), "shares": outcome.shares})
+    result: dict[str, Any] = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
+    packages = needed(replies)
+    if packages and any(check["fraction"] < 1 for check in checks):
+        result["ungraded"] = f"needs {', '.join(packages)}, not installed on the grader's machine"
     with submission.lock:
         submission.questions[row.number] = result
         submission.flags += found_while_running(row.number, replies)
+
+
+def needed(replies: Mapping[str, Any]) -> list[str]:
+    """Packages that the submission used and that are not installed here."""
+    names: set[str] = set()
+    with contextlib.suppress(TypeError, AttributeError):
+        names = {name for reply in replies.values() for name in reply.notes.get("needs") or []}
+    return sorted(name for name in names & PACKAGES if importlib.util.find_spec(name) is None)
 
 
 def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:

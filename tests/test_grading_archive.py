@@ -41,7 +41,7 @@ def test_nested_folder_is_found(tmp_path):
         "doe/final/code/mlp_numpy.py": "", "doe/report.pdf": "", "doe/final/code/.git/config": ""})
     taken = archive.take_in(path, tmp_path / "in")
     assert taken.code == tmp_path / "in" / "doe" / "final" / "code"
-    assert taken.report
+    assert taken.no_report() == "" and taken.pdfs == ["report.pdf"]
     assert sorted(os.listdir(taken.code)) == ["mlp_numpy.py", "modules.py"]
 
 
@@ -65,11 +65,12 @@ def test_links_in_a_folder_are_left_out(tmp_path):
     os.mkfifo(folder / "pipe.py")
     taken = archive.take_in(folder, tmp_path / "in")
     assert sorted(os.listdir(taken.code)) == ["mlp_numpy.py", "modules.py"]
-    assert taken.notes == ["2 links left out"]
+    assert taken.notes == ["2 links left out", "1 special file left out"]
 
 
 @pytest.mark.parametrize("members, reason", [
-    ({"modules.py": bytes(50 * 2**20)}, "unpacks to more than 200 times"),
+    ({"modules.py": bytes(20 * 2**20)}, "more than 200 times the bytes it is packed in"),
+    ({"modules.py": bytes(50 * 2**20)}, "modules.py, which has more than 30 MB"),
     ({f"{i}.py": "" for i in range(5001)}, "more than 5000 files"),
     ({"readme.txt": "hello"}, "holds no modules.py"), ({}, "holds no modules.py"),
     ({"modules.py": "", "modules.py/x.py": ""}, "as file and folder")])

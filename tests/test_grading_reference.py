@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from grading_help import MODULES, ROOT, failures, grade, lost, reduced, submission
@@ -241,8 +240,8 @@ def test_ready_made_layer_norm_is_flagged_and_not_zeroed(tmp_path, call):
 def test_scan_finds_what_a_ta_should_see(tmp_path):
     folder = submission(tmp_path / "odd", modules="import os, subprocess\nos._exit(0)\n", torch="", conftest="",
                         cifar10_utils="x = 1", mlp_numpy="def f(:")
-    flags = " | ".join(scan.scan(folder, "0" * 64))
+    flags = " | ".join(scan.scan(folder))
     for part in ("conftest, torch", "modules.py uses os._exit, subprocess", "mlp_numpy.py is not Python",
                  "cifar10_utils.py was changed"):
         assert part in flags
-    assert scan.scan(Path(submission(tmp_path / "fine")), None) == []
+    assert scan.scan(submission(tmp_path / "fine")) == []

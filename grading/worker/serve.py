@@ -75,14 +75,11 @@ def preload(with_torch: bool) -> None:
     import matplotlib.pyplot  # noqa: F401
     import numpy  # noqa: F401
 
-    from grading.worker import probes_numpy, probes_scripts, student  # noqa: F401
+    from grading.worker import student
 
     with contextlib.suppress(ImportError):
         import tqdm  # noqa: F401
-    if with_torch:
-        from grading.worker import probes_convnet, probes_layernorm, probes_torch  # noqa: F401
-    else:
-        student.block_frameworks()
+    student.load(with_torch)
     sys.path.remove("/grader")
 
 

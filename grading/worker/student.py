@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from grading.worker import packages
+
 PROBES: dict[str, Callable[[Task], None]] = {}
-FRAMEWORKS = {"torch", "torchvision", "tensorflow", "jax", "autograd", "cupy", "sklearn", "theano", "keras"}
 MESSAGE = 300  # characters kept of an exception's text
 
 
@@ -61,6 +63,16 @@ def probe(function: Callable[[Task], None]) -> Callable[[Task], None]:
     return function
 
 
+def load(with_torch: bool) -> None:
+    """Fill PROBES. Without PyTorch, a submission cannot use it or its like either."""
+    from grading.worker import probes_numpy, probes_scripts  # noqa: F401
+
+    if with_torch:
+        from grading.worker import probes_convnet, probes_layernorm, probes_torch  # noqa: F401
+    packages.restore_2020()
+    packages.stand_in(numpy_only=not with_torch)
+
+
 def submitted(name: str) -> Any:
     """The submission's module `name`, from its own folder."""
     if not os.path.exists(name + ".py"):
@@ -72,22 +84,33 @@ class Absent(Exception):
     """A file that the assignment asks for is not there."""
 
 
-class _Blocked:
-    """Refuses deep-learning frameworks where a question asks for plain NumPy."""
-
-    @staticmethod
-    def find_spec(name: str, path: Any = None, target: Any = None) -> None:
-        if name.partition(".")[0] in FRAMEWORKS:
-            raise ImportError(f"{name} is not for this question: it asks for NumPy alone")
+# (what, instead) of the paths of a machine that a student has nothing to do with
+PLACES = ((r"/scratch/\d+/(?:code/?)?|/submission/?", ""), (r"/data/\w+", "DATA_DIR"),
+          (r"(?:/[^\s'\"()<>]*)?/(?:site|dist)-packages/", ""), (r"/[^\s'\"()<>]*/python3\.\d+/", ""),
+          (r"/grader/[^\s'\"()<>:,]*", "the check"))
 
 
-def block_frameworks() -> None:
-    sys.meta_path.insert(0, _Blocked)
+def without_places(text: str) -> str:
+    """`text` without the paths of the grader's machine: files of the submission by their names in it."""
+    if packages.folder:
+        text = text.replace(packages.folder + os.sep, "").replace(packages.folder, ".")
+    for pattern, instead in PLACES:
+        text = re.sub(pattern, instead, text)
+    return text.replace(sys.prefix, "python")
+
+
+def way_out(error: BaseException) -> str:
+    """What to do about a module that is not there."""
+    name = getattr(error, "name", None)
+    if not isinstance(error, ModuleNotFoundError) or not isinstance(name, str) or name in packages.PACKAGES:
+        return ""
+    name = name.partition(".")[0]
+    return f"; hand in {name}.py with the code, or do without it"
 
 
 def describe(error: BaseException) -> str:
     """'ValueError: text (modules.py, line 12)': what happened and where in the submission."""
-    here = os.getcwd()
+    here = packages.folder or os.getcwd()
     frames = [frame for frame in traceback.extract_tb(error.__traceback__)
               if os.path.abspath(frame.filename).startswith(here)]
     place = f" ({os.path.relpath(frames[-1].filename, here)}, line {frames[-1].lineno})" if frames else ""
@@ -97,12 +120,14 @@ def describe(error: BaseException) -> str:
         text = error.msg if isinstance(error, SyntaxError) else str(error)  # str() would name the place again
     except Exception:
         text = ""
-    return f"{type(error).__name__}: {text[:MESSAGE]}{place}" if text else f"{type(error).__name__}{place}"
+    text = without_places(text)[:MESSAGE] + way_out(error)
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
 def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[str, str], reply: int,
            npz: int) -> None:
     """Run the probe and write what it sent and noted, whatever happened on the way."""
+    packages.folder = os.getcwd()
     task = Task(arrays, request["options"], data)
     error = None
     try:
@@ -112,6 +137,8 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
     except BaseException as exception:
         error = describe(exception)
         traceback.print_exc()
+    if packages.needed:
+        task.note("needs", sorted(packages.needed))
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **task.sent)
     write_all(npz, buffer.getvalue())

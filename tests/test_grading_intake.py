@@ -1,0 +1,325 @@
+"""Submissions as students pack them: odd archives, folders to save into, the course's own files, earlier editions."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from grading_help import MLP, MODULES, ROOT, needs_confinement, submission
+
+from grading import archive, scan, unpack
+from grading.archive import Unreadable
+from grading.submission import Submission
+
+pytestmark = [pytest.mark.grading]
+
+CODE = {"modules.py": MODULES, "mlp_numpy.py": MLP}
+
+
+def zipped(path: Path, members: dict[str, bytes | str]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+def packed(members: dict[str, bytes | str]) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return out.getvalue()
+
+
+def tarred(path: Path, members: dict[str, bytes | str], mode: str = "w:gz", *others: tarfile.TarInfo) -> Path:
+    with tarfile.open(path, mode) as file:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            content = content.encode() if isinstance(content, str) else content
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+        for member in others:
+            file.addfile(member)
+    return path
+
+
+def laid_out(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() + "/" * path.is_dir() for path in folder.rglob("*"))
+
+
+# ---------------------------------------------------------------- folders
+
+MEMBERS = {"doe/modules.py": "", "doe/results/": "", "doe/images/net.png": "x", "doe/runs/a/loss.csv": "1,2",
+           "doe/figures/.gitkeep": "", "doe/cifar10/cifar-10-batches-py/data_batch_1": "x" * 99,
+           "doe/data/x.csv": "1", "doe/venv/lib/a.py": "", "doe/my_env/pyvenv.cfg": "", "doe/my_env/lib/a.py": "",
+           "doe/__pycache__/modules.cpython-38.pyc": "x", "doe/.git/config": "", "doe/notebooks/try.ipynb": "{}",
+           "doe/checkpoints/last.pt": "x", "__MACOSX/doe/._modules.py": "x"}
+LAID_OUT = ["doe/", "doe/__pycache__/", "doe/checkpoints/", "doe/cifar10/", "doe/cifar10/cifar-10-batches-py/",
+            "doe/data/", "doe/data/x.csv", "doe/figures/", "doe/images/", "doe/modules.py", "doe/my_env/",
+            "doe/notebooks/", "doe/results/", "doe/runs/", "doe/runs/a/", "doe/runs/a/loss.csv", "doe/venv/"]
+
+
+def test_folders_stay_and_what_is_bulky_does_not(tmp_path):
+    taken = archive.take_in(zipped(tmp_path / "doe.zip", MEMBERS), tmp_path / "in")
+    assert laid_out(tmp_path / "in") == LAID_OUT
+    assert taken.code == tmp_path / "in" / "doe" and taken.notes == []
+    with zipfile.ZipFile(tmp_path / "doe.zip") as file:
+        file.extractall(tmp_path / "unpacked")
+    archive.take_in(tmp_path / "unpacked", tmp_path / "again")
+    assert laid_out(tmp_path / "again") == LAID_OUT
+
+
+def test_an_environment_is_no_reason_to_lose_the_code_beside_its_configuration(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"doe/pyvenv.cfg": "", "doe/modules.py": "", "doe/lib/site-packages/x.py": ""})
+    assert laid_out(archive.take_in(path, tmp_path / "in").code) == ["lib/", "lib/site-packages/", "modules.py", "pyvenv.cfg"]
+    many = {f"doe/venv/{i}.py": "" for i in range(6000)}
+    assert archive.take_in(zipped(tmp_path / "b.zip", CODE | many), tmp_path / "b").notes == []
+
+
+def test_a_folder_s_digest_knows_its_empty_folders_and_not_what_this_program_writes(tmp_path):
+    folder = submission(tmp_path / "doe")
+    before = archive.digest(folder)
+    (folder / "grades").mkdir()
+    (folder / "grades" / "grades.csv").write_text("x")
+    (folder / ".git").mkdir()
+    (folder / "grades.pdf").write_text("x")
+    with_grades = archive.digest(folder)
+    (folder / "grades" / "grades.csv").write_text("y")
+    assert archive.digest(folder) == with_grades
+    (folder / "results").mkdir()
+    assert len({before, archive.digest(folder)}) == 2
+
+
+def test_large_files_beside_the_code_are_left_out_with_a_note(tmp_path):
+    large = {"weights.bin": os.urandom(41 * 2**20)} | {f"zeros{i}.txt": bytes(2 * 2**20) for i in range(4)}
+    path = zipped(tmp_path / "a.zip", CODE | large)
+    note = ("left out: weights.bin (more than 30 MB), zeros0.txt (more than 200 times the bytes it is packed in), "
+            "zeros1.txt (more than 200 times the bytes it is packed in) and 2 more")
+    taken = archive.take_in(path, tmp_path / "in")
+    assert taken.notes == [note] and laid_out(tmp_path / "in") == ["mlp_numpy.py", "modules.py"]
+    folder = submission(tmp_path / "folder")
+    (folder / "weights.bin").write_bytes(large["weights.bin"])
+    assert archive.take_in(folder, tmp_path / "b").notes == ["left out: weights.bin (more than 30 MB)"]
+
+
+# ---------------------------------------------------------------- odd archives
+
+
+def test_folders_as_windows_programs_write_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("doe\\results\\", "")
+        file.writestr("doe\\code\\modules.py", "x")
+        marked = zipfile.ZipInfo("doe/images")
+        marked.external_attr = 0x10
+        file.writestr(marked, "")
+        plain = zipfile.ZipInfo("doe/empty.py")
+        plain.external_attr = 0x20
+        file.writestr(plain, "")
+    archive.take_in(tmp_path / "a.zip", tmp_path / "in")
+    assert laid_out(tmp_path / "in") == ["doe/", "doe/code/", "doe/code/modules.py", "doe/empty.py", "doe/images/",
+                                         "doe/results/"]
+
+
+def test_an_archive_in_an_archive_is_taken_once(tmp_path):
+    inner = packed({"code/" + name: text for name, text in CODE.items()} | {"code/old.zip": packed(CODE), "r.pdf": ""})
+    outer = zipped(tmp_path / "a.zip", {"doe/code.zip": inner, "doe/readme.txt": "x", "doe/figures.zip": packed({"a.png": ""})})
+    taken = archive.take_in(outer, tmp_path / "in")
+    assert sorted(os.listdir(taken.code)) == ["mlp_numpy.py", "modules.py"] and taken.pdfs == ["r.pdf"]
+    assert taken.notes == ["the code is in doe/code.zip, an archive inside the archive"]
+    beside = archive.take_in(zipped(tmp_path / "b.zip", CODE | {"old.zip": inner}), tmp_path / "b")
+    assert beside.notes == [] and beside.code == tmp_path / "b"  # with code of its own, the other is none of ours
+    tar = tarred(tmp_path / "code.tgz", CODE).read_bytes()
+    assert archive.take_in(zipped(tmp_path / "c.zip", {"code.tgz": tar}), tmp_path / "c").notes
+
+
+@pytest.mark.parametrize("members, reason", [
+    ({"a.zip": packed({"b.zip": packed(CODE)})}, "holds no modules.py but a.zip"),
+    ({"a.zip": packed(CODE), "b.zip": packed(CODE)}, r"holds 2 archives with code \(a.zip, b.zip\): hand in one"),
+    ({"a.rar": b"Rar!\x1a\x07\0" + bytes(600)}, "no modules.py but a.rar, which is a RAR archive, which is not read here: unpack"),
+    ({"a.zip": b"no archive"}, "holds no modules.py but a.zip, which is not a ZIP file, or a damaged one"),
+    ({"a.zip": packed({"modules.py": bytes(4 * 2**20)})}, "more than 200 times"),
+    ({"a.zip": packed({"modules.py": "", **{f"{i}.bin": os.urandom(2**20) for i in range(3)}})}, "more than 5 MB")])
+def test_archives_in_archives_that_are_not_taken(tmp_path, monkeypatch, members, reason):
+    monkeypatch.setattr(archive, "MAX_TOTAL", 5 * 2**20)  # of both together
+    with pytest.raises(Unreadable, match=reason) as caught:
+        archive.take_in(zipped(tmp_path / "a.zip", members), tmp_path / "in")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tar_archives_are_taken_like_zips(tmp_path, mode):
+    path = tarred(tmp_path / "doe.tar", {name: text for name, text in MEMBERS.items() if not name.endswith("/")}, mode)
+    archive.take_in(path, tmp_path / "in")
+    assert laid_out(tmp_path / "in") == [name for name in LAID_OUT if name != "doe/results/"]
+
+
+def test_no_member_of_a_tar_archive_leaves_the_folder(tmp_path):
+    link, device, folder = tarfile.TarInfo("link.py"), tarfile.TarInfo("device"), tarfile.TarInfo("results")
+    link.type, link.linkname, device.type, folder.type = tarfile.SYMTYPE, "/etc/passwd", tarfile.CHRTYPE, tarfile.DIRTYPE
+    path = tarred(tmp_path / "a.tgz", CODE | {"../out.py": "x", "/out.py": "x", "a/../../out.py": "x"}, "w:gz",
+                  link, device, folder)
+    taken = archive.take_in(path, tmp_path / "deep" / "in")
+    assert laid_out(tmp_path / "deep") == ["in/", "in/mlp_numpy.py", "in/modules.py", "in/results/"]
+    assert taken.notes == ["1 link left out", "3 paths outside its folder left out", "1 special file left out"]
+
+
+def test_the_size_of_a_tar_archive_is_counted(tmp_path, monkeypatch):
+    path = tarred(tmp_path / "a.tgz", CODE | {"weights.bin": bytes(31 * 2**20)})
+    assert archive.take_in(path, tmp_path / "in").notes == ["left out: weights.bin (more than 30 MB)"]
+    monkeypatch.setattr(unpack, "MOST_UNPACKED", 2**20)
+    with pytest.raises(Unreadable, match="unpacks to more than 1 MB: unpack it and pack it as a ZIP file"):
+        archive.take_in(path, tmp_path / "b")
+    monkeypatch.setattr(unpack, "MOST_ENTRIES", 1)
+    with pytest.raises(Unreadable, match="holds more than 1 files"):
+        archive.take_in(path, tmp_path / "c")
+
+
+@pytest.mark.parametrize("content, reason", [
+    (b"Rar!\x1a\x07\1\0", "is a RAR archive, which is not read here: unpack it and pack it as a ZIP file"),
+    (b"7z\xbc\xaf\x27\x1c", "is a 7z archive, which is not read here: unpack it and pack it as a ZIP file"),
+    (b"BZh9", "is packed by bzip2, which is not read here"), (b"%PDF-1.5", "is a PDF file: hand in a ZIP file"),
+    (gzip.compress(b"x = 1"), "cannot be unpacked"), (gzip.compress(b"x" * 600), "cannot be unpacked"),
+    (packed({"a/mlp.ipynb": "{}", "b.ipynb": "{}"}),
+     r"holds notebooks \(mlp.ipynb, b.ipynb\) and no Python file: export the code as .py files with the assignment's names"),
+    (packed({"mlp.ipynb": "{}", "x.py": ""}), "holds no modules.py, nor any other file of the assignment")],
+    ids=["rar", "7z", "bz2", "pdf", "gz", "longer gz", "notebooks", "a notebook"])
+def test_what_cannot_be_read_says_the_way_out(tmp_path, content, reason):
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(Unreadable, match=reason) as caught:
+        archive.take_in(tmp_path / "a.zip", tmp_path / "in")
+    assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
+def test_a_cut_tar_archive_is_damaged(tmp_path):
+    content = tarred(tmp_path / "whole.tgz", {"modules.py": os.urandom(10**5)}).read_bytes()
+    (tmp_path / "a.tgz").write_bytes(content[:len(content) // 2])
+    with pytest.raises(Unreadable, match="cannot be unpacked"):
+        archive.take_in(tmp_path / "a.tgz", tmp_path / "in")
+
+
+@pytest.mark.parametrize("flag", ["utf-8", "cp437"])
+def test_names_beyond_ascii_are_read_as_they_were_written(tmp_path, flag):
+    content = packed({"verhöven/modules.py": ""})
+    if flag == "cp437":  # UTF-8 without the flag that says so, as macOS packs
+        for magic, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            start = content.index(magic) + place
+            content = content[:start] + b"\0\0" + content[start + 2:]
+    (tmp_path / "a.zip").write_bytes(content)
+    assert archive.take_in(tmp_path / "a.zip", tmp_path / "in").code.name == "verhöven"
+
+
+@needs_confinement
+def test_names_beyond_ascii_in_an_ascii_locale(tmp_path):
+    """A submission of an earlier edition: taken in and written about, and no worker has to run."""
+    path = zipped(tmp_path / "łoś.zip", {"łoś/modules.py": LEAKY + "# é", "łoś/é.py": "", "łoś/custom_batchnorm.py": ""})
+    done = subprocess.run([sys.executable, ROOT / "grade.py", path, "--out", tmp_path / "é"], capture_output=True,
+                          env={"PATH": os.environ["PATH"], "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"})
+    said = done.stderr.decode()
+    assert "łoś: is of the 2019 edition of the assignment" in said and "Traceback" not in said
+    assert (tmp_path / "é" / "students" / "łoś" / "feedback.html").is_file()
+    record = json.loads((tmp_path / "é" / "students" / "łoś" / "record.json").read_text())
+    assert all(question["ungraded"].startswith("the submission is of the 2019") for question in record["questions"].values())
+
+
+# ---------------------------------------------------------------- what a TA is told
+
+
+@pytest.mark.parametrize("pdfs, wrong", [
+    ([], "no report (PDF)"), (["report.pdf"], ""), (["assignment_1.pdf", "doe.pdf"], ""), (["doe_assignment1.pdf"], ""),
+    (["assignment1_report.pdf"], ""), (["dl_report.pdf"], ""),
+    *(([name], f"no report but {name}, which is named like the assignment's own text")
+      for name in ("assignment_1.pdf", "Assignment1.pdf", "practical1.pdf", "DL_Practical_1_MLPs_CNNs_and_Backprop.pdf"))])
+def test_the_handout_is_no_report(tmp_path, pdfs, wrong):
+    taken = archive.take_in(zipped(tmp_path / "a.zip", CODE | dict.fromkeys(pdfs, "%PDF")), tmp_path / "in")
+    assert taken.no_report() == wrong
+
+
+def utilities(folder: Path, content: bytes) -> list[str]:
+    submission(folder)
+    (folder / "cifar10_utils.py").write_bytes(content)
+    return scan.scan(folder)
+
+
+COURSE = "import numpy\n\nclass DataSet:\n    pass  # é\n".encode()
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("distributed", [COURSE, COURSE.replace(b"\n", b"\r\n"), COURSE.rstrip()])
+def test_the_course_s_own_file_is_known_whatever_editors_do_to_it(tmp_path, monkeypatch, own, distributed):
+    """By its hash, so as any of the forms in which it may have been given out; and the reference's own file."""
+    if own:
+        distributed = (ROOT / "cifar10_utils.py").read_bytes()
+    else:
+        assert utilities(tmp_path / "unknown", distributed)
+        monkeypatch.setattr(scan, "COURSE_UTILITIES", {hashlib.sha256(distributed).hexdigest()})
+    text = distributed.replace(b"\r\n", b"\n").rstrip(b"\n")
+    for number, variant in enumerate((distributed, text, text + b"\n", (text + b"\n").replace(b"\n", b"\r\n"),
+                                      b"\xef\xbb\xbf" + text + b"\n")):
+        assert utilities(tmp_path / str(number), variant) == []
+    assert utilities(tmp_path / "changed", text + b"\nx = 1\n") == [
+        "cifar10_utils.py was changed; students must not change it"]
+
+
+def test_the_course_s_hash():
+    assert {"06af72f7f4ac4f8814902a362cedf4767948e91da50c543be9a2ea28058fe6f7"} == scan.COURSE_UTILITIES
+
+
+HONEST = """
+import argparse, copy, gc, json, logging, math, multiprocessing, os, pickle, random, signal, socket, sys, time
+import urllib.request
+os.environ['CUDA_VISIBLE_DEVICES'] = '0'
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+sys.path.append('..')
+def eval(model):
+    model.eval()
+    gc.collect()
+    return os.path.exists('x')
+print(eval(None), socket.gethostname(), sys.argv, os.getcwd())
+"""
+
+
+def test_honest_code_is_not_flagged(tmp_path):
+    folder = submission(tmp_path / "a", modules=MODULES + HONEST, train_mlp_pytorch="import torch\n" + HONEST)
+    for name in ("code", "results", "test", "profile"):
+        (folder / name).mkdir()
+    assert scan.scan(folder) == []
+
+
+@pytest.mark.parametrize("code, flag", [
+    ("x = eval('1')", "modules.py uses eval"), ("f = exec", "modules.py uses exec"),
+    ("class A:\n    def eval(self): pass\neval('1')", "modules.py uses eval"),
+    ("import torch\nx = torch.ones(1)", "modules.py imports torch"),
+    ("import torch.nn as nn", "modules.py imports torch and does not use it"),
+    ("from torch import nn\nnn.ReLU()", "modules.py imports torch"),
+    ("from sklearn.neural_network import MLPClassifier", "modules.py imports sklearn.neural_network and does not use it"),
+    ("import gc; gc.get_objects()", "modules.py uses gc.get_objects"), ("import subprocess", "modules.py uses subprocess"),
+    ("from os import system", "modules.py uses os.system")])
+def test_what_is_flagged(tmp_path, code, flag):
+    assert scan.scan(submission(tmp_path / "a", modules=code)) == [flag]
+
+
+# ---------------------------------------------------------------- editions
+
+LEAKY = "class LinearModule: pass\nclass LeakyReLUModule:\n    def __init__(self, neg_slope): pass\n"
+RELU = "class LinearModule: pass\nclass ReLUModule: pass\n"
+
+
+@pytest.mark.parametrize("files, found", [
+    ({"modules": LEAKY, "custom_batchnorm": ""}, "2019 edition of the assignment (custom_batchnorm.py, neg_slope)"),
+    ({"modules": LEAKY}, "2019 edition of the assignment (neg_slope)"),
+    ({"modules": RELU, "custom_batchnorm": ""}, "2018 edition of the assignment (custom_batchnorm.py)"),
+    ({"modules": RELU}, ""), ({"custom_batchnorm": ""}, ""), ({"custom_batchnorm": "", "custom_layernorm": ""}, ""),
+    ({"modules": LEAKY + MODULES, "custom_batchnorm": ""}, ""),
+    ({"modules": LEAKY, "custom_batchnorm": "", "custom_layernorm": ""}, "")])
+def test_earlier_editions_are_recognised_and_only_these(tmp_path, files, found):
+    one = Submission(submission(tmp_path / "a", **files), "doe", "key")
+    one.take_in(tmp_path / "in")
+    assert scan.edition(one.code) == found
+    assert one.error == one.ungraded == (f"is of the {found}: this rubric grades the 2020 edition" if found else "")

@@ -1,0 +1,217 @@
+"""Packages that are not here: what is imported and not used costs nothing, what cannot be judged is not graded."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+from grading_help import MLP, MODULES, failures, grade, needs_confinement, reduced, submission
+
+from grading import submission as grader
+from grading.checks import Context
+from grading.sandbox import Reply
+from grading.worker import packages, student
+
+pytestmark = [pytest.mark.grading]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """run(code, numpy_only): import it as a submission's file; the module, or the error as a student reads it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(packages, "folder", str(tmp_path))
+    monkeypatch.setattr(packages, "needed", set())
+    before = dict(sys.modules)
+    hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in packages.FRAMEWORKS}
+
+    def run(code: str, numpy_only: bool = True):
+        Path("taken.py").write_text(code)
+        packages.stand_in(numpy_only)
+        importlib.invalidate_caches()
+        try:
+            return importlib.import_module("taken")
+        except Exception as error:
+            return student.describe(error)
+
+    yield run
+    for name in set(sys.modules) - set(before):
+        del sys.modules[name]
+    sys.modules.update(hidden)
+
+
+@pytest.mark.parametrize("code", [
+    "import torch", "import torch.nn as nn\nfrom torch.autograd import Variable\nx = nn.Module", "from torch import nn",
+    "import torch\ntorch.manual_seed(42)\nif torch.cuda.is_available(): torch.zeros(1)\ntorch.backends.cudnn.deterministic = True",
+    "import torch\nprint(isinstance(3, torch.Tensor))", "import nowhere_at_all, nowhere_at_all.more",
+    "from nowhere_at_all import thing", "import scipy_of_2020.special as s\nfrom scipy_of_2020 import stats\nx = stats.norm"])
+def test_an_import_that_nobody_uses_is_excused(run, code):
+    assert not isinstance(run(code), str) and not packages.needed
+
+
+@pytest.mark.parametrize("code, said", [
+    ("import torch\nx = torch.zeros(1)", "ImportError: torch.zeros is used, but this question asks for NumPy alone (taken.py, line 2)"),
+    ("import torch.nn as nn\nclass A(nn.Module): pass", "ImportError: a framework is used, but this question asks for NumPy alone (taken.py, line 2)"),
+    ("from torch import *", "ImportError: a framework is used, but this question asks for NumPy alone (taken.py, line 1)"),
+    ("import torch\nx = torch.pi + 1", "ImportError: torch.pi is used"), ("import torch\nx = len(torch.x)", "ImportError: a framework"),
+    ("import helpers\nhelpers.f()",
+     "ModuleNotFoundError: No module named 'helpers'; hand in helpers.py with the code, or do without it (taken.py, line 2)"),
+    ("from helpers import *", "ModuleNotFoundError: No module named 'helpers'; hand in helpers.py with the code")])
+def test_what_is_used_raises_and_says_what_to_do(run, code, said):
+    assert run(code).startswith(said) and not packages.needed
+
+
+def test_who_tries_an_import_goes_on_without_it(run):
+    assert run("try:\n    import cupy as np\nexcept ImportError:\n    import math as np\nx = np.sqrt(4)").x == 2
+
+
+HIDDEN = {"seaborn", "tensorboard", "tabulate", "pandas", "scipy", "sklearn", "pytorch_lightning"}
+
+
+@pytest.fixture
+def nothing_installed(monkeypatch):
+    there = packages.installed
+    monkeypatch.setattr(packages, "installed", lambda name: name not in HIDDEN and there(name))
+    for name in list(sys.modules):
+        if name.partition(".")[0] in HIDDEN:
+            monkeypatch.delitem(sys.modules, name)
+
+
+PLOTS = """
+import seaborn as sns
+import pandas as pd
+from tabulate import tabulate
+from torch.utils.tensorboard import SummaryWriter
+import matplotlib.pyplot as plt
+
+sns.set(style='whitegrid')
+writer = SummaryWriter('runs/a')
+with sns.axes_style('dark'):
+    writer.add_scalar('loss', 1.0, 3)
+table = pd.DataFrame({'loss': [1, 2]})
+table['more'] = 3
+table.to_csv('x.csv')
+axes = sns.lineplot(data=table, x='loss', y='more')
+axes.set(title='x')
+axes.get_figure().savefig('x.png')
+plt.plot([1, 2], color=sns.color_palette()[1])
+print('table\\n' + tabulate([[1, 2]]), f'{table}')
+for row in table.iterrows():
+    print(row)
+"""
+
+
+@pytest.mark.usefixtures("nothing_installed")
+@pytest.mark.parametrize("numpy_only", [True, False])
+def test_plots_and_logs_go_nowhere(run, numpy_only):
+    found = run(PLOTS, numpy_only)
+    assert not isinstance(found, str), found
+    assert not packages.needed
+
+
+@pytest.mark.usefixtures("nothing_installed")
+@pytest.mark.parametrize("code, package", [
+    ("from scipy.special import softmax\nx = softmax([1])", "scipy"),
+    ("import pandas as pd\nx = float(pd.DataFrame([1]).mean())", "pandas"),
+    ("import pandas as pd\nimport numpy as np\nx = np.array(pd.read_csv('x')) + 1", "pandas"),
+    ("import sklearn.metrics as m\nx = m.accuracy_score(1, 1)", "sklearn")])
+def test_what_matters_is_noted(run, code, package):
+    found = run(code)
+    assert found.startswith(f"ModuleNotFoundError: {package} is not installed on this machine (taken.py, line"), found
+    assert packages.needed == {package}
+
+
+def test_a_framework_that_is_not_installed_is_no_fault_where_it_is_allowed(run, nothing_installed):
+    assert "is not installed" in run("import pytorch_lightning as pl\nclass Net(pl.LightningModule): pass", False)
+    assert packages.needed == {"pytorch_lightning"}
+
+
+def test_libraries_do_not_see_the_stand_ins(run):
+    found = run("import torch\nimport matplotlib.pyplot as plt\nimport numpy as np\nplt.plot(np.ones(3))\nplt.close()")
+    assert not isinstance(found, str), found
+    with pytest.raises(ImportError):
+        importlib.import_module("torch.nothing_here")  # from this file, which is none of the submission's
+
+
+def test_names_of_2020_are_there():
+    packages.restore_2020()
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    assert np.float is float and np.int is int and np.product([2, 3]) == 6 and np.in1d([1], [1]).all()
+    with plt.style.context("seaborn-whitegrid"):
+        assert plt.cm.get_cmap("viridis")
+
+
+@pytest.mark.parametrize("text, clean", [
+    ("cannot import name 'f' from 'modules' (/scratch/3/code/modules.py)", "cannot import name 'f' from 'modules' (modules.py)"),
+    ("No such file: '/scratch/12/code/results/x.png'", "No such file: 'results/x.png'"),
+    ("in /usr/lib/python3/dist-packages/numpy/core.py", "in numpy/core.py"),
+    (f"in {sys.prefix}/lib/python3.11/site-packages/torch/nn.py, line 3", "in torch/nn.py, line 3"),
+    ("/usr/lib/python3.11/json/decoder.py", "json/decoder.py"), ("'/data/small/data_batch_6'", "'DATA_DIR/data_batch_6'"),
+    ("/grader/grading/worker/student.py:12", "the check:12"), ("'/submission/modules.py'", "'modules.py'"),
+    ("a/b and 1/2 of ./results/x", "a/b and 1/2 of ./results/x")])
+def test_no_path_of_the_grader_s_machine_is_told(text, clean):
+    assert student.without_places(text) == clean
+
+
+# ---------------------------------------------------------------- as questions
+
+
+def test_needed_packages_are_known_and_really_absent():
+    def needed(*names: object) -> list[str]:
+        return grader.needed({"a": Reply(notes={"needs": list(names)}), "b": Reply(notes={"needs": 3})})
+
+    assert needed("seaborn_of_nobody", "numpy", "torch", 3) == []
+    absent = next(name for name in ("tensorboardX", "livelossplot", "texttable") if not packages.installed(name))
+    assert grader.needed({"a": Reply(notes={"needs": [absent]})}) == [absent]
+
+
+@needs_confinement
+def test_questions_with_packages_that_are_not_here(tmp_path):
+    """An unused import costs nothing; torch in NumPy code costs what it touches; what is absent is not graded."""
+    absent = next(name for name in ("cv2", "skimage", "h5py", "numba") if not packages.installed(name))
+    paths = [
+        submission(tmp_path / "unused", modules=f"import torch\nimport {absent}, seaborn, nowhere\n" + MODULES, mlp_numpy=MLP),
+        submission(tmp_path / "framework", modules="import torch\n" + MODULES.replace("np.expm1(", "torch.expm1(")),
+        submission(tmp_path / "package", modules=f"import {absent}\n" + MODULES.replace("np.expm1(", f"{absent}.expm1("))]
+    records = grade(paths, reduced(["1.2"], scripts=False), tmp_path / "g")
+    assert not failures(records["unused"])
+    assert records["unused"]["flags"][0] == "modules.py imports torch and does not use it"
+    assert any("torch.expm1 is used, but this question asks for NumPy alone" in text for text in failures(records["framework"]))
+    question = records["package"]["questions"]["1.2"]
+    assert question["ungraded"] == f"needs {absent}, not installed on the grader's machine" and question["score"] is None
+    assert [bool(records[name]["key"]) for name in ("unused", "framework", "package")] == [True, True, False]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/tmp/x"), MemoryError()])
+def test_trouble_of_the_grader_is_no_zero(tmp_path, monkeypatch, error):
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(grader.archive.Layout, "_add", fail)
+    one = grader.Submission(submission(tmp_path / "doe"), "doe", "key")
+    one.take_in(tmp_path / "in")
+    rules = reduced(["1.2"])
+    record = grader.scored(one.record(rules), rules)
+    assert record["questions"]["1.2"]["score"] is None and record["key"] == ""
+    assert record["error"].startswith("could not be taken in by the grader") and "/tmp" not in record["error"]
+
+
+def test_a_question_at_which_the_grader_fails_is_no_zero(tmp_path):
+    rules = reduced(["1.2"])
+    record = grader.scored(grader.Submission(tmp_path, "doe", "key").record(rules), rules)
+    assert record["questions"]["1.2"]["ungraded"] == "the grader itself failed at this question"
+    assert record["questions"]["1.2"]["score"] is None and record["key"] == ""
+
+
+def test_memory_that_a_check_lacks_is_no_fault_of_the_answers(monkeypatch):
+    question = grader.QUESTIONS["1.2"]
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setitem(question.own_checks, "linear_forward", fail)
+    with pytest.raises(MemoryError):
+        question.outcome("linear_forward", {}, Context({}, None, None, False))
