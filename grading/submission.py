@@ -74,7 +74,9 @@ def data_utilities() -> list[Path]:
 class Submission:
     """A submission on its way through the grader.
 
-    path: what was handed in. student: its name. key: what its grades depend on.
+    path: what was handed in. student: its name. key: what its grades depend on. digest: of what was handed in. about:
+    further entries of its record. notes: flags that its file's name and its earlier record give. todo: the questions to
+    grade, where it is not all of them.
     """
 
     path: Path
@@ -86,6 +88,10 @@ class Submission:
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    digest: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    todo: frozenset[str] = frozenset()
 
     def take_in(self, folder: Path) -> None:
         """Extract and scan it. What cannot be read is an error in its record, not an exception."""
@@ -121,13 +127,15 @@ class Submission:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def record(self, rubric: Rubric) -> Record:
-        """What is kept of it; a question that was not graded counts 0 and says why."""
+        """What is kept of it. Of an unreadable one every check fails; a question without checks has no score."""
         questions = {}
         for row in rubric.code:
-            reason = f"The submission {self.error}." if self.error else "The grader itself failed at this question."
-            questions[row.number] = self.questions.get(row.number) or blank(row, reason)
+            failed = blank(row, f"The submission {self.error}.") if self.error else {
+                **blank(row, ""), "ungraded": "the grader itself failed at it"}
+            questions[row.number] = self.questions.get(row.number) or failed
+        flags = list(dict.fromkeys(one_line(flag) for flag in [*self.notes, *self.flags]))
         return {"key": self.key, "student": self.student, "source": self.path.name, "error": self.error,
-                "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)), "questions": questions,
+                "flags": flags, "questions": questions,
                 "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
 
 

@@ -236,8 +236,8 @@ def fill(out: Path, change=lambda rows: None) -> None:
 
 def test_form_has_a_row_a_student_and_no_points(out):
     rows = table(out / "written.csv")
-    assert list(rows[0]) == ["student", *WRITTEN, "comment"] and len(rows) == 4
-    assert all(row[number] == "" for row in rows for number in WRITTEN)
+    assert list(rows[0]) == ["student", *tables.form_columns(rubric.load())] and len(rows) == 4
+    assert not any(row[name] for row in rows for name in list(row)[1:])
 
 
 def test_merge_makes_the_final_table(out, capsys):
