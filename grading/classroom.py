@@ -67,11 +67,11 @@ class Classroom:
 
     def __init__(self, out: Path, rubric: Rubric, jobs: int = 1, data_dir: Path | None = None,
                  read_batch: datasets.ReadBatch | None = None, network: bool = False,
-                 only: Collection[str] = ()):
+                 only: Collection[str] = (), container: bool = False):
         self.out, self.rubric, self.jobs, self.data_dir, self.read_batch = out, rubric, jobs, data_dir, read_batch
         self.only = frozenset(only)
         self.work = Path(tempfile.mkdtemp(prefix="grade-"))
-        self.sandbox = Sandbox(self.work, network)
+        self.sandbox = Sandbox(self.work, network, container)
         self.version = f"{submission.grader_digest()} {rubric.digest} {'real' if data_dir else 'stand-in'}"
         self._context: Context | None = None
 

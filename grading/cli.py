@@ -58,6 +58,8 @@ def parser(description: str) -> argparse.ArgumentParser:
                        help=f"pseudonyms instead of names everywhere; OUT/{people.KEY} says who is who")
     group.add_argument("--allow-network", action="store_true",
                        help="leave the network open to submissions, where the kernel cannot close it")
+    group.add_argument("--container", action="store_true", help="where bubblewrap cannot confine the submission, rely "
+                       "on the container around this process, which must be for this submission alone (Gradescope)")
     group.add_argument("--results", type=Path, metavar="FILE",
                        help="also write the (only) submission's results.json here")
     group = made.add_argument_group("add what a person gave")
@@ -87,8 +89,9 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
         flags.error(f"--{others[0]} stands alone, without submissions and other tasks")
     if not others and not options.submissions:
         flags.error("give at least one submission, a ZIP file or a folder")
-    if options.results and len(options.submissions) != 1:
-        flags.error("--results takes exactly one submission")
+    for name in ("results", "container"):
+        if getattr(options, name) and len(options.submissions) != 1:
+            flags.error(f"--{name} takes exactly one submission")
     if options.assignment is not None and options.merge is None:
         flags.error("--assignment belongs to --merge")
     if options.only and options.merge is not None:
@@ -176,7 +179,7 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
     known.keep(options.out)
     bad, stale = 0, []
     with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir), read_batch,
-                    options.allow_network, options.only) as room,
+                    options.allow_network, options.only, options.container) as room,
           tqdm(total=len(class_), unit="submission", disable=None, dynamic_ncols=True) as bar):
         warnings = room.sandbox.warnings()
         for warning in warnings:
