@@ -51,7 +51,10 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
             (_, one), (_, other) = theirs[:2]
             raise ClassError(f"two submissions are called {name}: {one} and {other}; rename one of them")
         taken = Submission(path, people.called(hand_in))
-        taken.about = {"source": ""} if people.pseudonyms is not None else {"name": hand_in.name, "id": hand_in.id}
+        if people.pseudonyms is None:
+            taken.about = {"name": hand_in.name, "id": hand_in.id}
+        else:
+            taken.hide = (str(path), path.name, path.stem, hand_in.file)
         taken.notes += ["late, says the file's name"] * hand_in.late
         taken.notes += [f"{len(theirs) - 1} earlier of the same student left out"] * (len(theirs) > 1)
         class_.append(taken)

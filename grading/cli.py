@@ -117,7 +117,6 @@ def write_class(out: Path, rules: Rubric, warnings: Sequence[str] = (), known: P
     records = classroom.records(out, rules)
     names = known.names(records)
     tables.write_grades(out, records, rules, names)
-    tables.write_form(out, records, rules)
     unfinished = [(name, "interrupted: not graded yet") for name in interrupted]
     unfinished += [(person.name if known.pseudonyms is None else "in the roster", "no submission")
                    for person in known.absent(records)]
@@ -201,7 +200,10 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             tqdm.write(line_of(record, rules, new), file=sys.stderr)
 
         def write_all() -> list[Record]:
-            return write_class(options.out, rules, warnings, known, merged_before(options.out, rules), list(waiting))
+            given = merged_before(options.out, rules)
+            records = write_class(options.out, rules, warnings, known, given, list(waiting))
+            tables.write_form(options.out, records, rules)
+            return records
 
         try:
             room.grade(class_, finish)

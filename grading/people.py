@@ -19,15 +19,17 @@ from grading.files import write
 from grading.spreadsheets import Row, TableError, cell, plain, same, to_csv
 
 KEY, ROSTER = "anonymous.csv", "roster.csv"
-CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<order>\d{4,})_.+")
-BRIGHTSPACE = re.compile(r"(?P<id>\d+)-\d+ ?- (?P<name>.+?) ?- (?P<date>\w+ \d{1,2}, \d{4} \d{3,4} [AP]M)( ?- .+)?")
+CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<order>\d{4,})_(?P<file>.+?)(-\d+)?")
+BRIGHTSPACE = re.compile(
+    r"(?P<id>\d+)-\d+ ?- (?P<name>.+?) ?- (?P<date>\w+ \d{1,2}, \d{4} \d{3,4} [AP]M)( ?- (?P<file>.+))?")
 
 
 @dataclass(frozen=True)
 class HandIn:
     """What a file's name says.
 
-    student: what tables call its student. id: Canvas's of the student. order: the later of two has the greater.
+    student: what tables call its student. id: Canvas's of the student. order: the later of two has the greater. file:
+    what the student called it, without its ending.
     """
 
     student: str
@@ -35,6 +37,7 @@ class HandIn:
     id: str = ""
     late: bool = False
     order: float = 0
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,12 @@ def parse(path: Path) -> HandIn:
     """What the name of a ZIP or folder says of its student; Brightspace names the folder around it, too."""
     name = path.stem if path.suffix.lower() == ".zip" and not path.is_dir() else path.name
     if found := CANVAS.fullmatch(name):
-        return HandIn(f"{found['name']}_{found['id']}", "", found["id"], bool(found["late"]), int(found["order"]))
+        return HandIn(f"{found['name']}_{found['id']}", "", found["id"], bool(found["late"]), int(found["order"]),
+                      found["file"])
     if found := BRIGHTSPACE.fullmatch(name) or BRIGHTSPACE.fullmatch(path.parent.name):
-        return HandIn(f"{found['name']} {found['id']}", found["name"], order=moment(found["date"]))
-    return HandIn(name or "root")
+        return HandIn(f"{found['name']} {found['id']}", found["name"], order=moment(found["date"]),
+                      file=found["file"] or name)
+    return HandIn(name or "root", file=name)
 
 
 def moment(date: str) -> float:

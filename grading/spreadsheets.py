@@ -45,9 +45,9 @@ def same(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name.translate(INVISIBLE)).split())
 
 
-def to_csv(rows: Sequence[Sequence[object]]) -> str:
+def to_csv(rows: Sequence[Sequence[object]], separator: str = ",") -> str:
     out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    csv.writer(out, lineterminator="\n", delimiter=separator).writerows(rows)
     return out.getvalue()
 
 
@@ -62,16 +62,20 @@ def decoded(path: Path) -> str:
         raise TableError(f'{path} is not UTF-8 text; save it as "CSV UTF-8"') from None
 
 
+def layout(text: str) -> tuple[str, str]:
+    """The separator of a table, and the line by which Excel names it, '' where there is none."""
+    said = re.match(r'"?sep=(.)"?\r?\n', text)
+    first = text.partition("\n")[0]
+    return (said[1], said[0]) if said else (max(",;\t", key=first.count), "")
+
+
 def read(path: Path) -> tuple[list[str], list[Row]]:
     """Header and rows of a CSV file that commas, semicolons or tabs separate. Empty rows are left out.
 
     Raises TableError.
     """
     text = decoded(path)
-    said = re.match(r'"?sep=(.)"?\r?\n', text)  # Excel's own way to name the separator
-    skipped = text[:said.end()] if said else ""
-    first = text[len(skipped):].partition("\n")[0]
-    separator = said[1] if said else max(",;\t", key=first.count)
+    separator, skipped = layout(text)
     reader = csv.reader(io.StringIO(text[len(skipped):], newline=""), delimiter=separator, strict=True)
     try:
         header = [same(name) for name in next(reader, [])]

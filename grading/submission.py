@@ -76,7 +76,7 @@ class Submission:
 
     path: what was handed in. student: its name. key: what its grades depend on. digest: of what was handed in. about:
     further entries of its record. notes: flags that its file's name and its earlier record give. todo: the questions to
-    grade, where it is not all of them.
+    grade, where it is not all of them. hide: names that its record must not tell.
     """
 
     path: Path
@@ -92,6 +92,7 @@ class Submission:
     about: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     todo: frozenset[str] = frozenset()
+    hide: tuple[str, ...] = ()
 
     def take_in(self, folder: Path) -> None:
         """Extract and scan it. What cannot be read is an error in its record, not an exception."""
@@ -128,15 +129,20 @@ class Submission:
 
     def record(self, rubric: Rubric) -> Record:
         """What is kept of it. Of an unreadable one every check fails; a question without checks has no score."""
-        questions = {}
+        error, questions = self._hidden(self.error), {}
         for row in rubric.code:
-            failed = blank(row, f"The submission {self.error}.") if self.error else {
+            failed = blank(row, f"The submission {error}.") if error else {
                 **blank(row, ""), "ungraded": "the grader itself failed at it"}
             questions[row.number] = self.questions.get(row.number) or failed
         flags = list(dict.fromkeys(one_line(flag) for flag in [*self.notes, *self.flags]))
-        return {"key": self.key, "student": self.student, "source": self.path.name, "error": self.error,
-                "flags": flags, "questions": questions,
+        return {"key": self.key, "student": self.student, "source": self._hidden(self.path.name),
+                "error": error, "flags": [self._hidden(flag) for flag in flags], "questions": questions,
                 "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
+
+    def _hidden(self, text: str) -> str:
+        for name in self.hide:
+            text = text.replace(name, self.student) if len(name) > 2 else text
+        return text
 
 
 def blank(row: Row, reason: str) -> dict[str, Any]:

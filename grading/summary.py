@@ -19,6 +19,7 @@ from grading.submission import Record
 HARDEST = 12
 SUSPECT_SHARE, SUSPECT_FROM = 0.8, 5  # so many fail, of at least so many: the check may be wrong, not they
 MESSAGES = 3
+ABSENT = "is not in the submission."
 
 
 def code_total(record: Record) -> float:
@@ -78,18 +79,21 @@ def hardest(records: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def suspects(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Checks that almost nobody passes, so that the grader may be wrong: {question, title, failed, graded, messages}.
+    """Checks that almost nobody passes, so that the grader may be wrong: {question, titles, failed, graded, messages}.
 
-    messages: the commonest, with how many submissions got each.
+    messages: the commonest, with how many submissions got each; checks of a question that share them share a row.
+    A file that was not handed in is no judgement of the grader's, and does not count.
     """
-    rows = []
-    for (number, title), found in by_check(records).items():
+    rows: dict[str, dict[str, Any]] = {}
+    for (number, title), all_found in by_check(records).items():
+        found = [check for check in all_found if not check["diagnosis"].endswith(ABSENT)]
         failed = [check for check in found if check["fraction"] < 1]
         if len(found) >= SUSPECT_FROM and len(failed) >= SUSPECT_SHARE * len(found):
             messages = Counter(check["diagnosis"] or check["numbers"] or "no message" for check in failed)
-            rows.append({"question": number, "title": title, "failed": len(failed), "graded": len(found),
-                         "messages": messages.most_common(MESSAGES)})
-    return rows
+            row = {"question": number, "failed": len(failed), "graded": len(found),
+                   "messages": messages.most_common(MESSAGES)}
+            rows.setdefault(str(row), {**row, "titles": []})["titles"].append(title)
+    return list(rows.values())
 
 
 def ungraded(records: Sequence[Record]) -> list[tuple[str, int]]:

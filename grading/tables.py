@@ -9,7 +9,7 @@ from grading import spreadsheets
 from grading.files import alphabetical, folder_name, write
 from grading.marks import NOTHING, Given, Marks, points
 from grading.rubric import Rubric
-from grading.spreadsheets import Row, TableError, cell, decoded, number, plain, same, to_csv
+from grading.spreadsheets import Row, TableError, cell, decoded, layout, number, plain, same, to_csv
 from grading.submission import Record
 
 GRADES, WRITTEN, FINAL = "grades.csv", "written.csv", "final.csv"
@@ -57,19 +57,18 @@ def write_final(out: Path, marks: Sequence[Marks], rubric: Rubric, names: Mappin
 
 
 def write_form(out: Path, records: Sequence[Record], rubric: Rubric) -> None:
-    """written.csv with empty cells for a TA to fill in; what is filled in already is kept."""
+    """written.csv with empty cells for a TA to fill in. What is filled in stays, and so does the way it is saved."""
     path = out / WRITTEN
-    header, rows = ["student", *form_columns(rubric)], {}
-    if path.exists():
-        old_header, old_rows = read(path)
-        header = [*old_header, *(name for name in header if name not in old_header)]
-        rows = {same(plain(row["student"])): row for row in old_rows}
-    for record in records:
-        rows.setdefault(same(record["student"]), Row(student=cell(record["student"])))
-    ordered = [rows[student] for student in sorted(rows, key=alphabetical)]
-    content = to_csv([header, *([row.get(name, "") for name in header] for row in ordered)])
-    if not path.exists() or decoded(path) != content:
-        write(path, content)
+    old_header, old_rows = read(path) if path.exists() else ([], [])
+    header = [*old_header, *(name for name in ["student", *form_columns(rubric)] if name not in old_header)]
+    rows = {same(plain(row["student"])): row for row in old_rows}
+    new = {name: Row(student=cell(record["student"])) for record in records
+           if (name := same(record["student"])) not in rows}
+    if not new and header == old_header:
+        return
+    ordered = [(rows | new)[student] for student in sorted(rows | new, key=alphabetical)]
+    separator, said = layout(decoded(path)) if path.exists() else (",", "")
+    write(path, said + to_csv([header, *([row.get(name, "") for name in header] for row in ordered)], separator))
 
 
 def read(path: Path) -> tuple[list[str], list[Row]]:
@@ -109,11 +108,11 @@ def read_written(path: Path, records: Sequence[Record], rubric: Rubric) -> dict[
     """What a TA gave, by student; a bonus that nobody graded counts 0. Raises TableError."""
     header, rows = read(path)
     for name in header:
-        if name not in ("student", *form_columns(rubric)):
+        if name not in ("student", "name", *form_columns(rubric)):  # a name is the TA's own
             numbers = [question.number for question in rubric.questions]
             raise TableError(f"{path} has a column {name!r}; columns are student, {', '.join(numbers)}, {LATE}, "
-                             f"{COMMENT} and for each question one like '{comment_of(numbers[0])}' (where a spreadsheet "
-                             "made a date of a number: read the first line as text)")
+                             f"{COMMENT} and for each question one like '{comment_of(numbers[0])}' (a spreadsheet may "
+                             "make dates of numbers: have it read the first line as text)")
     students = {same(record["student"]): record["student"] for record in records}
     given: dict[str, Given] = {}
     for row in rows:

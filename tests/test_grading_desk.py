@@ -9,14 +9,11 @@ from pathlib import Path
 import pytest
 from grading_help import grade, needs_confinement, reduced, submission
 
-from grading import classroom, gradebooks, people, rubric, summary, tables
+from grading import classroom, rubric, summary, tables
 from grading.cli import main
 from grading.files import folder_name, write_json
-from grading.gradescope import results
 from grading.marks import Given, Marks
-from grading.people import HandIn, Person
 from grading.rubric import Late
-from grading.spreadsheets import TableError
 from grading.submission import scored
 
 pytestmark = [pytest.mark.grading]
@@ -155,7 +152,6 @@ def test_a_deduction_takes_no_more_than_there_is():
     ("points_per_day = 5\nmax_days = -1", "max_days must be"), ("points_per_day = 5\nper_week = 1", "'per_week' is not one"),
     ("points_per_day = 5\nfree_days = 4\nmax_days = 3", "free_days must not be above max_days")])
 def test_a_wrong_section_late_is_one_line(tmp_path, section, message):
-    (tmp_path / "rubric.toml").write_text(f"[late]\n{section}\n" + "title = 'x'\n")
     text = rubric.DEFAULT.read_text().replace("# [late]", f"[late]\n{section}\n# ")
     (tmp_path / "rubric.toml").write_text(text)
     with pytest.raises(rubric.RubricError, match=message):
@@ -199,11 +195,19 @@ def test_a_check_that_almost_nobody_passes_is_the_grader_s_suspect():
     assert not summary.suspects(class_(2, 4)) and not summary.suspects(class_(0, 4))  # too many pass; too few to say
     found = summary.suspects(class_(1, 4))
     assert len(found) == sum(len(row.checks) for row in RULES.code)
-    assert found[0] | {"title": ""} == {"question": "1.2", "title": "", "failed": 4, "graded": 5,
-                                        "messages": [("wrong linear_forward", 4)]}
+    assert found[0] == {"question": "1.2", "titles": ["LinearModule: forward"], "failed": 4, "graded": 5,
+                        "messages": [("wrong linear_forward", 4)]}
     shown = summary.summary([Marks(one, RULES) for one in class_(1, 4)], RULES, b"")
     assert shown.index("The grader may be at fault") < shown.index("Histogram") and "4 × wrong linear_forward" in shown
     assert "may be at fault" not in summary.summary([Marks(one, RULES) for one in class_(3, 2)], RULES, b"")
+    for diagnosis, rows in (("It raises KeyError.", 7), ("modules.py is not in the submission.", 0)):
+        same = class_(1, 9)
+        for one in same[1:]:
+            for question in one["questions"].values():
+                for check in question["checks"]:
+                    check["diagnosis"] = diagnosis
+        assert len(found := summary.suspects(same)) == (rows and len(RULES.code))  # a row for a question's one message
+        assert not found or len(found[0]["titles"]) == len(RULES.code[0].checks)
 
 
 # ---------------------------------------------------------------- --only
