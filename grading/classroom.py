@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from grading import archive, datasets, submission
+from grading import archive, datasets, similarity, submission
 from grading.archive import Unreadable
 from grading.checks import Context
 from grading.confinement import ConfinementError
@@ -160,6 +160,7 @@ class Classroom:
         pool = ThreadPoolExecutor(self.jobs)
 
         def complete(one: Submission) -> None:
+            similarity.keep(one.code, self.folder(one.student))
             one.clear()
             record = self.completed(one, context)
             write_json(self.folder(one.student) / RECORD, record)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from grading import autograder, classroom, gradebooks, people, rubric, starter, submission, summary, tables
+from grading import autograder, classroom, gradebooks, people, rubric, similarity, starter, submission, summary, tables
 from grading.classroom import ClassError, Classroom, Record
 from grading.confinement import ConfinementError
 from grading.datasets import FILES
@@ -62,6 +62,11 @@ def parser(description: str) -> argparse.ArgumentParser:
                        "on the container around this process, which must be for this submission alone (Gradescope)")
     group.add_argument("--results", type=Path, metavar="FILE",
                        help="also write the (only) submission's results.json here")
+    group.add_argument("--handout", type=Path, action="append", default=[], metavar="DIR",
+                       help="what your course hands out, so that nobody is similar for having it (besides what "
+                            "--starter writes)")
+    group.add_argument("--compare-with", type=Path, action="append", default=[], metavar="DIR",
+                       help="submissions of another year, ZIP files and folders, to compare this class with")
     group = made.add_argument_group("add what a person gave")
     group.add_argument("--merge", type=Path, nargs="?", const=Path(), metavar="CSV",
                        help="make final.csv and the gradebooks from the grades and the points, comments and late days "
@@ -157,6 +162,9 @@ def check_before_grading(options: argparse.Namespace, rules: Rubric) -> None:
     if wrong := next((name for name in options.only if name not in numbers), ""):
         raise ClassError(f"--only: {wrong!r} is not a code question; they are {', '.join(numbers)} "
                          "(give the submissions before --only)")
+    for folder in (*options.handout, *options.compare_with):
+        if not folder.is_dir():
+            raise ClassError(f"{folder} is not a folder; --handout and --compare-with take folders")
     write(options.out / ".writable", "")
     (options.out / ".writable").unlink()
     if (options.out / tables.WRITTEN).exists():
@@ -213,6 +221,11 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
                 "the rest")
             return 130
         records = write_all()
+        if not options.results:  # one submission on Gradescope has nobody to be compared with
+            pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
+                                          known.names(records), options.handout, options.compare_with).pairs
+            if pairs:
+                say(f"note: {len(pairs)} pairs of submissions are similar; look at {options.out / similarity.PAGE}")
     for problem in known.problems(records):
         say(f"note: {problem}")
     if doubtful := summary.suspects(records):
