@@ -77,7 +77,9 @@ def data_utilities() -> list[Path]:
 class Submission:
     """A submission on its way through the grader.
 
-    path: what was handed in. student: its name. key: what its grades depend on. error: why it was not graded.
+    path: what was handed in. student: its name. key: what its grades depend on. digest: of what was handed in. about:
+    further entries of its record. notes: flags that its file's name and its earlier record give. todo: the questions to
+    grade, where it is not all of them. hide: names that its record must not tell. error: why it was not graded.
     ungraded: the same, where that is not its fault, so that it has no score instead of 0. trouble: of this machine or
     the grader, so that another run may find it gone.
     """
@@ -93,6 +95,11 @@ class Submission:
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    digest: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    todo: frozenset[str] = frozenset()
+    hide: tuple[str, ...] = ()
 
     def take_in(self, folder: Path) -> None:
         """Extract and scan it. What cannot be read is an error in its record, not an exception."""
@@ -135,16 +142,22 @@ class Submission:
 
         Without a key where something was amiss here, so that the next run grades it again.
         """
+        error = self._hidden(self.error)
         reason, ungraded = "", "the grader itself failed at this question"
-        if self.error:
-            reason = f"The submission {self.error}."
-            ungraded = f"the submission {self.ungraded}" if self.ungraded else ""
+        if error:
+            reason = f"The submission {error}."
+            ungraded = f"the submission {self._hidden(self.ungraded)}" if self.ungraded else ""
         questions = {row.number: self.questions.get(row.number) or blank(row, reason, ungraded) for row in rubric.code}
-        again = self.trouble or (not self.error and any("ungraded" in question for question in questions.values()))
-        return {"key": "" if again else self.key, "student": self.student, "source": self.path.name,
-                "error": self.error, "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)),
-                "questions": questions,
+        again = self.trouble or (not error and any("ungraded" in question for question in questions.values()))
+        flags = list(dict.fromkeys(one_line(flag) for flag in [*self.notes, *self.flags]))
+        return {"key": "" if again else self.key, "student": self.student, "source": self._hidden(self.path.name),
+                "error": error, "flags": [self._hidden(flag) for flag in flags], "questions": questions,
                 "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
+
+    def _hidden(self, text: str) -> str:
+        for name in self.hide:
+            text = text.replace(name, self.student) if len(name) > 2 else text
+        return text
 
 
 def blank(row: Row, reason: str, ungraded: str = "") -> dict[str, Any]:

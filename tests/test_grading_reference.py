@@ -11,6 +11,7 @@ from grading_mutants import FILES, MUTANTS, Mutant, copy_reference
 
 from grading import rubric, scan, starter
 from grading.gradescope import entry, results
+from grading.marks import NOTHING, Marks, mark
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
 
@@ -37,7 +38,7 @@ def test_starter_scores_nothing_in_every_check(reference):
     checks = [check for question in reference["starter"]["questions"].values() for check in question["checks"]]
     assert len(checks) == sum(len(row.checks) for row in rubric.load().code)
     assert [check for check in checks if check["score"]] == []
-    assert results(reference["starter"], rubric.load())["score"] == 0
+    assert results(Marks(reference["starter"], rubric.load()))["score"] == 0
 
 
 def test_starter_imports_and_keeps_signatures_and_docstrings(tmp_path):
@@ -173,7 +174,7 @@ def test_a_bug_is_not_told_as_another(tmp_path):
     assert len(everything) == len(rules.code[0].checks)
     assert {check["diagnosis"].count("modules.py, line 3") for check in everything.values()} == {1}
     assert any("modules.py is not Python (line 3" in flag for flag in records["not Python"]["flags"])
-    lines = entry(rules.code[0], records["not Python"], {})["output"].splitlines()
+    lines = entry(mark(rules.code[0], records["not Python"], NOTHING))["output"].splitlines()
     assert sum("line 3" in line for line in lines) == 1  # one cause is said once
 
 
