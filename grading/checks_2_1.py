@@ -44,7 +44,7 @@ def unanswered(reply: Reply, name: str) -> Outcome:
     if failure.startswith("Absent: "):
         return Outcome(0.0, f"{failure.removeprefix('Absent: ')}.")
     if fact(reply, name, "layers") is not None and not fact(reply, name, "failed"):
-        return Outcome(0.0, "Not compared: the linear layers or the output's shape are not those asked for (see there).")
+        return Outcome(0.0, "Not compared: the linear layers or the output's shape are not as asked for (see there).")
     return Outcome(0.0, missing(reply, f"{name} "))
 
 

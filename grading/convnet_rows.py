@@ -167,10 +167,11 @@ def faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
     found = {}
     for (above, _), (row, place) in pairwise([(None, None), *pairs]):
         if row is not None:
-            found[row.name] = "it is missing" if place is None else fault(row, place, layers, names)
+            text = "it is missing" if place is None else fault(row, place, layers, names)
+            found[row.name] = text and f"{{}}: {text}"
         elif place is not None:
             after = above.name if above else names.get(place - 1, "the image")
-            found[f"after {after}"] = f"a {shown(layers[place])} follows, which the table does not have"
+            found[f"after {after}"] = f"{{}}: {shown(layers[place])}, which the table does not have"
     return found
 
 
@@ -187,12 +188,17 @@ def fault(row: Row, place: int, layers: Sequence[Layer], names: dict[int, str]) 
         return f"it takes the output of {source}, so that it runs beside {' and '.join(beside[-2:])} and not after it"
     if layer.skip and not row.skip:
         return "it has a skip connection, which the table does not have"
-    if layer.extra:
+    if layer.extra and not starts_late(layer):
         return f"expected nothing before it; received {', '.join(layer.extra)}"
     received = [*layer.before, row.kind, *layer.after]
-    if received != [*row.before, row.kind]:
+    if received != [*row.before, row.kind] and not starts_late(layer):
         return f"expected {', '.join([*row.before, row.kind])}; received {', '.join(received)}"
     return ""
+
+
+def starts_late(layer: Layer) -> bool:
+    """Whether its skip connection starts after BatchNorm and ReLU: that is for `skip_faults` to say."""
+    return layer.skip and layer.extra == PREACT and not layer.before and not layer.after
 
 
 def skip_faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
@@ -207,25 +213,25 @@ def skip_faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
             continue
         layer = layers[place]
         if not layer.skip:
-            found[row.name] = around.get(place, "no skip connection")
+            found[row.name] = around.get(place, "no skip connection around {}")
         elif layer.lost:
-            found[row.name] = "no skip connection that reaches the next layer"
+            found[row.name] = "no skip connection around {} that reaches the next layer"
         else:
-            found[row.name] = "" if layer.before or layer.extra != PREACT else (
-                "the skip connection starts after BatchNorm and ReLU, not before them")
+            found[row.name] = "" if not starts_late(layer) else (
+                "the skip connection around {} starts after BatchNorm and ReLU, not before them")
     return found
 
 
 def sentence(faults: Mapping[str, str]) -> str:
-    """'Maxpool1, maxpool2: expected ...; received ....', rows with the same fault together."""
+    """'Maxpool1, maxpool2: expected ...; received ...', rows with the same fault together; '{}' is their names."""
     rows: dict[str, list[str]] = {}
     for name, text in faults.items():
         if text:
             rows.setdefault(text, []).append(name)
-    parts = [f"{', '.join(names)}: {text}" for text, names in rows.items()]
+    parts = [text.replace("{}", ", ".join(names)) for text, names in rows.items()]
     if len(parts) > SHOWN:
         parts[SHOWN:] = [f"{len(parts) - SHOWN} more"]
-    return f"{'. '.join(parts)}." if parts else ""
+    return "".join(f"{part[0].upper()}{part[1:]}. " for part in parts).rstrip()
 
 
 def shown(layer: Row | Layer) -> str:
