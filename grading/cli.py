@@ -113,8 +113,8 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
             flags.error(f"--{name} takes exactly one submission")
     if options.assignment is not None and options.merge is None:
         flags.error("--assignment belongs to --merge")
-    if options.only and options.merge is not None:
-        flags.error("--only grades questions; --merge needs no grading")
+    if others and (idle := [name for name in ("only", "anonymous") if getattr(options, name)]):
+        flags.error(f"--{idle[0]} belongs to submissions to grade, not to --{others[0]}")
     return options
 
 
@@ -137,8 +137,10 @@ def write_class(out: Path, rules: Rubric, warnings: Sequence[str] = (), known: P
     names = known.names(records)
     tables.write_grades(out, records, rules, names)
     unfinished = [(name, "interrupted: not graded yet") for name in interrupted]
-    unfinished += [(person.name if known.pseudonyms is None else "in the roster", "no submission")
-                   for person in known.absent(records)]
+    absent = [person.name for person in known.absent(records)]
+    if absent and known.pseudonyms is not None:
+        absent = [f"{len(absent)} of the roster"]
+    unfinished += [(name, "no submission") for name in absent]
     marks = [Marks(record, rules, (given or {}).get(record["student"], NOTHING)) for record in records]
     changed = changes.update(out, records)
     for line in [change.line() for change in changed[:MOST_LINES]] + ["..."] * (len(changed) > MOST_LINES):
