@@ -20,6 +20,7 @@ from grading.files import alphabetical, folder_name, write_json
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
 from grading.submission import Record, Submission, scored
+from grading.unpack import without_ending
 
 RECORD = "record.json"
 REAL, STANDIN = "CIFAR-10", "a small stand-in, in shorter runs"  # what accuracy was measured on
@@ -30,9 +31,9 @@ class ClassError(Exception):
 
 
 def name_of(path: Path) -> str:
-    """The student: the ZIP's name without its ending, or the folder's name."""
+    """The student: the archive's name without its ending, or the folder's name."""
     resolved = Path(path).resolve()
-    return (resolved.stem if resolved.suffix.lower() == ".zip" and not resolved.is_dir() else resolved.name) or "root"
+    return (resolved.name if resolved.is_dir() else without_ending(resolved.name)) or "root"
 
 
 def submissions(paths: Sequence[Path]) -> list[Submission]:

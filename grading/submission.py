@@ -78,8 +78,7 @@ class Submission:
     """A submission on its way through the grader.
 
     path: what was handed in. student: its name. key: what its grades depend on. error: why it was not graded.
-    ungraded: the same, where that is not its fault, so that it has no score instead of 0. trouble: of this machine or
-    the grader, so that another run may find it gone.
+    ungraded: the same, where that is not its fault, so that it has no score instead of 0.
     """
 
     path: Path
@@ -89,7 +88,6 @@ class Submission:
     folder: Path | None = None
     error: str = ""
     ungraded: str = ""
-    trouble: bool = False
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -105,7 +103,7 @@ class Submission:
         except Exception as error:  # whatever somebody handed in, the others are graded
             what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self.error = one_line(f"could not be taken in by the grader ({type(error).__name__}: {what})")
-            self.ungraded, self.trouble = self.error, True
+            self.ungraded = self.error
 
     def _look_at(self, taken: archive.Submission) -> None:
         """Scan it, add what it need not bring, and let its worker, who is another user, read it."""
@@ -131,25 +129,22 @@ class Submission:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def record(self, rubric: Rubric) -> Record:
-        """What is kept of it; a question that was not graded says why.
-
-        Without a key where something was amiss here, so that the next run grades it again.
-        """
-        reason, ungraded = "", "the grader itself failed at this question"
-        if self.error:
-            reason = f"The submission {self.error}."
-            ungraded = f"the submission {self.ungraded}" if self.ungraded else ""
-        questions = {row.number: self.questions.get(row.number) or blank(row, reason, ungraded) for row in rubric.code}
-        again = self.trouble or (not self.error and any("ungraded" in question for question in questions.values()))
-        return {"key": "" if again else self.key, "student": self.student, "source": self.path.name,
-                "error": self.error, "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)),
-                "questions": questions,
+        """What is kept of it. A question that was not graded has no score, or counts 0 where that is its own fault."""
+        questions = {}
+        for row in rubric.code:
+            failed = blank(row, f"The submission {self.error}." if self.error else "")
+            if self.ungraded or not self.error:
+                failed["ungraded"] = (f"the submission {self.ungraded}" if self.error else
+                                      "the grader itself failed at it")
+            questions[row.number] = self.questions.get(row.number) or failed
+        return {"key": self.key, "student": self.student, "source": self.path.name, "error": self.error,
+                "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)), "questions": questions,
                 "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
 
 
-def blank(row: Row, reason: str, ungraded: str = "") -> dict[str, Any]:
-    """A question of which nothing is right, for one reason; or which could not be graded, for another."""
-    return {"seconds": 0.0, **({"ungraded": ungraded} if ungraded else {}), "checks": [
+def blank(row: Row, reason: str) -> dict[str, Any]:
+    """A question of which nothing is right, for one reason."""
+    return {"seconds": 0.0, "checks": [
         {"id": check.id, "fraction": 0.0, "diagnosis": reason, "numbers": ""} for check in row.checks]}
 
 
