@@ -193,7 +193,8 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
     result: dict[str, Any] = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
     packages = needed(replies)
     if packages and any(check["fraction"] < 1 for check in checks):
-        result["ungraded"] = f"needs {', '.join(packages)}, not installed on the grader's machine"
+        result["ungraded"] = (f"needs {' and '.join(packages)}, which {'is' if len(packages) == 1 else 'are'} not "
+                              "installed on this machine")
     with submission.lock:
         submission.questions[row.number] = result
         submission.flags += found_while_running(row.number, replies)

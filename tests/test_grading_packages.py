@@ -181,7 +181,7 @@ def test_questions_with_packages_that_are_not_here(tmp_path):
     assert records["unused"]["flags"][0] == "modules.py imports torch and does not use it"
     assert any("torch.expm1 is used, but this question asks for NumPy alone" in text for text in failures(records["framework"]))
     question = records["package"]["questions"]["1.2"]
-    assert question["ungraded"] == f"needs {absent}, not installed on the grader's machine" and question["score"] is None
+    assert question["ungraded"] == f"needs {absent}, which is not installed on this machine" and question["score"] is None
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/tmp/x"), MemoryError()])
