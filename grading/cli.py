@@ -14,7 +14,19 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from grading import autograder, classroom, gradebooks, people, rubric, similarity, starter, submission, summary, tables
+from grading import (
+    autograder,
+    changes,
+    classroom,
+    gradebooks,
+    people,
+    rubric,
+    similarity,
+    starter,
+    submission,
+    summary,
+    tables,
+)
 from grading.classroom import ClassError, Classroom, Record
 from grading.confinement import ConfinementError
 from grading.datasets import FILES
@@ -26,6 +38,8 @@ from grading.people import People
 from grading.rubric import Rubric, RubricError
 from grading.spreadsheets import TableError
 from grading.starter import StarterError
+
+MOST_LINES = 20  # of changed points, on the terminal
 
 
 class _Parser(argparse.ArgumentParser):
@@ -99,8 +113,8 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
             flags.error(f"--{name} takes exactly one submission")
     if options.assignment is not None and options.merge is None:
         flags.error("--assignment belongs to --merge")
-    if options.only and options.merge is not None:
-        flags.error("--only grades questions; --merge needs no grading")
+    if others and (idle := [name for name in ("only", "anonymous") if getattr(options, name)]):
+        flags.error(f"--{idle[0]} belongs to submissions to grade, not to --{others[0]}")
     return options
 
 
@@ -123,11 +137,20 @@ def write_class(out: Path, rules: Rubric, warnings: Sequence[str] = (), known: P
     names = known.names(records)
     tables.write_grades(out, records, rules, names)
     unfinished = [(name, "interrupted: not graded yet") for name in interrupted]
-    unfinished += [(person.name if known.pseudonyms is None else "in the roster", "no submission")
-                   for person in known.absent(records)]
+    absent = [person.name for person in known.absent(records)]
+    if absent and known.pseudonyms is not None:
+        absent = [f"{len(absent)} of the roster"]
+    unfinished += [(name, "no submission") for name in absent]
     marks = [Marks(record, rules, (given or {}).get(record["student"], NOTHING)) for record in records]
+    changed = changes.update(out, records)
+    for line in [change.line() for change in changed[:MOST_LINES]] + ["..."] * (len(changed) > MOST_LINES):
+        say(f"changed: {line}")
+    if changed:
+        students = len({change.student for change in changed})
+        say(f"points of {students} {'student' if students == 1 else 'students'} changed since the last run: see "
+            f"{out / changes.CHANGES}")
     summary.write_summary(out, marks, rules, warnings=warnings, names=names, merged=given is not None,
-                          unfinished=unfinished)
+                          unfinished=unfinished, changed=changed)
     return records
 
 

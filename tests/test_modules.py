@@ -16,6 +16,7 @@ from modules import (
     Conv2dModule,
     CrossEntropyModule,
     ELUModule,
+    LeakyReLUModule,
     LinearModule,
     ReLUModule,
     SigmoidModule,
@@ -26,9 +27,9 @@ from tests.gradients import assert_gradient, check_module, numerical_gradient
 from tests.strategies import any_shapes, matrix_shapes, seeds, sizes
 
 few = settings(max_examples=25, deadline=None)
-activations = pytest.mark.parametrize("activation", ACTIVATIONS.values())
-TORCH = {ELUModule: F.elu, ReLUModule: F.relu, TanhModule: torch.tanh, SigmoidModule: torch.sigmoid}
-LIMITS = {ELUModule: (-1, 1e30), ReLUModule: (0, 1e30), TanhModule: (-1, 1), SigmoidModule: (0, 1)}  # at -1e30, 1e30
+activations = pytest.mark.parametrize("activation", [*ACTIVATIONS.values(), LeakyReLUModule])
+TORCH = {LeakyReLUModule: lambda x: F.leaky_relu(x, 0.02), ELUModule: F.elu, ReLUModule: F.relu, TanhModule: torch.tanh, SigmoidModule: torch.sigmoid}
+LIMITS = {LeakyReLUModule: (-0.02e30, 1e30), ELUModule: (-1, 1e30), ReLUModule: (0, 1e30), TanhModule: (-1, 1), SigmoidModule: (0, 1)}  # at -1e30, 1e30
 
 
 def linear(n_in, n_out, rng, dtype=np.float64):
@@ -94,7 +95,8 @@ def test_cross_entropy_gradient(shape, seed):
 def test_activations_at_the_kink():
     """ELU'(0) = 1, where both one-sided derivatives meet; ReLU'(0) = 0, the one from the left."""
     x = np.array([0.0, -0.0])
-    for module, slope, left, right in ((ELUModule(), 1, 1, 1), (ReLUModule(), 0, 0, 1)):
+    for module, slope, left, right in ((ELUModule(), 1, 1, 1), (ReLUModule(), 0, 0, 1),
+                                       (LeakyReLUModule(0.3), 0.3, 0.3, 1)):
         np.testing.assert_array_equal(module.forward(x), 0)
         np.testing.assert_array_equal(module.backward(np.full(2, 3.0)), 3.0 * slope)
         h = 1e-7
@@ -167,7 +169,7 @@ def test_activations_are_finite_and_silent_far_out(activation, dtype):
     assert activation in LIMITS, "add its values far out to LIMITS"
     bottom, top = LIMITS[activation]
     np.testing.assert_allclose([y[0], y[-1]], [bottom, top], rtol=1e-6)
-    assert dx[0] == 0 and dx[-1] == (1 if top == 1e30 else 0)
+    assert dx[0] == pytest.approx(bottom / -1e30) and dx[-1] == (1 if top == 1e30 else 0)
 
 
 @pytest.mark.q1_1c
