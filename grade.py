@@ -3,6 +3,7 @@
     python grade.py submissions/*.zip --data_dir cifar10/cifar-10-batches-py --out grades/
     python grade.py --merge --out grades/        # after the written questions' points are in grades/written.csv
     python grade.py --starter handout/           # the handout for students, from the reference beside this file
+    python grade.py --check                      # your own code in this folder, as the grader would; --check 1.2
     python grade.py --autograder autograder.zip  # for upload to Gradescope
 
 Per student a results file for Gradescope and a feedback page; for the class grades.csv, summary.html and written.csv.
