@@ -290,7 +290,7 @@ def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> in
             failing += home.question(number)
             script = QUESTIONS[number].script
             if script and script.file not in scripts:
-                home.printer.line(f"  not run: {script.file}; --check {script.file} runs it, which takes up to a minute")
+                home.printer.line(f"  not run: {script.file}; --check {script.file} runs it, up to a minute")
             home.printer.line()
         for file in scripts:
             failing += home.script(file)
