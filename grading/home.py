@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from grading import datasets, expected, rubric
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome
-from grading.ladder import LADDERS
+from grading.ladder import LADDERS, Ladder
 from grading.questions import QUESTIONS
 from grading.rubric import Rubric
 from grading.sandbox import Probe, Reply, read_reply
@@ -38,8 +38,8 @@ MOST_FILE_BYTES = 2**20  # larger ones are data or runs, not code
 NOT_COPIED = {"__pycache__", "venv", "env", "node_modules", "site-packages"}
 ENVIRONMENT = {"MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
                "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-MARKS = {"right": "✓", "part": "◐", "wrong": "✗"}
-PLAIN_MARKS = {"right": "ok  ", "part": "part", "wrong": "FAIL"}
+MARKS = {"right": "✓", "part": "◐", "wrong": "✗", "remark": "•"}
+PLAIN_MARKS = {"right": "ok  ", "part": "part", "wrong": "FAIL", "remark": "note"}
 
 
 class HomeError(Exception):
@@ -192,9 +192,9 @@ class Printer:
                 text = text.replace(sign, plain)
         tqdm.write(text, file=sys.stdout)
 
-    def outcome(self, title: str, outcome: Outcome, said: str = "") -> None:
+    def outcome(self, title: str, outcome: Outcome, said: str = "", remark: bool = False) -> None:
         """A check's line and, where it fails, why (unless that has been `said`) and the numbers."""
-        kind = "right" if outcome.passed else "part" if outcome.fraction > 0 else "wrong"
+        kind = "right" if outcome.passed else "remark" if remark else "part" if outcome.fraction > 0 else "wrong"
         self.line(f"  {self.marks[kind]} {title}")
         if not outcome.passed:
             for text in (outcome.diagnosis, outcome.numbers):
@@ -202,17 +202,19 @@ class Printer:
                     self.line(f"      {text}")
 
 
-def report(printer: Printer, outcomes: Mapping[str, tuple[str, Outcome]], rungs: Mapping[str, Outcome]) -> int:
-    """Print the ladder and the checks ({id: (title, outcome)}); how many fail."""
-    failed = [outcome for _, outcome in outcomes.values() if not outcome.passed]
+def report(printer: Printer, outcomes: Mapping[str, tuple[str, Outcome]], rungs: Mapping[str, Outcome],
+           remarks: Collection[str]) -> int:
+    """Print the ladder and the checks ({id: (title, outcome)}); how many fail. remarks: ids of those without points."""
+    failed = [outcome for id, (_, outcome) in outcomes.items() if not outcome.passed and id not in remarks]
     reasons = {outcome.diagnosis for outcome in failed}
     said = reasons.pop() if len(failed) > 1 and len(reasons) == 1 else ""
     if said:
         printer.line(f"  {said}")
     for title, outcome in rungs.items():
         printer.outcome(f"ladder: {title}", outcome, said)
-    for title, outcome in outcomes.values():
-        printer.outcome(title, outcome, said)
+    for id, (title, outcome) in outcomes.items():
+        if not outcome.passed or id not in remarks:
+            printer.outcome(title, outcome, said, id in remarks)
     return len(failed) + sum(not outcome.passed for outcome in rungs.values())
 
 
@@ -224,7 +226,7 @@ class Home:
 
     def __init__(self, work: Path, code: Path, rules: Rubric):
         self.work, self.code, self.rules, self.printer = work, code, rules, Printer()
-        self.titles = {(row.number, check.id): check.title for row in rules.code for check in row.checks}
+        self.rows = {row.number: row for row in rules.code}
         self.context = Context({}, np.zeros((0, 3072), np.float32), np.zeros(0, int), False, rules.accuracy,
                                expected=expected.values())
 
@@ -240,25 +242,22 @@ class Home:
                     bar.update()
         return replies
 
-    def outcomes(self, question: Question, ids: Sequence[str], replies: Replies) -> dict[str, tuple[str, Outcome]]:
-        return {id: (self.titles[question.number, id], question.outcome(id, replies, self.context))
-                for id in ids if (question.number, id) in self.titles}
+    def report(self, question: Question, ids: Collection[str], replies: Replies, ladder: Ladder | None = None) -> int:
+        """Print the rubric's checks among `ids`, after the ladder; how many fail."""
+        checks = [check for check in self.rows[question.number].checks if check.id in ids]
+        found = {check.id: (check.title, question.outcome(check.id, replies, self.context)) for check in checks}
+        return report(self.printer, found, ladder.rungs(replies, found) if ladder else {},
+                      {check.id for check in checks if not check.points})
 
     def question(self, number: str) -> int:
         """Check a question's code, not its script; how much of it fails."""
         question, ladder = QUESTIONS[number], LADDERS.get(number)
-        title = next((row.title for row in self.rules.code if row.number == number), "")
-        self.printer.line(f"{number} {title}")
+        self.printer.line(f"{number} {self.rows[number].title}")
         if reason := unready(question):
             self.printer.line(f"  not checked: it {reason}")
             return 1
-        ids = list(question.own_checks)
-        asked = question.asked(ids, self.context)
-        if ladder:
-            asked |= ladder.probes()
-        replies = self.ask(question, asked, number)
-        found = self.outcomes(question, ids, replies)
-        return report(self.printer, found, ladder.rungs(replies, found) if ladder else {})
+        asked = question.asked(question.own_checks, self.context) | (ladder.probes() if ladder else {})
+        return self.report(question, question.own_checks, self.ask(question, asked, number), ladder)
 
     def script(self, file: str) -> int:
         """Run a script as the grader does; how many of its checks fail."""
@@ -272,7 +271,7 @@ class Home:
             with tqdm(desc="making 60,000 small images", bar_format="{desc}", leave=False, disable=None):
                 self.context = datasets.prepare(self.work / "data", self.rules, None, None)
         replies = self.ask(question, question.script.probes(self.context), file, alone=True)
-        return report(self.printer, self.outcomes(question, list(question.script.checks), replies), {})
+        return self.report(question, question.script.checks, replies)
 
 
 def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> int:
