@@ -25,7 +25,7 @@ from tqdm import tqdm
 from grading import datasets, expected, rubric
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome
-from grading.ladder import LADDERS, Ladder
+from grading.ladder import LADDERS
 from grading.questions import QUESTIONS
 from grading.rubric import Rubric
 from grading.sandbox import Probe, Reply, read_reply
@@ -192,33 +192,23 @@ class Printer:
                 text = text.replace(sign, plain)
         tqdm.write(text, file=sys.stdout)
 
-    def outcome(self, title: str, outcome: Outcome, said: str = "", remark: bool = False) -> None:
-        """A check's line and, where it fails, why (unless that has been `said`) and the numbers."""
+    def outcome(self, title: str, outcome: Outcome, remark: bool = False, said: str = "") -> None:
+        """A check's line and, where it fails, what is wrong with it unless that has been `said`."""
         kind = "right" if outcome.passed else "remark" if remark else "part" if outcome.fraction > 0 else "wrong"
         self.line(f"  {self.marks[kind]} {title}")
-        if not outcome.passed:
-            for text in (outcome.diagnosis, outcome.numbers):
-                if text and text != said:
-                    self.line(f"      {text}")
+        for text in wrong(outcome):
+            if text != said:
+                self.line(f"      {text}")
 
 
-def report(printer: Printer, outcomes: Mapping[str, tuple[str, Outcome]], rungs: Mapping[str, Outcome],
-           remarks: Collection[str]) -> int:
-    """Print the ladder and the checks ({id: (title, outcome)}); how many fail. remarks: ids of those without points."""
-    failed = [outcome for id, (_, outcome) in outcomes.items() if not outcome.passed and id not in remarks]
-    reasons = {outcome.diagnosis for outcome in failed}
-    said = reasons.pop() if len(failed) > 1 and len(reasons) == 1 else ""
-    if said:
-        printer.line(f"  {said}")
-    for title, outcome in rungs.items():
-        printer.outcome(f"ladder: {title}", outcome, said)
-    for id, (title, outcome) in outcomes.items():
-        if not outcome.passed or id not in remarks:
-            printer.outcome(title, outcome, said, id in remarks)
-    return len(failed) + sum(not outcome.passed for outcome in rungs.values())
+def wrong(outcome: Outcome) -> list[str]:
+    """What is wrong and the numbers behind it; nothing where it passes."""
+    return [] if outcome.passed else [text for text in (outcome.diagnosis, outcome.numbers) if text]
 
 
 # ---------------------------------------------------------------- a question, a script, all of it
+
+Found = dict[str, tuple[rubric.Check, Outcome]]  # by id
 
 
 class Home:
@@ -242,57 +232,87 @@ class Home:
                     bar.update()
         return replies
 
-    def report(self, question: Question, ids: Collection[str], replies: Replies, ladder: Ladder | None = None) -> int:
-        """Print the rubric's checks among `ids`, after the ladder; how many fail."""
-        checks = [check for check in self.rows[question.number].checks if check.id in ids]
-        found = {check.id: (check.title, question.outcome(check.id, replies, self.context)) for check in checks}
-        return report(self.printer, found, ladder.rungs(replies, found) if ladder else {},
-                      {check.id for check in checks if not check.points})
+    def judged(self, question: Question, ids: Collection[str], replies: Replies) -> Found:
+        """The rubric's checks among `ids`, in its order."""
+        return {check.id: (check, question.outcome(check.id, replies, self.context))
+                for check in self.rows[question.number].checks if check.id in ids}
 
-    def question(self, number: str) -> int:
-        """Check a question's code, not its script; how much of it fails."""
+    def question(self, number: str) -> tuple[Found, dict[str, Outcome]]:
+        """The checks of a question's code, not of its script, and the rungs of its ladder."""
         question, ladder = QUESTIONS[number], LADDERS.get(number)
-        self.printer.line(f"{number} {self.rows[number].title}")
-        if reason := unready(question):
-            self.printer.line(f"  not checked: it {reason}")
-            return 1
         asked = question.asked(question.own_checks, self.context) | (ladder.probes() if ladder else {})
-        return self.report(question, question.own_checks, self.ask(question, asked, number), ladder)
+        replies = self.ask(question, asked, number)
+        found = self.judged(question, question.own_checks, replies)
+        return found, ladder.rungs(replies, found) if ladder else {}
 
-    def script(self, file: str) -> int:
-        """Run a script as the grader does; how many of its checks fail."""
+    def script(self, file: str) -> Found:
+        """The checks of a script, which is run as the grader does."""
         question = SCRIPTS[file]
         assert question.script is not None
-        self.printer.line(f"{question.number} {file}")
-        if reason := unready(question):
-            self.printer.line(f"  not checked: it {reason}")
-            return 1
         if not self.context.data:
             with tqdm(desc="making 60,000 small images", bar_format="{desc}", leave=False, disable=None):
                 self.context = datasets.prepare(self.work / "data", self.rules, None, None)
         replies = self.ask(question, question.script.probes(self.context), file, alone=True)
-        return self.report(question, question.script.checks, replies)
+        return self.judged(question, question.script.checks, replies)
+
+    def report(self, found: Found, rungs: Mapping[str, Outcome]) -> int:
+        """Print the ladder and the checks; how many fail. A remark is printed where it found something."""
+        failed = [outcome for check, outcome in found.values() if check.points and not outcome.passed]
+        reasons = {outcome.diagnosis for outcome in failed}
+        said = reasons.pop() if len(failed) > 1 and len(reasons) == 1 else ""
+        if said:
+            self.printer.line(f"  {said}")
+        for title, outcome in rungs.items():
+            self.printer.outcome(f"ladder: {title}", outcome, said=said)
+        for check, outcome in found.values():
+            if check.points or not outcome.passed:
+                self.printer.outcome(check.title, outcome, not check.points, said)
+        return len(failed) + sum(not outcome.passed for outcome in rungs.values())
+
+    def check(self, title: str, number: str, script: str = "") -> int:
+        """Check and print a question, or a script of it; how much fails."""
+        self.printer.line(title)
+        if reason := unready(QUESTIONS[number]):
+            self.printer.line(f"  not checked: it {reason}")
+            return 1
+        return self.report(self.script(script), {}) if script else self.report(*self.question(number))
+
+
+@contextlib.contextmanager
+def at_home(folder: Path, rules: Rubric | None = None) -> Iterator[Home]:
+    """The code in `folder`, ready to be checked. Raises HomeError where there is none."""
+    if not folder.is_dir():
+        raise HomeError(f"{folder} is not a folder")
+    files = sorted({question.file for question in QUESTIONS.values()})
+    if not any((folder / file).is_file() for file in files):
+        raise HomeError(f"{folder.resolve()} has none of {', '.join(files)}: go to the folder of your code, or name it")
+    with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as work:
+        yield Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules or rubric.load())
+
+
+def sentences(folder: Path, number: str) -> dict[str, list[str]]:
+    """{id: lines} of the checks of a question that fail. Raises HomeError."""
+    if reason := unready(QUESTIONS[number]):
+        raise HomeError(f"{number} {reason}")
+    with at_home(folder) as home:
+        found, _ = home.question(number)
+    return {id: [f"{check.title}:", *(f"    {line}" for line in wrong(outcome))]
+            for id, (check, outcome) in found.items() if check.points and not outcome.passed}
 
 
 def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> int:
     """Check the code in `folder`, print what was found, and return the exit status. Raises HomeError."""
     numbers, scripts = chosen(names)
-    if not folder.is_dir():
-        raise HomeError(f"{folder} is not a folder")
-    files = sorted({QUESTIONS[number].file for number in QUESTIONS})
-    if not any((folder / file).is_file() for file in files):
-        raise HomeError(f"{folder.resolve()} has none of {', '.join(files)}: go to the folder of your code, or name it")
     failing = 0
-    with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as work:
-        home = Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules or rubric.load())
+    with at_home(folder, rules) as home:
         for number in numbers:
-            failing += home.question(number)
+            failing += home.check(f"{number} {home.rows[number].title}", number)
             script = QUESTIONS[number].script
             if script and script.file not in scripts:
                 home.printer.line(f"  not run: {script.file}; --check {script.file} runs it, up to a minute")
             home.printer.line()
         for file in scripts:
-            failing += home.script(file)
+            failing += home.check(f"{SCRIPTS[file].number} {file}", SCRIPTS[file].number, file)
             home.printer.line()
         home.printer.line("everything that was checked is right" if not failing else f"to fix: {failing}")
     return 1 if failing else 0

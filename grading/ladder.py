@@ -15,6 +15,7 @@ import numpy as np
 
 from grading.checks import Replies
 from grading.compare import PASSED, Outcome, failed
+from grading.rubric import Check
 from grading.sandbox import Probe
 
 CLASSES = 10
@@ -47,15 +48,15 @@ class Ladder:
                   {"x": x.astype(np.float32), "labels": labels})
         return {"ladder": Probe(self.function, arrays, self.options, 60)}
 
-    def rungs(self, replies: Replies, checks: Mapping[str, tuple[str, Outcome]]) -> dict[str, Outcome]:
-        """{what it says: outcome}, in the order in which to climb. checks: {id: (title, outcome)}."""
+    def rungs(self, replies: Replies, checks: Mapping[str, tuple[Check, Outcome]]) -> dict[str, Outcome]:
+        """{what it says: outcome}, in the order in which to climb. checks: the question's, by id."""
         reply = replies["ladder"]
         if "loss" not in reply.arrays:
             first = learned = failed(reply)
         else:
             first = self.first_loss(float(np.mean(reply.arrays["loss"])))
             learned = self.learned(reply.arrays["scores"]) if "scores" in reply.arrays else failed(reply)
-        wrong = [title for id, (title, outcome) in checks.items() if id in self.gradients and not outcome.passed]
+        wrong = [check.title for id, (check, outcome) in checks.items() if id in self.gradients and not outcome.passed]
         named = f": {'; '.join(wrong)}" if len(wrong) <= 3 else ""
         gradients = {"gradients agree with central differences": PASSED if not wrong else Outcome(
             0.0, f"{len(wrong)} of {len(self.gradients)} checks of gradients below fail{named}.")}
