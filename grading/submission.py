@@ -23,9 +23,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from grading import archive, checks_1_2, checks_2_1, checks_3, checks_4a, scan
+from grading import archive, scan
 from grading.archive import Unreadable
-from grading.checks import Context, Question, Replies
+from grading.checks import Context, Replies
+from grading.questions import QUESTIONS
 from grading.rubric import Question as Row
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox, one_line
@@ -34,9 +35,6 @@ from grading.starter import local_imports
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places
 
-QUESTIONS: dict[str, Question] = {question.number: question for question in (
-    checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE,
-    checks_4a.QUESTION)}
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
 
