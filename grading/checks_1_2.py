@@ -119,7 +119,7 @@ def linear_init(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, f"{str(misnamed)[:200]}.")
     mean, std = weight.mean(), weight.std()
     numbers = f"mean {mean:.1e}, standard deviation {std:.4g}, largest bias {np.abs(bias).max():.1e}"
-    outcome = share({"the weights' mean is not 0": abs(mean) < 3e-6,
+    outcome = share({"the weights' mean is not 0": bool(abs(mean) < max(3e-6, 0.03 * std)),
                      "the weights' standard deviation is not 0.0001 (a variance of 0.0001 is 0.01)":
                          bool(abs(std - 1e-4) < 3e-6),
                      "the bias does not start at zero": not bias.any()})
@@ -258,8 +258,9 @@ def state(replies: Replies, context: Context) -> Outcome:
 
 def unjudged(reply: Reply) -> Outcome:
     """Of a check that what is wrong elsewhere leaves nothing to judge."""
-    text = "It cannot be judged before the modules are right."
-    return Outcome(0.0, missing(reply) if reply.error else text)
+    if reply.error or "LinearModule failed" in reply.notes:
+        return Outcome(0.0, missing(reply, "LinearModule"))
+    return Outcome(0.0, "It cannot be judged before the modules are right.")
 
 
 def vectorised(replies: Replies, context: Context) -> Outcome:

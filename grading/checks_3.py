@@ -190,7 +190,7 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
-    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste."""
+    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste, and so is beta."""
     reply, size = replies["saved"], INPUTS["x"].size
     kept, blocks = list(reply.arrays.values()), reply.notes.get("saved")
     if reply.error or not isinstance(blocks, list):
@@ -199,6 +199,8 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
     numbers = f"{len(kept)} tensors kept, {sum(blocks)} numbers for an input of {size}"
     if sum(block for block in blocks if block >= size) <= size:
+        if any(close(INPUTS["beta"], array, 1e-5) for array in kept):
+            return Outcome(0.0, "beta is kept for backward, which does not need it.", numbers)
         return Outcome(1.0, "", numbers)
     known = {"the input": INPUTS["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
     found = [text for text, value in known.items()

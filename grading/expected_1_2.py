@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from grading import networks, oracle
+from grading import expected_mlp, oracle
 from grading.inputs import MODULES
+from grading.networks import NETWORKS
 
 Array = np.ndarray
 Named = dict[str, Array]
@@ -99,8 +100,8 @@ def state(inputs: Mapping[str, Array]) -> Named:
 
 def mlps() -> Named:
     found: Named = {}
-    for name in networks.NETWORKS:
-        logits = networks.logits(name)
+    for name in NETWORKS:
+        logits = expected_mlp.logits(name)
         found |= named(f"{name} forward", oracle.softmax(logits), no_softmax=logits)
-        found |= {f"{name} {key}": value for key, value in networks.gradients(name, probabilities=True).items()}
+        found |= {f"{name} {key}": value for key, value in expected_mlp.gradients(name).items()}
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 from unittest import mock
@@ -182,6 +182,20 @@ def steps(task: Task) -> None:
         task.attempt(name, run, name)
 
 
+def watch_linear_modules() -> list[Any]:
+    """Every LinearModule made from now on, in the order they are made."""
+    constructor = part("modules", "LinearModule")
+    made: list[Any] = []
+    init = constructor.__init__
+
+    def __init__(module: Any, *arguments: Any, **keywords: Any) -> None:
+        init(module, *arguments, **keywords)
+        made.append(module)
+
+    constructor.__init__ = __init__
+    return made
+
+
 class Layers:
     """The LinearModules of an MLP in the order of its forward pass, each given its parameters when it is first called.
 
@@ -190,27 +204,18 @@ class Layers:
 
     def __init__(self, task: Task, sizes: list[int]):
         self.task, self.pairs = task, list(pairwise(sizes))
-        self.made: list[Any] = []
         self.found: list[Any] = []
         self.parameters: list[Parameters] = []
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Within it, LinearModules that are made and called are taken down."""
+        self.made = watch_linear_modules()
         constructor = part("modules", "LinearModule")
-        init, forward = constructor.__init__, constructor.forward
-
-        def __init__(module: Any, *arguments: Any, **keywords: Any) -> None:
-            init(module, *arguments, **keywords)
-            self.made.append(module)
+        if not callable(forward := getattr(constructor, "forward", None)):
+            raise Absent("LinearModule has no method forward")
 
         def watched_forward(module: Any, *arguments: Any, **keywords: Any) -> Any:
             self.add(module)
             return forward(module, *arguments, **keywords)
 
-        with mock.patch.object(constructor, "__init__", __init__), \
-                mock.patch.object(constructor, "forward", watched_forward):
-            yield
+        constructor.forward = watched_forward
 
     def add(self, module: Any) -> None:
         """The next layer, unless it is one already."""
@@ -241,18 +246,17 @@ def mlp(task: Task) -> None:
     """Probabilities and every gradient of the MLP with the grader's parameters."""
     sizes, x = task.options["sizes"], task.arrays["x"]
     layers = Layers(task, sizes)
-    with layers.watched():
-        found = network(sizes[0], sizes[1:-1], sizes[-1])
+    found = network(sizes[0], sizes[1:-1], sizes[-1])
+    y = call(found, "forward", x=x.copy())
+    if not layers.found:  # it uses the parameters of its layers, and not their forward
+        for made in layers.made:
+            layers.add(made)
         y = call(found, "forward", x=x.copy())
-        if not layers.found:  # it uses the parameters of its layers, and not their forward
-            for made in layers.made:
-                layers.add(made)
-            y = call(found, "forward", x=x.copy())
-        task.note("layers", layers.sizes())
-        if layers.sizes() != [sorted(pair) for pair in layers.pairs]:
-            return
-        task.send("forward", y)
-        call(found, "backward", dout=task.arrays["dout"].copy())
+    task.note("layers", layers.sizes())
+    if layers.sizes() != [sorted(pair) for pair in layers.pairs]:
+        return
+    task.send("forward", y)
+    call(found, "backward", dout=task.arrays["dout"].copy())
     for i, parameters in enumerate(layers.parameters):
         send_gradients(task, f"{i} ", parameters)
 
