@@ -33,9 +33,10 @@ WHOLE = 0.99  # of the test images: a last batch that is not full may be left ou
 class Run:
     """A run of a script, recorded.
 
-    updates: number of weight updates. evaluations: {updates before it: different test images seen}. batch_sizes: images
-    of each update. trained_on_test: images of the test split in those. evaluation_modes: of the forward passes on test
-    images, whether any part of the model was in training mode. training_modes: of the updates, whether the model was.
+    updates: number of weight updates. evaluations: {updates before it: different test images seen}. moments: updates
+    before passes on any images that no update was made from. batch_sizes: images of each update. trained_on_test:
+    images of the test split in those. evaluation_modes: of the passes on test images, whether any part of the model was
+    in training mode. training_modes: of the updates, whether all of it was.
     """
 
     def __init__(self, reply: Reply, steps: int | None = None):
@@ -45,6 +46,7 @@ class Run:
             raise ValueError("events that no training script leaves")
         self.updates = 0
         self.evaluations: dict[int, int] = {}
+        self.moments: list[int] = []
         self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
         self.training_modes: list[bool] = []
@@ -73,6 +75,8 @@ class Run:
 
     def _evaluated(self, passes: Sequence[Sequence[int]]) -> None:
         """Take in the forward passes between two updates that no update was made from."""
+        if passes:
+            self.moments.append(self.updates)
         for _, _, test, new, any_training, _ in passes:
             if test:
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
@@ -308,7 +312,7 @@ class Script:
             wrong["batch_size"] = f"--batch_size {batch} trains on batches of {among(run.batch_sizes)}."
         if run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02:
             wrong["learning_rate"] = f"--learning_rate {rate} updates by {abs(run.learning_rate):.3g}."
-        moments = [moment for moment in run.evaluations if moment <= steps + 1]
+        moments = [moment for moment in run.evaluations or run.moments if moment <= steps + 1]
         if not regular(moments, int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
             wrong["eval_freq"] = f"--eval_freq {freq}: " + (
                 f"evaluation on the test split comes after {among(run.evaluations)} updates." if run.evaluations else
