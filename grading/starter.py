@@ -11,31 +11,13 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from grading.files import ONE_PARSER, OutputError, write
+from grading.files import OutputError, local_imports, write
 
 LISTING = Path(__file__).parent / "starter.toml"
 
 
 class StarterError(Exception):
     """The handout cannot be made from this reference: one line that says why."""
-
-
-def local_imports(folder: Path, names: Sequence[str]) -> list[str]:
-    """`names`, and the files of `folder` that they import, and those these import, sorted."""
-    found, queue = set(), list(names)
-    while queue:
-        name = queue.pop()
-        if name in found or not (folder / name).is_file():
-            continue
-        found.add(name)
-        with ONE_PARSER:
-            tree = ast.parse((folder / name).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                queue += [f"{alias.name}.py" for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                queue.append(f"{node.module}.py")
-    return sorted(found)
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

@@ -60,7 +60,7 @@ class Network:
 
     def ask(self) -> None:
         """Run the script up to its call of the class, once."""
-        if self.asked:
+        if self.asked or not self.task.data:  # without data, it may go and fetch some
             return
         self.asked = True
         data = next((self.task.data[name] for name in ("tiny", "small", *self.task.data) if name in self.task.data), "")
