@@ -19,7 +19,7 @@ def write_autograder(path: Path) -> int:
     files |= {name: REFERENCE / name for name in ("grade.py", "requirements.txt",
                                                   *local_imports(REFERENCE, [DATA_UTILITIES]))}
     files |= {str(source.relative_to(REFERENCE)): source for source in sorted(PACKAGE.rglob("*"))
-              if source.suffix in (".py", ".toml") and "__pycache__" not in source.parts}
+              if source.is_file() and "__pycache__" not in source.parts and source.parent.name != "gradescope"}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, source in files.items():

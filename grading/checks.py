@@ -47,6 +47,9 @@ class TrainingScript(Protocol):
     """What a question needs of its script (`checks_scripts.Script`)."""
 
     @property
+    def file(self) -> str: ...
+
+    @property
     def checks(self) -> Mapping[str, CheckFunction]: ...
 
     def probes(self, context: Context) -> dict[str, Probe]: ...

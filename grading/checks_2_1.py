@@ -2,113 +2,169 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
-from grading import checks_scripts, networks, oracle
+from grading import checks_scripts, networks
 from grading.checks import Context, Question, Replies
-from grading.compare import Outcome, all_of, failed, judge
+from grading.compare import Outcome, all_of, judge, missing
 from grading.networks import NETWORKS
 from grading.sandbox import Probe, Reply
 
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
-    "learning_rate": 1e-3, "batch_size": 200, "dnn_hidden_units": [100]})
+    "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})
+ACTIVATIONS = {"ELU", "ReLU", "LeakyReLU", "tanh", "sigmoid", "GELU", "CELU", "SELU", "SiLU", "softplus", "hardtanh",
+               "PReLU", "RReLU"}
+RIGHT = {
+    "logits": "linear layers with ELU between them, nothing after the last",
+    "log-probabilities": "linear layers with ELU between them, log_softmax after the last, as your script's loss takes "
+                         "log-probabilities",
+    "probabilities": "linear layers with ELU between them, softmax after the last, as your script's loss takes the "
+                     "logarithm of it"}
 
 
 def probes(context: Context) -> dict[str, Probe]:
-    return {name: Probe("mlp_torch", networks.arrays(name), {"sizes": sizes}) for name, sizes in NETWORKS.items()}
+    arrays = {f"{name} {key}": value for name in NETWORKS for key, value in networks.arrays(name).items()}
+    return {"networks": Probe("mlp_torch", arrays, {"networks": NETWORKS})}
 
 
-def extra(reply: Reply) -> list[str]:
-    """Layers beyond linear ones and activations, which the assignment invites to try: their values are not checked."""
-    return [str(name) for name in reply.notes.get("extra") or []]
+def called(name: str) -> str:
+    sizes = NETWORKS[name]
+    return f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]})"
+
+
+def fact(reply: Reply, name: str, key: str) -> Any:
+    return reply.notes.get(f"{name} {key}")
+
+
+def unanswered(reply: Reply, name: str) -> Outcome:
+    failure = str(fact(reply, name, "failed"))
+    if failure.startswith("Absent: "):
+        return Outcome(0.0, f"{failure.removeprefix('Absent: ')}.")
+    if fact(reply, name, "layers") is not None and not fact(reply, name, "failed"):
+        return Outcome(0.0, "Not compared: the linear layers or the output's shape are not as asked for (see there).")
+    return Outcome(0.0, missing(reply, f"{name} "))
 
 
 def mlp_shape(replies: Replies, context: Context) -> Outcome:
-    outcomes = []
+    reply, outcomes = replies["networks"], []
     for name, sizes in NETWORKS.items():
-        reply = replies[name]
-        hint = f"For input of shape (5, {sizes[0]}) the logits' shape must be (5, {sizes[-1]})."
-        outcomes.append(judge(reply, "shape", np.array([5, sizes[-1]]), hint) if "shape" in reply.arrays
-                        else failed(reply))
+        hint = f"For input of shape (5, {sizes[0]}) the output's shape must be (5, {sizes[-1]})."
+        received = reply.arrays.get(f"{name} shape")
+        right = received is not None and received.tolist() == [5, sizes[-1]]
+        outcomes.append(unanswered(reply, name) if received is None else Outcome(
+            float(right), "" if right else hint, f"received {tuple(received.tolist())}"))
     return all_of(*outcomes)
+
+
+def layers_of(reply: Reply, name: str) -> Outcome:
+    found, wanted = fact(reply, name, "layers"), [list(pair) for pair in pairwise(NETWORKS[name])]
+    if found is None:
+        return unanswered(reply, name)
+    return Outcome(float(found == wanted), "" if found == wanted else f"{called(name)} has the wrong linear layers.",
+                   f"expected (in, out) {wanted}, received {str(found)[:200]}")
 
 
 def mlp_layers(replies: Replies, context: Context) -> Outcome:
-    outcomes = []
-    for name, sizes in NETWORKS.items():
-        found, wanted = replies[name].notes.get("layers"), [list(pair) for pair in pairwise(sizes)]
-        if found is None:
-            outcomes.append(failed(replies[name]))
-        else:
-            outcomes.append(Outcome(float(found == wanted), "" if found == wanted else
-                                    f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) has the wrong linear layers.",
-                                    f"expected (in, out) {wanted}, received {str(found)[:200]}"))
-    return all_of(*outcomes)
+    return all_of(*(layers_of(replies["networks"], name) for name in NETWORKS))
 
 
 def mlp_parameters(replies: Replies, context: Context) -> Outcome:
-    outcomes = []
+    """One weight a connection and one bias an output; those of normalization layers and the like come on top."""
+    reply, outcomes = replies["networks"], []
     for name, sizes in NETWORKS.items():
-        notes = replies[name].notes
-        if "parameters" not in notes or "registered" not in notes:
-            outcomes.append(failed(replies[name]))
+        found = fact(reply, name, "parameters")
+        if found is None:
+            outcomes.append(unanswered(reply, name))
             continue
         wanted = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
-        found = notes["parameters"] - notes["extra parameters"]
-        outcomes.append(Outcome(
-            float(found == wanted), "" if found == wanted else
-            "The number of parameters is wrong: one weight a connection and one bias an output, all registered with "
-            "the module (nn.ModuleList or nn.Sequential, not a Python list).", f"expected {wanted}, received {found}"))
+        lost, bare = fact(reply, name, "unregistered") or [], fact(reply, name, "without bias") or []
+        reason = (f"{layer(lost)} not registered, so that no optimizer sees its parameters: use nn.ModuleList or "
+                  "nn.Sequential, not a Python list." if lost else f"{layer(bare)} without a bias." if bare else
+                  "The number of parameters is wrong: one weight a connection and one bias an output.")
+        outcomes.append(Outcome(float(found == wanted), "" if found == wanted else reason,
+                                f"{called(name)}: expected {wanted}, received {found}"))
     return all_of(*outcomes)
 
 
-def linear_chain(name: str, activation: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Logits with another activation between the linear layers."""
-    arrays = networks.arrays(name)
-    x = arrays["x"]
-    for i in networks.layers(name):
-        x = oracle.linear(activation(x) if i else x, arrays[f"weight{i}"], arrays[f"bias{i}"])
-    return x
+def layer(positions: list[int]) -> str:
+    """'Linear layer 1 is', 'Linear layers 1 and 2 are'."""
+    numbers = [str(position + 1) for position in positions]
+    return f"Linear layer {numbers[0]} is" if len(numbers) == 1 else (
+        f"Linear layers {', '.join(numbers[:-1])} and {numbers[-1]} are")
+
+
+def is_activation(name: str) -> bool:
+    return name in ACTIVATIONS or name.startswith("ELU with")
+
+
+def difference(reply: Reply, name: str, reading: str) -> str:
+    """What the network does other than the assignment's, from the functions that it applies; '' if they are right."""
+    functions = fact(reply, name, "functions") or [[]]
+    between, tail = functions[:-1], functions[-1]
+    if any(not names for names in between):
+        return "There is no activation between the linear layers."
+    for names in between:
+        if names != ["ELU"] and all(map(is_activation, names)):
+            return f"The activation is {' and '.join(names)}, not ELU."
+    if other := [found for found in tail if is_activation(found)]:
+        return f"An activation ({other[0]}) follows the last linear layer: return its output."
+    if sentence := networks.against_its_loss(reading, tail):
+        return sentence
+    return ""
+
+
+def values_of(replies: Replies, context: Context, name: str) -> Outcome:
+    """The class probabilities behind the loss of the hand-in's own script."""
+    reply, reading = replies["networks"], networks.reading(replies)
+    if f"{name} {reading}" not in reply.arrays:
+        return unanswered(reply, name)
+    bare = fact(reply, name, "without bias") or []  # what is not there is for the number of parameters to say
+    key = f"2.1 {name} probabilities" + (f": no bias in {bare}" if bare else "")
+    found = judge(reply, f"{name} {reading}", context.expected[key],
+                  difference(reply, name, reading) or f"The class probabilities are wrong: {RIGHT[reading]}.")
+    extra = reply.notes.get("extra")
+    if found.passed and isinstance(extra, list) and extra:
+        return Outcome(1.0, "", f"compared without {', '.join(map(str, extra))[:100]}, added of your own choice")
+    return found
 
 
 def mlp_values(replies: Replies, context: Context) -> Outcome:
-    outcomes = []
-    for name in NETWORKS:
-        reply = replies[name]
-        if extra(reply) and "forward" in reply.arrays:
-            outcomes.append(Outcome(1.0, "", f"not compared: the network also has {', '.join(extra(reply))[:100]}"))
-            continue
-        logits = networks.logits(name)
-        suspects = [(oracle.softmax(logits), "The network ends with softmax: return logits, the loss applies softmax.")]
-        if len(networks.layers(name)) > 1:
-            suspects += [(linear_chain(name, lambda x: x), "There is no activation between the linear layers."),
-                         (linear_chain(name, lambda x: np.maximum(x, 0)), "The activation is ReLU, not ELU."),
-                         (linear_chain(name, np.tanh), "The activation is tanh, not ELU."),
-                         (oracle.elu(logits), "An activation follows the last linear layer: return its output.")]
-        outcomes.append(judge(reply, "forward", logits, "Logits are linear layers with ELU between them, nothing after "
-                              "the last.", suspects=suspects))
-    return all_of(*outcomes)
+    return all_of(*(values_of(replies, context, name) for name in NETWORKS))
 
 
 def mlp_gradients(replies: Replies, context: Context) -> Outcome:
-    outcomes = []
+    """Of the class probabilities; where these are wrong, only whether every parameter receives one."""
+    reply, reading, outcomes = replies["networks"], networks.reading(replies), []
     for name in NETWORKS:
-        reply, expected = replies[name], networks.gradients(name, probabilities=False)
-        if "forward" not in reply.arrays:
-            outcomes.append(failed(reply))
-        elif extra(reply):
-            missing = [key for key in expected if key not in reply.arrays]
-            outcomes.append(Outcome(1 - len(missing) / len(expected),
-                                    "A parameter receives no gradient." if missing else "", ", ".join(missing)))
-        else:
-            outcomes.append(all_of(*(
-                judge(reply, key, value, f"The gradient of linear layer {int(key[0]) + 1}'s {key[2:]} is wrong: keep "
-                      "everything in torch operations, and check the forward pass.")
-                for key, value in expected.items())))
+        if f"{name} {reading}" not in reply.arrays:
+            outcomes.append(unanswered(reply, name))
+            continue
+        right = values_of(replies, context, name).passed and not fact(reply, name, "without bias")
+        for i in networks.layers(name):
+            for kind in ("weight", "bias"):
+                outcomes.append(gradient(reply, context, name, reading, f"{i} {kind}", right))
     return all_of(*outcomes)
+
+
+def gradient(reply: Reply, context: Context, name: str, reading: str, key: str, right: bool) -> Outcome:
+    position, kind = key.split()
+    received = reply.arrays.get(f"{name} {reading} {key}")
+    if received is None:
+        if kind == "bias" and int(position) in (fact(reply, name, "without bias") or []):
+            return Outcome(1.0)
+        return Outcome(0.0, f"The {kind} of linear layer {int(position) + 1} receives no gradient: keep everything "
+                            "from input to output in torch operations, without detach, .data or NumPy.")
+    if right:
+        return judge(reply, f"{name} {reading} {key}", context.expected[f"2.1 {name} {key}"],
+                     f"The gradient of linear layer {int(position) + 1}'s {kind} is wrong: keep everything in torch "
+                     "operations.")
+    if not np.isfinite(received).all() or not received.any():
+        return Outcome(0.0, f"The {kind} of linear layer {int(position) + 1} receives no gradient.",
+                       "all 0 or not finite")
+    return Outcome(1.0, "", "only that there are gradients, since the values or parameters are others")
 
 
 QUESTION = Question(

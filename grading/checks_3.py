@@ -1,47 +1,43 @@
-"""Questions 3.1, 3.2b and 3.2c: layer normalization. Gradients are central differences of the formula in `oracle`."""
+"""Questions 3.1, 3.2b and 3.2c: layer normalization, on the inputs in `grading.inputs`.
+
+What is right for them, and what well-known mistakes give, is recorded in `Context.expected`: no formula stands here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from grading import oracle
 from grading.checks import Context, Question, Replies
-from grading.compare import Outcome, all_of, close, failed, judge
+from grading.compare import PASSED, Outcome, all_of, close, failed, judge, judge_by
+from grading.inputs import EPS
+from grading.inputs import LAYER_NORM as INPUTS
 from grading.sandbox import Probe, Reply
 
-rng = np.random.default_rng(3)
-X, DOUT = rng.standard_normal((2, 5, 7))
-GAMMA, BETA = rng.uniform(0.5, 2, 7), rng.standard_normal(7)
-MIX = np.array([1.7, -0.6, 2.3, 40.0])
-SMALL_EPS, LARGE_EPS = 1e-5, 0.5
 NEURONS = 6
-RIGHT, WRONG = (4, NEURONS), ((4, 1), (4, NEURONS + 1), (2, 4, NEURONS), (NEURONS,))
-NARROW = np.array([[1.0, 4.0], [-2.0, 0.5], [0.3, 0.1]])
-NARROW_GAMMA, NARROW_BETA, NARROW_DOUT = np.array([1.5, -0.7]), np.array([0.2, 0.9]), np.ones((3, 2))
+RIGHT, FEATURES, DIMENSIONS = (4, NEURONS), [(4, 1), (4, NEURONS + 1)], [(2, 4, NEURONS), (NEURONS,)]
+BESSEL = "The variance has Bessel's correction: use unbiased=False (or correction=0)."
 
 
-def norm_arrays() -> dict[str, np.ndarray]:
-    return {"x": X, "gamma": GAMMA, "beta": BETA, "dout": DOUT}
-
-
-def narrow() -> dict[str, np.ndarray]:
-    return {"x": NARROW, "gamma": NARROW_GAMMA, "beta": NARROW_BETA, "dout": NARROW_DOUT}
+def norm_arrays(prefix: str = "") -> dict[str, np.ndarray]:
+    return {name: INPUTS[prefix + name] for name in ("x", "gamma", "beta", "dout")}
 
 
 def value_probes(function: str, **options: str) -> dict[str, Probe]:
+    small = {"eps": EPS["value"], **options}
     return {
-        "value": Probe(function, norm_arrays(), {"eps": SMALL_EPS, **options}),
-        "large_eps": Probe(function, norm_arrays(), {"eps": LARGE_EPS, **options}),
-        "float32": Probe(function, norm_arrays(), {"eps": SMALL_EPS, "dtype": "float32", **options}),
-        "narrow": Probe(function, narrow(), {"eps": SMALL_EPS, **options}),
+        **{name: Probe(function, norm_arrays(), {"eps": eps, **options}) for name, eps in EPS.items()},
+        "float32": Probe(function, norm_arrays(), {"dtype": "float32", **small}),
+        "narrow": Probe(function, norm_arrays("narrow_"), small),
     }
 
 
 def module_probes(name: str) -> dict[str, Probe]:
-    return {
-        "parameters": Probe("norm_parameters", options={"class": name, "n_neurons": NEURONS}),
-        "shapes": Probe("norm_shapes", options={"class": name, "n_neurons": NEURONS, "right": RIGHT, "wrong": WRONG}),
-    }
+    options = {"class": name, "n_neurons": NEURONS}
+    return {"parameters": Probe("norm_parameters", options=options),
+            "shapes": Probe("norm_shapes", options={**options, "right": RIGHT, "wrong": FEATURES + DIMENSIONS})}
 
 
 def probes_autograd(context: Context) -> dict[str, Probe]:
@@ -51,105 +47,102 @@ def probes_autograd(context: Context) -> dict[str, Probe]:
 
 def probes_function(context: Context) -> dict[str, Probe]:
     return value_probes("norm_function") | {
-        "needs": Probe("norm_needs", norm_arrays(), {"eps": SMALL_EPS}),
-        "saved": Probe("norm_saved", norm_arrays(), {"eps": SMALL_EPS})}
+        "needs": Probe("norm_needs", norm_arrays(), {"eps": EPS["value"]}),
+        "saved": Probe("norm_saved", norm_arrays(), {"eps": EPS["value"]})}
 
 
 def probes_module(context: Context) -> dict[str, Probe]:
     name = "CustomLayerNormManualModule"
-    return module_probes(name) | {"calls": Probe("norm_calls", norm_arrays() | {"mix": MIX},
-                                                 {"class": name, "eps": LARGE_EPS})}
-
-
-def without_bessel(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> np.ndarray:
-    """What a variance with Bessel's correction gives instead."""
-    centred = x - x.mean(axis=1, keepdims=True)
-    return gamma * centred / np.sqrt(x.var(axis=1, ddof=1, keepdims=True) + eps) + beta
+    return module_probes(name) | {"calls": Probe("norm_calls", norm_arrays() | {"mix": INPUTS["mix"]},
+                                                 {"class": name, "eps": EPS["large_eps"]})}
 
 
 def norm_parameters(replies: Replies, context: Context) -> Outcome:
     reply = replies["parameters"]
     if reply.error:
         return failed(reply)
-    outcomes = []
-    for name, value, start in (("gamma", np.ones(NEURONS), "ones"), ("beta", np.zeros(NEURONS), "zeros")):
-        if name not in reply.arrays:
-            outcomes.append(Outcome(0.0, f"The module has no nn.Parameter called {name}."))
-            continue
-        outcomes.append(judge(reply, name, value,
-                              f"{name} must be a parameter of shape (n_neurons,) that starts as {start}."))
-    return all_of(*outcomes)
+    return all_of(*(
+        Outcome(0.0, f"{name} is not an nn.Parameter: the module does not register it.")
+        if f"{name} is no parameter" in reply.notes else
+        judge(reply, name, value, f"{name} must be a parameter with a number for each neuron that starts as {start}.")
+        for name, value, start in (("gamma", np.ones(NEURONS), "1"), ("beta", np.zeros(NEURONS), "0"))))
 
 
-def value_suspects(eps: float) -> list[tuple[np.ndarray, str]]:
-    centred = X - X.mean(axis=1, keepdims=True)
-    std = X.std(axis=1, keepdims=True)
-    columns = (X - X.mean(axis=0)) / np.sqrt(X.var(axis=0) + eps)
-    return [(without_bessel(X, GAMMA, BETA, eps), BESSEL),
-            (GAMMA * centred / (std + eps) + BETA, "eps belongs under the root, with the variance."),
-            (GAMMA * centred / (std**2 + eps) + BETA, "The root is missing: divide by the standard deviation."),
-            (GAMMA * columns + BETA, "It normalizes over the batch (dimension 0), not over the features."),
-            (oracle.normalized(X, eps), "gamma and beta are not applied."),
-            (oracle.layer_norm(X, GAMMA, BETA, SMALL_EPS), "The eps that is passed in is not used.")]
+VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the variance.",
+         "no root": "The root is missing: divide by the standard deviation.",
+         "over the batch": "It normalizes over the batch (dimension 0), not over the features.",
+         "not scaled": "gamma and beta are not applied.", "own eps": "The eps that is passed in is not used."}
+GRADIENTS = {
+    "input": ("The gradient of the input is wrong: mean and variance depend on every feature of the row too.", {
+        "constants": "Mean and variance are treated as constants in the gradient of the input.",
+        "no variance": "The part of the input's gradient that goes through the variance is missing.",
+        "no gamma": "gamma is missing in the gradient of the input."}),
+    "gamma": ("The gradient of gamma is wrong: check its factors, and what is summed and over what.", {
+        "no factor": "A factor of gamma in the forward pass is missing in its gradient.",
+        "x": "The gradient of gamma uses x as it was before it was normalized.",
+        "mean": "The gradient of gamma is averaged over the batch: the loss has already done so."}),
+    "beta": ("The gradient of beta is wrong: check what is summed and over what.", {
+        "mean": "The gradient of beta is averaged over the batch: the loss has already done so.",
+        "features": "The gradient of beta is summed over the features, not over the batch."})}
 
 
-BESSEL = "The variance has Bessel's correction: use unbiased=False (or correction=0)."
+KEPT = {"normalized": "the normalized input", "normalized and scaled": "the normalized input times gamma",
+        "output": "the output", "centred": "the centred input"}
+
+
+def value_at(replies: Replies, context: Context, name: str) -> Outcome:
+    return judge_by(context.expected, f"3 {name} forward", replies[name], "forward",
+                    "The value differs from gamma (x - mean) / sqrt(variance + eps) + beta, over each row.", VALUE,
+                    1e-5)
 
 
 def norm_value(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(judge(replies[name], "forward", oracle.layer_norm(X, GAMMA, BETA, eps),
-                          "The value differs from gamma (x - mean) / sqrt(variance + eps) + beta, over each row.",
-                          1e-6, value_suspects(eps)) for name, eps in (("value", SMALL_EPS), ("large_eps", LARGE_EPS))))
+    return all_of(*(value_at(replies, context, name) for name in EPS))
 
 
-def gradients(reply: Reply, eps: float, tolerance: float) -> list[Outcome]:
-    hints = {"input": "The gradient of the input is wrong: mean and variance depend on every feature of the row too.",
-             "gamma": "dL/dgamma is dL/dY times the normalized input, summed over the batch.",
-             "beta": "dL/dbeta is dL/dY summed over the batch."}
-    functions = {"input": (lambda x: oracle.layer_norm(x, GAMMA, BETA, eps), X),
-                 "gamma": (lambda gamma: oracle.layer_norm(X, gamma, BETA, eps), GAMMA),
-                 "beta": (lambda beta: oracle.layer_norm(X, GAMMA, beta, eps), BETA)}
-    scale = GAMMA / np.sqrt(X.var(axis=1, keepdims=True) + eps)
-    x_hat = oracle.normalized(X, eps)
-    suspects = {
-        "input": [(DOUT * scale, "Mean and variance are treated as constants in the gradient of the input."),
-                  (DOUT * scale - (DOUT * scale).mean(axis=1, keepdims=True),
-                   "The part of the input's gradient that goes through the variance is missing."),
-                  (scale / GAMMA * (DOUT - DOUT.mean(axis=1, keepdims=True)
-                                    - x_hat * (DOUT * x_hat).mean(axis=1, keepdims=True)),
-                   "gamma is missing in the gradient of the input.")],
-        "gamma": [(DOUT.sum(axis=0), "dL/dgamma lacks the normalized input as a factor."),
-                  ((DOUT * X).sum(axis=0), "dL/dgamma uses x where the normalized input belongs."),
-                  ((DOUT * x_hat).mean(axis=0), "dL/dgamma is a sum over the batch, not a mean.")],
-        "beta": [(DOUT.mean(axis=0), "dL/dbeta is a sum over the batch, not a mean."),
-                 (DOUT.sum(axis=1), "dL/dbeta is summed over the features, not over the batch.")]}
-    return [judge(reply, name, oracle.central_difference(function, at, DOUT), hints[name], tolerance, suspects[name])
-            for name, (function, at) in functions.items()]
+def gradients(reply: Reply, expected: Mapping[str, np.ndarray], name: str, tolerance: float) -> list[Outcome]:
+    """The three gradients of a reply, against those recorded for the probe `name`."""
+    return [judge_by(expected, f"3 {name} {kind}", reply, kind, hint, suspects, tolerance)
+            for kind, (hint, suspects) in GRADIENTS.items()]
 
 
 def norm_gradients(replies: Replies, context: Context) -> Outcome:
-    return all_of(*gradients(replies["value"], SMALL_EPS, 1e-5), *gradients(replies["large_eps"], LARGE_EPS, 1e-5))
+    """Gradients for both eps. An eps that is not used is told with the value, and so is any other wrong formula."""
+    outcomes = []
+    for name in EPS:
+        value = value_at(replies, context, name)
+        used = "value" if value.diagnosis == VALUE["own eps"] else name
+        found = gradients(replies[name], context.expected, used, 1e-4)
+        if not value.passed and "forward" in replies[name].arrays:
+            found = [outcome if outcome.passed else replace(
+                outcome, diagnosis=f"These are not the gradients of the right value, which is wrong above: "
+                                   f"{value.diagnosis}") for outcome in found]
+        outcomes += found
+    return all_of(*outcomes)
 
 
 def norm_float32(replies: Replies, context: Context) -> Outcome:
-    reply = replies["float32"]
-    expected = oracle.layer_norm(X, GAMMA, BETA, SMALL_EPS)
-    value = judge(reply, "forward", expected, "The value is wrong in float32.", 2e-3)
+    """Against what is right, and what is wrong in float64 already against that."""
+    reply, other = replies["float32"], replies["value"]
     kind = reply.notes.get("dtype")
-    if value.passed and kind != "float32":
-        value = Outcome(0.0, "A float32 input must give a float32 output.", f"received {str(kind)[:20]}")
-    return all_of(value, *gradients(reply, SMALL_EPS, 5e-3))
+    if "forward" in reply.arrays and kind != "float32":
+        return Outcome(0.0, "A float32 input must give a float32 output.", f"received {str(kind)[:20]}")
+    expected = {f"3 value {name}": other.arrays[name] for name in ("forward", *GRADIENTS) if name in other.arrays}
+    known = [name for name in ("forward", *GRADIENTS) if f"3 value {name}" in expected]
+    if not known:
+        return failed(reply) if reply.error else Outcome(0.0, "It cannot be judged before float64 works.")
+    return all_of(*(judge_by(expected, f"3 value {name}", reply, name, "In float32 it differs from float64.",
+                             tolerance=5e-3) for name in known))
 
 
 def norm_variance(replies: Replies, context: Context) -> Outcome:
-    """With two features, Bessel's correction doubles the variance."""
-    arguments = (NARROW, NARROW_GAMMA, NARROW_BETA, SMALL_EPS)
-    return judge(replies["narrow"], "forward", oracle.layer_norm(*arguments),
-                 "The variance of a row must be the mean of the squared deviations.", 1e-6,
-                 [(without_bessel(*arguments), BESSEL)])
+    """With two features, Bessel's correction doubles the variance; how eps is used is judged elsewhere."""
+    return judge_by(context.expected, "3 narrow forward", replies["narrow"], "forward",
+                    "The variance of a row must be the mean of the squared deviations.", {"bessel": BESSEL}, 1e-2)
 
 
-def norm_shapes(replies: Replies, context: Context) -> Outcome:
+def accepted(replies: Replies, wrong: Sequence[tuple[int, ...]], sentence: str) -> Outcome:
+    """The outcome of a check that these shapes are refused, in whatever way."""
     reply = replies["shapes"]
     refused = reply.notes.get("refused")
     if not isinstance(refused, list) or "right" not in reply.arrays:
@@ -158,10 +151,18 @@ def norm_shapes(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, f"An input of shape {RIGHT} must give an output of the same shape.")
     if any(str(error).startswith("NotImplementedError") for error in refused):
         return Outcome(0.0, "It is not implemented.")
-    accepted = [str(shape) for shape, error in zip(WRONG, refused, strict=True) if error is None]
-    return Outcome(1 - len(accepted) / len(WRONG),
-                   "An input that is not of shape (batch, n_neurons) must be refused: compare input.shape."
-                   if accepted else "", f"with n_neurons {NEURONS}, accepted {', '.join(accepted)}" if accepted else "")
+    answers = dict(zip(FEATURES + DIMENSIONS, refused, strict=True))
+    found = [str(shape) for shape in wrong if answers[shape] is None]
+    return Outcome(0.0, sentence, f"with n_neurons {NEURONS}, accepted {', '.join(found)}") if found else PASSED
+
+
+def norm_shapes(replies: Replies, context: Context) -> Outcome:
+    return accepted(replies, FEATURES, "An input with another number of features than n_neurons must be refused: "
+                                       "compare input.shape.")
+
+
+def norm_dimensions(replies: Replies, context: Context) -> Outcome:
+    return accepted(replies, DIMENSIONS, "An input that is not of shape (batch, n_neurons) is best refused, too.")
 
 
 def norm_none(replies: Replies, context: Context) -> Outcome:
@@ -169,7 +170,9 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
     returned = reply.notes.get("returned")
     if not isinstance(returned, dict) or reply.error:
         return failed(reply)
-    names, wrong, lost = ("input", "gamma", "beta"), set(), set()
+    names = ("input", "gamma", "beta")
+    wrong: set[str] = set()
+    lost: set[str] = set()
     right = 0
     for needs, given in returned.items():
         wanted = [need == "1" for need in needs]
@@ -179,43 +182,44 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
                 wrong.add(name)
             if want and not has:
                 lost.add(name)
-    if lost:
-        return Outcome(0.0, f"backward returns None for {', '.join(sorted(lost))} though its gradient is needed.")
-    return Outcome(right / 7, "backward must return None for each input without ctx.needs_input_grad." if wrong else "",
+    if lost == set(names):  # where one is missing, its own check says so
+        return Outcome(0.0, "backward returns None for every input, also where its gradient is needed.")
+    return Outcome(right / 7 if wrong else 1.0,
+                   "backward must return None for each input without ctx.needs_input_grad." if wrong else "",
                    f"a gradient is computed in vain for {', '.join(n for n in names if n in wrong)}" if wrong else "")
 
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
-    reply = replies["saved"]
-    kept = [array for name, array in reply.arrays.items() if name.startswith("saved ")]
-    if reply.error or not kept:
-        return failed(reply) if reply.error else Outcome(
-            0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
-    if not all_of(*gradients(replies["value"], SMALL_EPS, 1e-3)).passed:
-        return Outcome(0.0, "What is kept cannot be judged before the gradients are right.")
-    wanted = {"the normalized input": oracle.normalized(X, SMALL_EPS),
-              "the normalized input times gamma": oracle.normalized(X, SMALL_EPS) * GAMMA,
-              "the output": oracle.layer_norm(X, GAMMA, BETA, SMALL_EPS),
-              "the centred input": X - X.mean(axis=1, keepdims=True)}
-    for what, value in wanted.items():
-        if any(close(value, array, 1e-5) or close(value.T, array, 1e-5) for array in kept):
-            return Outcome(0.0, f"{what[0].upper()}{what[1:]} is kept for backward: keep the input, the mean and the "
-                                "reciprocal standard deviation, and compute it again.")
-    size = sum(array.size for array in kept)
-    return Outcome(1.0, "", f"{len(kept)} tensors kept, {size} numbers for an input of {X.size}")
+    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste."""
+    reply, size = replies["saved"], INPUTS["x"].size
+    kept, blocks = list(reply.arrays.values()), reply.notes.get("saved")
+    if reply.error or not isinstance(blocks, list):
+        return failed(reply)
+    if not kept:
+        return Outcome(0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
+    numbers = f"{len(kept)} tensors kept, {sum(blocks)} numbers for an input of {size}"
+    if sum(block for block in blocks if block >= size) <= size:
+        return Outcome(1.0, "", numbers)
+    known = {"the input": INPUTS["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
+    found = [text for text, value in known.items()
+             if any(close(value, array, 1e-5) or close(value.T, array, 1e-5) for array in kept)]
+    return Outcome(0.0, f"More than one tensor of the input's size is kept for backward{': ' * bool(found)}"
+                        f"{', '.join(found)}. Keep one of them, and compute the others from it.", numbers)
 
 
 def norm_calls(replies: Replies, context: Context) -> Outcome:
-    reply, (a, b, c, d) = replies["calls"], MIX
-    mixed = a * X + b * GAMMA + c * BETA
-    value = judge(reply, "forward", mixed + d * LARGE_EPS,
+    """The probe puts a mixture of its inputs in the function's place."""
+    reply, (a, b, c, d) = replies["calls"], INPUTS["mix"]
+    mixed = a * INPUTS["x"] + b * INPUTS["gamma"] + c * INPUTS["beta"]
+    value = judge(reply, "forward", mixed + d * EPS["large_eps"],
                   "forward must return CustomLayerNormManualFunction.apply(input, gamma, beta, eps) as it is.",
-                  suspects=[(mixed + d * SMALL_EPS, "The module's eps is not passed on to the function."),
-                            (oracle.layer_norm(X, GAMMA, BETA, LARGE_EPS),
+                  suspects=[(mixed + d * EPS["value"], "The module's eps is not passed on to the function."),
+                            (context.expected["3 large_eps forward"],
                              "The module normalizes by itself: it must call CustomLayerNormManualFunction.apply.")])
     hint = "The gradients of input, gamma and beta must come from the function alone."
+    summed = INPUTS["dout"].sum(axis=0)
     return all_of(value, *(judge(reply, name, expected, hint) for name, expected in (
-        ("input", a * DOUT), ("gamma", b * DOUT.sum(axis=0)), ("beta", c * DOUT.sum(axis=0)))))
+        ("input", a * INPUTS["dout"]), ("gamma", b * summed), ("beta", c * summed))))
 
 
 def question(number: str, probes, *checks) -> Question:
@@ -223,7 +227,7 @@ def question(number: str, probes, *checks) -> Question:
 
 
 AUTOGRAD = question("3.1", probes_autograd, norm_parameters, norm_value, norm_gradients, norm_float32, norm_variance,
-                    norm_shapes)
+                    norm_shapes, norm_dimensions)
 FUNCTION = question("3.2b", probes_function, norm_value, norm_gradients, norm_float32, norm_variance, norm_none,
                     norm_saved)
-MODULE = question("3.2c", probes_module, norm_parameters, norm_calls, norm_shapes)
+MODULE = question("3.2c", probes_module, norm_parameters, norm_calls, norm_shapes, norm_dimensions)

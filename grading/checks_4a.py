@@ -2,127 +2,115 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import numpy as np
 
-from grading import checks_scripts, oracle
+from grading import checks_scripts, convnet_rows, networks
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome, failed, judge
-from grading.sandbox import Probe
-from grading.worker import weights
+from grading.sandbox import Probe, Reply
 
 PARAMETERS = 11_138_122
-rng = np.random.default_rng(4)
-IMAGES = rng.standard_normal((2, 3, 32, 32)).astype(np.float32)
-TRAINING = (40 * rng.standard_normal((4, 3, 32, 32))).astype(np.float32)
+TRAINING = (40 * np.random.default_rng(5).standard_normal((4, 3, 32, 32))).astype(np.float32)
 LABELS = np.array([3, 1, 4, 1])
 STEPS, LEARNING_RATE = 5, 1e-3
-BLOCKS = [name for name, *sizes in oracle.CONVNET if name.startswith("PreAct")]
 SCRIPT = checks_scripts.Script("train_convnet_pytorch.py", "4a", ("convnet_pytorch", "ConvNet"), {
-    "learning_rate": 1e-4, "batch_size": 32, "optimizer": "Adam"})
+    "learning_rate": 1e-4, "batch_size": 32, "max_steps": 5000, "eval_freq": 500, "optimizer": "Adam"})
+MOST_NODES = 2000
 
 
 def probes(context: Context) -> dict[str, Probe]:
-    return {"layers": Probe("convnet_layers"), "values": Probe("convnet_values", {"x": IMAGES}),
+    return {"network": Probe("convnet", {"x": networks.IMAGES}),
             "training": Probe("convnet_training", {"x": TRAINING, "labels": LABELS},
                               {"steps": STEPS, "learning_rate": LEARNING_RATE}, 60)}
 
 
-def table() -> list[tuple[str, list[Any]]]:
-    """(name, [kind, weight shape, kernel, stride, padding, shape in, shape out]) of every row of the table."""
-    rows, size, channels = [], 32, 3
-    for name, *sizes in oracle.CONVNET:
-        if not sizes:
-            rows.append((name, ["pool", [], [3, 3], [2, 2], [1, 1], [channels, size, size],
-                                [channels, size // 2, size // 2]]))
-            size //= 2
-            continue
-        n_in, n_out, k = sizes
-        rows.append((name, ["conv", [n_out, n_in, k, k], [k, k], [1, 1], [k // 2, k // 2], [n_in, size, size],
-                            [n_out, size, size]]))
-        channels = n_out
-    return [*rows, ("linear", ["linear", [10, 512], [], [], [], [512], [10]])]
+def read(reply: Reply) -> tuple[dict[str, str], dict[str, str]] | None:
+    """What is wrong with the rows of the table, and with the skip connections around its blocks; None if unknown."""
+    nodes = reply.notes.get("nodes")
+    if not isinstance(nodes, list) or not nodes or len(nodes) > MOST_NODES:
+        return None
+    layers = convnet_rows.Reading(nodes).layers
+    pairs = convnet_rows.align(convnet_rows.table(), layers)
+    return convnet_rows.faults(pairs, layers), convnet_rows.skip_faults(pairs, layers)
 
 
 def convnet_parameters(replies: Replies, context: Context) -> Outcome:
-    reply = replies["layers"]
+    """Convolutions may do without bias, as those before a BatchNorm often do."""
+    reply = replies["network"]
     found = reply.notes.get("parameters")
     if found is None:
         return failed(reply)
-    return Outcome(float(found == PARAMETERS), "" if found == PARAMETERS else
-                   "The number of parameters is not the table's: compare layer by layer, with biases and BatchNorm.",
-                   f"expected {PARAMETERS:,}, received {found:,}")
+    without = reply.notes.get("biases left out", 0)
+    right = found + without == PARAMETERS
+    wanted = f"expected {PARAMETERS - without:,}{' without biases of convolutions' if without else ''}"
+    return Outcome(float(right), "" if right else "The number of parameters is not the table's: compare layer by "
+                   "layer, with BatchNorm.", f"{wanted}, received {found:,}")
 
 
 def convnet_layers(replies: Replies, context: Context) -> Outcome:
-    """Convolutions, pools and the linear layer in the order in which they run; one share for each row of the table."""
-    reply = replies["layers"]
-    layers = reply.notes.get("layers")
-    if not isinstance(layers, list) or not layers:
+    """Each row of the table: its sizes, its place in the order, what stands before it, parameters of its own."""
+    reply = replies["network"]
+    found = read(reply)
+    if found is None:
         return failed(reply)
-    found = [layer for layer in layers if layer[0] != "norm"]
-    wanted = table()
-    if not any(layer[0] == "pool" for layer in found):  # F.max_pool2d is no module: sizes around it tell as much
-        wanted = [row for row in wanted if row[1][0] != "pool"]
-    right = sum(layer == row for layer, (_, row) in zip(found, wanted, strict=False))
-    wrong = next((i for i, (_, row) in enumerate(wanted) if i >= len(found) or found[i] != row), None)
-    if wrong is None and len(found) == len(wanted):
+    if convnet_values(replies, context).passed:  # then it is the table's, in whatever way it is written
         return Outcome(1.0)
-    if wrong is None:
-        return Outcome(0.8, "The network has more convolutions, pools or linear layers than the table.",
-                       f"expected {len(wanted)}, received {len(found)}")
-    name, row = wanted[wrong]
-    given = shown(found[wrong]) if wrong < len(found) else "nothing"
-    return Outcome(right / len(wanted), f"{name} is not as in the table.", f"expected {shown(row)}, received {given}")
-
-
-def shown(layer: list[Any]) -> str:
-    kind, _, kernel, stride, padding, into, out = layer
-    geometry = f" kernel {kernel}, stride {stride}, padding {padding}," if kernel else ""
-    return f"{kind}{geometry} {into} -> {out}"
+    return judged(found[0])
 
 
 def convnet_skips(replies: Replies, context: Context) -> Outcome:
-    """With a block's convolution set to zero, the image must still reach the logits through the skip connection."""
-    reply = replies["values"]
-    without = reply.arrays.get("without")
-    if without is None:
+    """A block that is missing or in the wrong place is for `convnet_layers` to say."""
+    reply = replies["network"]
+    found = read(reply)
+    if found is None:
         return failed(reply)
-    if without.shape != (len(BLOCKS), 2, 10):
-        return Outcome(0.0, f"There must be {len(BLOCKS)} convolutions with as many channels in as out, one a PreAct "
-                            "block.", f"received {len(without)}")
-    passes = np.abs(without[:, 0] - without[:, 1]).max(axis=1) > 1e-5 * np.abs(without).max(axis=(1, 2))
-    blocked = [name for name, through in zip(BLOCKS, passes, strict=True) if not through]
-    return Outcome(float(passes.mean()), f"No skip connection around {', '.join(blocked)}: a block returns "
-                   "x + conv(...)." if blocked else "")
+    if convnet_values(replies, context).passed:
+        return Outcome(1.0)
+    if not found[1]:
+        return Outcome(0.0, "There is no PreAct block whose skip connection could be looked at.")
+    return judged(found[1])
 
 
-@functools.cache
-def expected_logits() -> np.ndarray:
-    return oracle.convnet_logits(IMAGES.astype(np.float64), weights.convolution, weights.batch_norm)
+def judged(faults: dict[str, str]) -> Outcome:
+    right = sum(not fault for fault in faults.values())
+    return Outcome(right / len(faults), convnet_rows.sentence(faults), f"{right} of {len(faults)} are right")
 
 
 def convnet_values(replies: Replies, context: Context) -> Outcome:
-    return judge(replies["values"], "forward", expected_logits(),
-                 "With the same parameters the logits differ from the table's network: check the order BatchNorm, "
-                 "ReLU, convolution in a block, the skip connections, BatchNorm and ReLU before linear.", 1e-2)
+    """The class probabilities behind the loss of the hand-in's own script."""
+    reply, reading = replies["network"], networks.reading(replies)
+    if reading not in reply.arrays:
+        return failed(reply)
+    expected = context.expected["4a probabilities"]
+    found = judge(reply, reading, expected, "", 2e-3)
+    if found.passed:
+        return found
+    return Outcome(0.0, difference(reply, reading), found.numbers)
+
+
+def difference(reply: Reply, reading: str) -> str:
+    """Why the probabilities are not the table's network's."""
+    rows, skips = read(reply) or ({}, {})
+    if wrong := convnet_rows.sentence(rows) or convnet_rows.sentence(skips):
+        return f"With the same parameters the output differs from the table's network's. {wrong}"
+    tail = [node[0] for node in reply.notes.get("nodes") or []][-2:]
+    return networks.against_its_loss(reading, tail) or (
+        "With the same parameters the output differs from the table's network's. Check the order BatchNorm, ReLU, "
+        "convolution in a block, the skip connections, BatchNorm and ReLU before linear.")
 
 
 def convnet_learns(replies: Replies, context: Context) -> Outcome:
-    """Loss on 8 images over a few steps of Adam, computed here from the logits."""
+    """The loss on a few images over a few steps of Adam."""
     reply = replies["training"]
-    logits = reply.arrays.get("logits")
-    if logits is None or logits.shape != (STEPS, len(LABELS), 10):
+    losses = reply.arrays.get("losses")
+    if losses is None or losses.shape != (STEPS,):
         return failed(reply)
-    losses = [oracle.cross_entropy(oracle.softmax(step.astype(float)) + 1e-300, np.eye(10)[LABELS]) for step in logits]
     fell = 1 - losses[-1] / losses[0] if np.isfinite(losses).all() else 0.0
     numbers = f"loss {losses[0]:.2f} before, {losses[-1]:.2f} after {STEPS - 1} steps of Adam on {len(LABELS)} images"
     if fell >= 0.3:
         return Outcome(1.0, "", numbers)
     return Outcome(0.0, "The loss does not fall on a handful of images: check that every layer lies on the path from "
-                        "image to logits, and that logits are returned, not probabilities.", numbers)
+                        "image to output.", numbers)
 
 
 QUESTION = Question(

@@ -2,70 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from grading import oracle
 from grading.checks import CheckFunction, Context, Replies
 from grading.compare import Outcome, error_sentence, failed
-from grading.datasets import TINY_TEST
+from grading.datasets import TEST_IMAGES
 from grading.sandbox import Probe, Reply
 
-FORWARD, UPDATE = 0, 1
-FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 20, "eval_freq": 2}
-FLAGS_CONVNET = {"learning_rate": 2e-4, "max_steps": 5, "batch_size": 4, "eval_freq": 2}
-STANDIN_STEPS = 120
+FORWARD, BACKWARD, UPDATE = 0, 1, 2
+FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 40, "eval_freq": 3}
+STANDIN_STEPS = 40
 MOST_EVENTS = 200_000
+SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
+EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
+                         "model.train() after it.")
+TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
+LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
+PREDICTIONS = np.random.default_rng(5).normal(size=(8, 10)).astype(np.float32)  # right in the first 5 of 8
+PREDICTIONS[np.arange(8), (LABELS + (np.arange(8) >= 5)) % 10] = 4
+WHOLE = 0.99  # of the test images: a last batch that is not full may be left out
 
 
 class Run:
     """A run of a script, recorded.
 
-    updates: number of weight updates. evaluations: {updates before it: test images seen}. modes: of the forward passes
-    on test images, and of those that led to an update, whether the model was in training mode. batch_sizes: images in
-    the forward pass before each update. trained_on_test: images of the test split in those.
+    updates: number of weight updates. evaluations: {updates before it: different test images seen}. batch_sizes: images
+    of each update. trained_on_test: images of the test split in those. evaluation_modes: of the forward passes on test
+    images, whether any part of the model was in training mode. training_modes: of the updates, whether the model was.
     """
 
-    def __init__(self, reply: Reply):
-        self.reply, self.notes = reply, reply.notes
-        events, brightness = reply.arrays["events"], reply.arrays["brightness"]
-        rows = events[:, 1]
-        if len(events) > MOST_EVENTS or (rows < 0).any() or rows.sum() != len(brightness):
+    def __init__(self, reply: Reply, steps: int | None = None):
+        self.reply, self.notes, self.steps = reply, reply.notes, steps
+        events = reply.arrays["events"]
+        if events.shape[1:] != (7,) or len(events) > MOST_EVENTS or (events < 0).any():
             raise ValueError("events that no training script leaves")
-        bounds = np.concatenate([[0], np.cumsum(rows)])
-        is_test = np.concatenate([[0], np.cumsum(bright(brightness))])
         self.updates = 0
         self.evaluations: dict[int, int] = {}
         self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
         self.training_modes: list[bool] = []
-        self.trained_on_test = 0
-        last: tuple[int, bool, int] | None = None
-        for i, (kind, count, training, _) in enumerate(events.tolist()):
-            if kind == UPDATE:
+        self.trained_on_test = self.images = 0
+        update = UPDATE if (events[:, 0] == UPDATE).any() else BACKWARD
+        batches: list[list[int]] = []  # forward passes that the next update is made from
+        for kind, *event in events.tolist():
+            count, _, test, new, any_training, _ = event
+            if kind == FORWARD:
+                self.images += count
+                if test:
+                    self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
+                    self.evaluation_modes.append(bool(any_training))
+            if kind == BACKWARD:
+                batches.append(event)
+            if kind == update:
                 self.updates += 1
-                if last:
-                    self.batch_sizes.append(last[0])
-                    self.training_modes.append(last[1])
-                    self.trained_on_test += last[2]
-                last = None
-                continue
-            seen = int(is_test[bounds[i + 1]] - is_test[bounds[i]])
-            last = (count, bool(training), seen)
-            if seen:
-                self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + seen
-                self.evaluation_modes.append(bool(training))
+                if batches:
+                    self.batch_sizes.append(sum(batch[0] for batch in batches))
+                    self.trained_on_test += sum(batch[2] for batch in batches)
+                    self.training_modes.append(all(batch[5] for batch in batches))
+                batches = []
+        self.in_evaluation = bool(len(events) and events[-1, 0] == FORWARD and events[-1, 3])
+
+    @property
+    def error(self) -> str:
+        """What ended the run, in the words of Python; '' for one that ended by itself and well."""
+        if self.reply.error:
+            return self.reply.error
+        status = self.notes.get("status")
+        return "" if status == 0 else status if isinstance(status, str) else f"it ends with status {status!r}, not 0"
 
     @property
     def status(self) -> str:
-        """'' for a run that ended well, else how it ended."""
-        if self.reply.error:
-            return error_sentence(self.reply.error)
-        status = self.notes.get("status")
-        return "" if status == 0 else f"It ends with {status!r} instead of 0."[:400]
+        """'' for a run that ended well, else how far it came and what ended it, as a sentence."""
+        if not self.error:
+            return ""
+        if self.finished:
+            when = f"stopped after step {self.updates}, when training had ended"
+        elif self.updates or self.images:
+            when = f"stopped after step {self.updates}{', in an evaluation' if self.in_evaluation else ''}"
+        else:
+            when = "stopped before the first step"
+        return f"It {when}: {self.error}."
+
+    @property
+    def finished(self) -> bool:
+        """Whether it made all its steps, whatever came then."""
+        return self.steps is not None and self.updates >= self.steps
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the grader stopped it, for it made far more updates than it was to make."""
+        return bool(self.notes.get("stopped"))
+
+    @property
+    def cut(self) -> bool:
+        """Whether it did not come to the end of training: what is missing then says nothing about the flags."""
+        return bool(self.error) and not self.finished
+
+    @property
+    def trains(self) -> bool:
+        """Whether there was an update, or at least the whole of a loop that should have made them."""
+        return bool(self.updates) and (self.learning_rate is not None or not self.cut)
 
     @property
     def learning_rate(self) -> float | None:
@@ -74,37 +116,90 @@ class Run:
         return float(rate) if isinstance(rate, int | float) else None
 
     @property
-    def hidden_units(self) -> list[int] | None:
-        """Widths of the hidden layers, from the shapes of the linear layers."""
-        layers = self.notes.get("layers")
-        if not layers or not all(isinstance(layer, list) and len(layer) == 2 for layer in layers):
-            return None
-        widths, size = [], 3072
-        for shape in layers[:-1]:
-            if size not in shape:
-                return None
-            size = shape[0] if shape[1] == size else shape[1]
-            widths.append(size)
-        return widths
+    def update_wrong(self) -> str:
+        """What is wrong with the way in which weights are updated; '' for nothing."""
+        notes = self.notes
+        if self.learning_rate is None:
+            return "The weights do not change: each update subtracts the learning rate times the gradient."
+        if self.learning_rate < 0:
+            return "The update goes up the gradient: subtract the learning rate times the gradient."
+        if unchanged := notes.get("unchanged"):
+            return f"The update leaves out {among(unchanged, 3)}."
+        if notes.get("gradients kept"):
+            return "Gradients add up over the steps: call optimizer.zero_grad() before each backward pass."
+        if notes.get("without gradient"):
+            return "The optimizer's step comes when there is no gradient: zero_grad, then backward, then step."
+        return ""
+
+    @property
+    def measure_wrong(self) -> str:
+        """What is wrong with the function `accuracy`; '' for nothing, and for a script that has none."""
+        found = self.notes.get("accuracies")
+        right = (PREDICTIONS.argmax(axis=1) == LABELS).mean()
+        if not isinstance(found, list) or any(np.isclose(value, right) for value in found):
+            return ""
+        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where 5 of 8 predictions are right, not {right}."
+                if found else "accuracy(predictions, targets) raises an error or returns nothing.")
+
+    @property
+    def mode_wrong(self) -> tuple[str, str]:
+        """What is wrong with the model's mode in evaluation or else in training, and how often; '' for nothing."""
+        if in_training := sum(self.evaluation_modes):
+            count = f"{in_training} of {len(self.evaluation_modes)}"
+            return EVALUATED_IN_TRAINING, f"{count} forward passes on test images"
+        if not all(self.training_modes):
+            return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
+        return "", ""
+
+    @property
+    def loss_wrong(self) -> str:
+        """What the gradient of the script's loss says against the mean cross-entropy; '' for nothing.
+
+        Of logits it is (softmax - target) / N, of log-probabilities -target / N, of probabilities p -target / (N p).
+        """
+        output, gradient = (self.reply.arrays.get(name) for name in ("output", "output gradient"))
+        if output is None or gradient is None or output.shape != gradient.shape or output.ndim != 2:
+            return ""
+        scaled = len(output) * gradient.astype(float)
+        with np.errstate(all="ignore"):
+            targets = oracle.softmax(output.astype(float)) - scaled, -scaled, -scaled * output
+        for target in targets:
+            one_hot = np.eye(target.shape[1])[np.nan_to_num(target).argmax(axis=1)]
+            if np.allclose(target, one_hot, atol=1e-2):
+                return ""
+        return "The loss is not the mean cross-entropy of the network's output and the labels."
+
+    def has_hidden_units(self, wanted: list[int]) -> bool:
+        """Whether the script asked for hidden layers of these widths: by the network's arguments, or by its layers."""
+        made = self.notes.get("models") or []
+        if any(wanted == argument for model in made for argument in model["arguments"]):
+            return True
+        return chained(self.notes.get("layers") or [], [3072, *wanted, 10])
 
 
-def bright(brightness: np.ndarray) -> np.ndarray:
-    """Which images are of the test split: the data sets made for these runs have far brighter ones there.
+def chained(shapes: Sequence[Any], sizes: Sequence[int]) -> bool:
+    """Whether linear layers of these shapes, in any order, are those of a network of these sizes."""
+    pairs = [sorted(pair) for pair in pairwise(sizes)]
+    return sorted(sorted(shape) for shape in shapes) == sorted(pairs)
 
-    The split stands at the widest gap between two brightnesses, so it survives any scaling of the pixels.
+
+def regular(moments: Sequence[int], freq: int, steps: int, until: int) -> bool:
+    """Whether evaluations after these numbers of updates come every `freq` steps.
+
+    Wherever the count starts; one more before the first update, after it, or around the last is fine. A run that was
+    stopped has made `until` updates.
     """
-    ordered = np.sort(brightness[np.isfinite(brightness)])
-    if len(ordered) < 2:
-        return np.zeros(len(brightness), bool)
-    gaps = np.diff(ordered)
-    widest = int(gaps.argmax())
-    if gaps[widest] < 0.4 * (ordered[-1] - ordered[0]) or ordered[-1] - ordered[0] < 1e-6:
-        return np.zeros(len(brightness), bool)
-    return brightness > ordered[widest] + gaps[widest] / 2
+    extra = {0, 1, steps - 1, steps, steps + 1}
+    for start in range(freq):
+        regular_ones = set(range(start, steps + 2, freq))
+        needed = {moment for moment in regular_ones - {0, steps, steps + 1} if moment <= until}
+        if needed <= set(moments) <= regular_ones | extra:
+            return True
+    return False
 
 
-def arguments(flags: Mapping[str, Any], data: str) -> list[str]:
-    return [text for name, value in flags.items() for text in (f"--{name}", str(value))] + ["--data_dir", f"{{{data}}}"]
+def arguments(flags: Mapping[str, Any]) -> list[str]:
+    return [text for name, value in flags.items() for text in (f"--{name}", str(value))]
 
 
 @dataclass(frozen=True)
@@ -125,154 +220,191 @@ class Script:
 
     @property
     def checks(self) -> dict[str, CheckFunction]:
-        if self.is_mlp:
-            return {"script_flags": self.flags, "accuracy": self.accuracy}
-        return {"script_flags": self.flags, "eval_mode": self.eval_mode, "test_split": self.test_split}
+        found = {"script_flags": self.flags, "script_loop": self.loop, "test_split": self.test_split}
+        return found | ({"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode})
 
-    def flags_given(self) -> dict[str, Any]:
-        return {"dnn_hidden_units": "7,5", **FLAGS} if self.is_mlp else FLAGS_CONVNET
+    def flags_of(self, name: str, real: bool) -> dict[str, Any]:
+        """The flags of a run. Every run also has --data_dir."""
+        if name == "script":
+            return {"dnn_hidden_units": "7,5", **FLAGS} if self.is_mlp else FLAGS
+        if name == "script_none":
+            return {"dnn_hidden_units": "", "max_steps": 2, "eval_freq": 2}
+        if not self.is_mlp:
+            return {"max_steps": 1, "eval_freq": 1}
+        return {} if real else {"max_steps": STANDIN_STEPS, "eval_freq": STANDIN_STEPS}
 
     def probes(self, context: Context) -> dict[str, Probe]:
-        def run(flags: list[str], arrays: Mapping[str, Any] | None = None, seconds: float = 60) -> Probe:
-            return Probe("script", arrays or {}, {"script": self.file, "model": self.model, "flags": flags}, seconds,
-                         self.file)
-
-        small = "small" if self.is_mlp else "tiny"
-        found = {"script": run(arguments(self.flags_given(), small))}
-        if not self.is_mlp:
-            return found | {"script_default": run(arguments({"max_steps": 1, "eval_freq": 1}, small))}
-        found["script_none"] = run(arguments({"dnn_hidden_units": "", "max_steps": 2, "eval_freq": 2, "batch_size": 20},
-                                             small))
-        short = {} if context.real else {"max_steps": STANDIN_STEPS, "eval_freq": STANDIN_STEPS}
-        found["script_default"] = run(arguments(short, "accuracy"), {"hidden": context.hidden_images},
-                                      context.accuracy_seconds if context.real else 60)
+        found = {}
+        for name in ("script", *(["script_none"] if self.is_mlp else []), "script_default"):
+            flags = self.flags_of(name, context.real)
+            trained = self.is_mlp and name == "script_default"
+            real = trained and context.real
+            seconds = context.accuracy_seconds if real else SECONDS
+            arrays = {"predicted": PREDICTIONS, "labels": LABELS}
+            found[name] = Probe("script", arrays | ({"hidden": context.hidden_images} if trained else {}), {
+                "script": self.file, "model": self.model, "flags": arguments(flags), "stub": not self.is_mlp,
+                "data": "accuracy" if real else "marked", "seconds": 0.9 * seconds,
+                "most": None if real else 3 * flags["max_steps"] + 10}, seconds, self.file)
         return found
 
     def run(self, replies: Replies, name: str, context: Context) -> Run | None:
         reply = replies[name]
-        return Run(reply) if {"events", "brightness"} <= set(reply.arrays) else None
+        steps = self.flags_of(name, context.real).get("max_steps", 1400)
+        return Run(reply, steps) if "events" in reply.arrays else None
 
     def flags(self, replies: Replies, context: Context) -> Outcome:
         """Every flag, one share each: it must change what it stands for."""
         run = self.run(replies, "script", context)
-        if run is None or not run.updates:
-            found = failed(replies["script"]).diagnosis if run is None else run.status
-            return Outcome(0.0, found or f"{self.file} does not train the model.", self.command())
-        given = self.flags_given()
-        steps, freq = given["max_steps"], given["eval_freq"]
-        rate = run.learning_rate
-        moments = sorted(run.evaluations)
-        wrong = {}
-        if run.status:
-            wrong["status"] = run.status
-        if not steps <= run.updates <= steps + 1:
-            wrong["max_steps"] = f"--max_steps {steps} makes {run.updates} updates"
-        if set(run.batch_sizes) != {given["batch_size"]}:
-            wrong["batch_size"] = (f"--batch_size {given['batch_size']} trains on batches of "
-                                   f"{sorted(set(run.batch_sizes))}")
-        if rate is None or abs(rate / given["learning_rate"] - 1) > 0.02:
-            wrong["learning_rate"] = (f"--learning_rate {given['learning_rate']} updates by "
-                                      f"{'a rate that cannot be told' if rate is None else f'{rate:.3g}'}")
-        if not steps // freq <= len(moments) <= steps // freq + 2 or any(b - a > freq for a, b in pairwise(moments)):
-            wrong["eval_freq"] = f"--eval_freq {freq} evaluates the test split after {moments or 'no'} updates"
-        flags = 5
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
+        shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run),
+                  "defaults": self.default_differs(replies, context)}
         if self.is_mlp:
-            flags += 1
-            none = self.run(replies, "script_none", context)
-            if run.hidden_units != [7, 5]:
-                wrong["dnn_hidden_units"] = f"--dnn_hidden_units 7,5 makes hidden layers {run.hidden_units}"
-            elif none is None or not none.updates or none.status or none.hidden_units != []:
-                wrong["dnn_hidden_units"] = "--dnn_hidden_units '' does not train a model without hidden layer"
-        default = self.default_differs(replies, context)
-        if default:
-            wrong["defaults"] = default
-        return Outcome(1 - len(wrong) / (flags + 1), "; ".join(wrong.values()), self.command() if wrong else "",
-                       shares=True)
+            shares["dnn_hidden_units"] = self.hidden_units_ignored(run, self.run(replies, "script_none", context))
+        wrong = [sentence for sentence in shares.values() if sentence]
+        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command() if wrong else "", shares=True)
+
+    def no_training(self, replies: Replies, run: Run | None) -> Outcome:
+        why = failed(replies["script"]).diagnosis if run is None else run.status
+        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command())
+
+    def ends_badly(self, replies: Replies, context: Context) -> str:
+        """How a run of the script ends that does not end well; two that do so cost no more than one."""
+        run, default = (self.run(replies, name, context) for name in ("script", "script_default"))
+        if run is not None and run.status:
+            return run.status
+        if default is not None and default.trains and default.status:
+            return f"With the defaults: {default.status[0].lower()}{default.status[1:]}"
+        return ""
+
+    def flags_ignored(self, run: Run) -> dict[str, str]:
+        """{flag: what is wrong with it, or ''} for the flags that all scripts have."""
+        steps, batch, freq, rate = (FLAGS[name] for name in ("max_steps", "batch_size", "eval_freq", "learning_rate"))
+        wrong = dict.fromkeys((*FLAGS, "data_dir"), "")
+        if not steps <= run.updates <= steps + 1 and not (run.error and run.updates < steps):
+            more = "more than " if run.stopped else ""
+            wrong["max_steps"] = f"--max_steps {steps} makes {more}{run.updates} updates."
+        if set(run.batch_sizes) != {batch}:
+            wrong["batch_size"] = f"--batch_size {batch} trains on batches of {among(run.batch_sizes)}."
+        if run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02:
+            wrong["learning_rate"] = f"--learning_rate {rate} updates by {abs(run.learning_rate):.3g}."
+        if not regular(sorted(run.evaluations), int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
+            wrong["eval_freq"] = f"--eval_freq {freq}: " + (
+                f"evaluation on the test split comes after {among(run.evaluations)} updates." if run.evaluations else
+                "no evaluation on the test split was seen.")
+        data = run.notes.get("data")
+        if isinstance(data, list) and not all(data):
+            wrong["data_dir"] = "--data_dir is ignored: the images are read from another folder."
+        return wrong
+
+    def hidden_units_ignored(self, run: Run, none: Run | None) -> str:
+        if not run.has_hidden_units([7, 5]):
+            return f"--dnn_hidden_units 7,5 makes linear layers of {among(run.notes.get('layers') or [])}."
+        if none is None or not none.updates:
+            return ("--dnn_hidden_units '' must train a model without a hidden layer. "
+                    + (none.status if none else "")).strip()
+        if not none.has_hidden_units([]):
+            return f"--dnn_hidden_units '' makes linear layers of {among(none.notes.get('layers') or [])}."
+        return ""
 
     def command(self) -> str:
         """What was run, to be tried at home."""
-        flags = " ".join(f"--{name} {value}" for name, value in self.flags_given().items())
-        return f"run as: python {self.file} {flags}, on a small data set"
+        flags = " ".join(f"--{name} {value}" for name, value in self.flags_of("script", False).items())
+        return f"run as: python {self.file} {flags} --data_dir DATA_DIR"
 
     def default_differs(self, replies: Replies, context: Context) -> str:
         """What a run without flags does other than the assignment's defaults say."""
         run = self.run(replies, "script_default", context)
-        if run is None or not run.updates:
-            return "a run with the default values does not train: " + (
-                run.status if run else replies["script_default"].error or "nothing was recorded")
+        if run is None or not run.trains:
+            why = run.status if run else error_sentence(replies["script_default"].error or "nothing was recorded")
+            return f"A run with the default values does not train. {why}"
         found: dict[str, Any] = {"learning_rate": run.learning_rate,
                                  "batch_size": run.batch_sizes[0] if run.batch_sizes else None}
-        if self.is_mlp:
-            found["dnn_hidden_units"] = run.hidden_units
         if "optimizer" in self.defaults:
             found["optimizer"] = (run.notes.get("optimizers") or [[None]])[0][0]
-        if context.real and self.is_mlp:
-            found["max_steps"] = run.updates
+        parser = run.notes.get("defaults") or {}
+        found |= {name: parser[name] for name in ("max_steps", "eval_freq") if isinstance(parser.get(name), int)}
+        if context.real and self.is_mlp and not run.cut:
+            found["max_steps"] = min(run.updates, max(run.updates - 1, self.defaults["max_steps"]))  # or one more
         for name, value in found.items():
-            wanted = self.defaults.get(name, 1400)
-            same = abs(value / wanted - 1) < 0.02 if isinstance(wanted, float) and value else value in (
-                wanted, wanted + 1 if name == "max_steps" else wanted)
-            if not same:
-                used = "what cannot be told" if value is None else value
-                return f"the default {name} is {wanted}, the run used {used}"
+            wanted = self.defaults[name]
+            if value is None:
+                continue  # that no update was seen is said where the loop is checked
+            if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
+                return f"The default {name} is {wanted}, the run used {value}."
+        wanted = self.defaults.get("dnn_hidden_units")
+        if wanted and not run.has_hidden_units(wanted):
+            return (f"The default dnn_hidden_units is {among(wanted)}, the run used linear layers of "
+                    f"{among(run.notes.get('layers') or [])}.")
         return ""
+
+    def loop(self, replies: Replies, context: Context) -> Outcome:
+        """The loss, the update and the measure of accuracy, one share each."""
+        run = self.run(replies, "script", context)
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
+        wrong = [run.update_wrong, run.measure_wrong]
+        if self.model:
+            wrong.append(run.loss_wrong)
+        if self.model and self.is_mlp:
+            wrong.append(run.mode_wrong[0])
+        return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "", shares=True)
 
     def accuracy(self, replies: Replies, context: Context) -> Outcome:
         """Accuracy of the model that the default run left, on images whose labels only the grader has."""
         reply = replies["script_default"]
+        run = self.run(replies, "script_default", context)
         if "predictions" not in reply.arrays:
-            return failed(reply) if reply.error else Outcome(0.0, "The run left no trained model.")
+            return failed(reply) if run is None else Outcome(0.0, run.status or "The run left no trained model.")
         predictions = reply.arrays["predictions"]
         if predictions.shape != context.hidden_labels.shape:
             return Outcome(0.0, "The model does not give one row of scores an image.",
                            f"expected shape {context.hidden_labels.shape}, received {predictions.shape}")
-        run = self.run(replies, "script_default", context)
-        if run is not None and run.trained_on_test:
+        marked = [run if not context.real else None, self.run(replies, "script", context)]
+        if any(one is not None and one.trained_on_test for one in marked):
             return Outcome(0.0, "It trains on images of the test split.")
         accuracy = float((predictions == context.hidden_labels).mean())
         bounds = context.accuracy[self.question]["real" if context.real else "standin"]
         fraction = (accuracy - bounds["none"]) / (bounds["full"] - bounds["none"])
-        what = "CIFAR-10's test images" if context.real else f"the small stand-in after {STANDIN_STEPS} steps"
+        what = "CIFAR-10's test images" if context.real else f"the stand-in after {STANDIN_STEPS} steps"
         numbers = f"accuracy {accuracy:.3f} on {what}, full points from {bounds['full']:.2f} on"
         if fraction >= 1:
             return Outcome(1.0, "", numbers)
-        return Outcome(max(0.0, round(fraction, 2)), "The trained network is less accurate than it should be: check "
-                       "the training loop (loss, backward, update) and the defaults.", numbers)
+        why = run.status if run is not None and run.cut else ""
+        return Outcome(max(0.0, round(fraction, 2)), why or "The trained network is less accurate than it should be: "
+                       "check the training loop (loss, backward, update) and the defaults.", numbers)
 
     def eval_mode(self, replies: Replies, context: Context) -> Outcome:
         """Evaluation mode on test images (70 %), training mode when weights are updated (30 %)."""
         run = self.run(replies, "script", context)
-        if run is None:
-            return failed(replies["script"])
-        if not run.updates:
-            return Outcome(0.0, run.status or f"{self.file} does not train the model.")
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
         if not run.evaluation_modes:
-            return Outcome(0.0, "The test split is never evaluated, so that the mode cannot be right.")
-        in_training = sum(run.evaluation_modes)
-        if in_training:
-            return Outcome(0.0, "The model is evaluated in training mode: call model.eval() before evaluating, and "
-                                "model.train() after it.",
-                           f"{in_training} of {len(run.evaluation_modes)} forward passes on test images")
-        if not all(run.training_modes):
-            return Outcome(0.7, "The model is trained in evaluation mode: call model.train() again after evaluating.",
-                           f"{run.training_modes.count(False)} of {len(run.training_modes)} updates")
-        return Outcome(1.0)
+            return Outcome(0.0, "No evaluation on the test split was seen, so that the mode cannot be right.")
+        sentence, numbers = run.mode_wrong
+        return Outcome({"": 1.0, TRAINED_IN_EVALUATION: 0.7}.get(sentence, 0.0), sentence, numbers)
 
     def test_split(self, replies: Replies, context: Context) -> Outcome:
         """Every test image at every evaluation, and none in training."""
         run = self.run(replies, "script", context)
-        if run is None:
-            return failed(replies["script"])
-        if not run.updates:
-            return Outcome(0.0, run.status or f"{self.file} does not train the model.")
+        if run is None or not run.trains:
+            return self.no_training(replies, run)
         if run.trained_on_test:
             return Outcome(0.0, "It trains on images of the test split.")
-        if not run.evaluations:
-            return Outcome(0.0, "It never evaluates the test split: accuracy is measured on the training split or not "
-                                "at all.")
-        fewest = min(run.evaluations.values())
-        if fewest < TINY_TEST:
+        evaluations = dict(run.evaluations)
+        if run.error and run.in_evaluation:
+            del evaluations[max(evaluations)]  # the one that the run was stopped in
+        if not evaluations:
+            return Outcome(0.0, "No evaluation on the test split was seen: accuracy is measured on the training split "
+                                "or not at all.")
+        fewest = min(evaluations.values())
+        if fewest < WHOLE * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",
-                           f"{fewest} of {TINY_TEST} images")
+                           f"{fewest} of {TEST_IMAGES} different images")
         return Outcome(1.0)
 
+
+def among(values: Any, most: int = 6) -> str:
+    """The different values, in words."""
+    texts = list(dict.fromkeys("x".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in values))
+    return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "") or "no"

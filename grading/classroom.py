@@ -5,22 +5,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from grading import archive, datasets, submission
+from grading import archive, datasets, similarity, submission
 from grading.archive import Unreadable
 from grading.checks import Context
 from grading.confinement import ConfinementError
 from grading.files import alphabetical, folder_name, write_json
+from grading.people import HandIn, People, parse
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
-from grading.submission import Record, Submission, scored
-from grading.unpack import without_ending
+from grading.submission import Record, Submission, blank, scored
 
 RECORD = "record.json"
 REAL, STANDIN = "CIFAR-10", "a small stand-in, in shorter runs"  # what accuracy was measured on
@@ -30,36 +31,50 @@ class ClassError(Exception):
     """Submissions that cannot be graded together: one line with the way out."""
 
 
-def name_of(path: Path) -> str:
-    """The student: the archive's name without its ending, or the folder's name."""
-    resolved = Path(path).resolve()
-    return (resolved.name if resolved.is_dir() else without_ending(resolved.name)) or "root"
+def submissions(paths: Sequence[Path], people: People | None = None) -> list[Submission]:
+    """One for each student, by name: of several of Canvas or Brightspace the last.
 
-
-def submissions(paths: Sequence[Path]) -> list[Submission]:
-    """One for each path, by name. Raises ClassError on a path that is not there and on two of one name."""
-    found: dict[str, Path] = {}
+    Raises ClassError on a path that is not there and on two of one name.
+    """
+    people = people or People()
+    found: dict[str, list[tuple[HandIn, Path]]] = {}
     for path in dict.fromkeys(Path(path).resolve() for path in paths):
         if not path.exists():
             raise ClassError(f"{path} does not exist")
-        name = name_of(path)
-        if name in found:
-            raise ClassError(f"two submissions are called {name}: {found[name]} and {path}; rename one of them")
-        found[name] = path
-    return [Submission(found[name], name) for name in sorted(found, key=alphabetical)]
+        hand_in = parse(path)
+        found.setdefault(hand_in.student, []).append((hand_in, path))
+    class_ = []
+    for name, theirs in found.items():
+        theirs.sort(key=lambda one: one[0].order)
+        hand_in, path = theirs[-1]
+        if len({one.order for one, _ in theirs}) < len(theirs):
+            (_, one), (_, other) = theirs[:2]
+            raise ClassError(f"two submissions are called {name}: {one} and {other}; rename one of them")
+        taken = Submission(path, people.called(hand_in))
+        if people.pseudonyms is None:
+            taken.about = {"name": hand_in.name, "id": hand_in.id}
+        else:
+            taken.hide = (str(path), path.name, path.stem, hand_in.file)
+        taken.notes += ["late, says the file's name"] * hand_in.late
+        taken.notes += [f"{len(theirs) - 1} earlier of the same student left out"] * (len(theirs) > 1)
+        class_.append(taken)
+    return sorted(class_, key=lambda one: alphabetical(one.student))
 
 
 class Classroom:
     """A class being graded into the folder `out`.
 
-    Use as a context manager: it holds the workers and their files. read_batch: see `datasets.prepare`.
+    Use as a context manager: it holds the workers and their files. read_batch: see `datasets.prepare`. only: grade
+    these questions, again where they were graded before, and no others.
     """
 
     def __init__(self, out: Path, rubric: Rubric, jobs: int = 1, data_dir: Path | None = None,
-                 read_batch: datasets.ReadBatch | None = None, network: bool = False):
+                 read_batch: datasets.ReadBatch | None = None, network: bool = False,
+                 only: Collection[str] = (), container: bool = False):
         self.out, self.rubric, self.jobs, self.data_dir, self.read_batch = out, rubric, jobs, data_dir, read_batch
+        self.only = frozenset(only)
         self.work = Path(tempfile.mkdtemp(prefix="grade-"))
-        self.sandbox = Sandbox(self.work, network)
+        self.sandbox = Sandbox(self.work, network, container)
         self.version = f"{submission.grader_digest()} {rubric.digest} {'real' if data_dir else 'stand-in'}"
         self._context: Context | None = None
 
@@ -80,10 +95,43 @@ class Classroom:
     def folder(self, student: str) -> Path:
         return self.out / "students" / folder_name(student)
 
-    def finished(self, one: Submission) -> Record | None:
-        """The record of an earlier run, if this very submission was graded by this very grader."""
+    def earlier(self, one: Submission) -> Record | None:
+        """The record of an earlier run on this very submission, by whatever grader."""
         record = read_record(self.folder(one.student) / RECORD)
-        return scored(record, self.rubric) if record and record.get("key") == one.key and one.key else None
+        return record if record and one.digest and record.get("submission") == one.digest else None
+
+    def finished(self, one: Submission) -> Record | None:
+        """The earlier record, if nothing is left to do: it is of this very grader and rubric.
+
+        Else None, and `one.todo` says what is left where it is not everything: questions that could not be graded then.
+        """
+        record = self.earlier(one)
+        one.todo = self.only
+        if not record or record["key"] != one.key or self.only:
+            return None
+        one.todo = frozenset(row.number for row in self.rubric.code
+                             if record["questions"].get(row.number, {}).get("ungraded"))
+        return None if one.todo else scored(record, self.rubric)
+
+    def completed(self, one: Submission, context: Context) -> Record:
+        """The record of a submission. Questions that were not to do are the earlier record's, or not graded yet."""
+        before = None if one.error or not one.todo else self.earlier(one)
+        others = [row for row in self.rubric.code if one.todo and not one.error and row.number not in one.todo]
+        for question in one.questions.values():
+            question |= {"version": self.version} | ({"alone": True} if before and self.only else {})
+        for row in others:
+            kept = before["questions"].get(row.number) if before else None
+            one.questions[row.number] = kept or {**blank(row, ""), "ungraded": "not graded yet"}
+        if before:
+            numbers = {row.number for row in others}
+            one.notes += [flag for flag in before["flags"] if re.split("[ :]", flag)[0] in numbers]
+            one.key = before["key"]  # a run without --only grades all of it, where the grader has changed since
+        if alone := [number for number, question in sorted(one.questions.items()) if question.get("alone")]:
+            versions = {question.get("version") for question in one.questions.values()}
+            one.notes.append(f"graded again alone: {', '.join(alone)}"
+                             + ", by another version of the grader or rubric than the rest" * (len(versions) > 1))
+        return {**one.record(self.rubric), "data": REAL if context.real else STANDIN, "submission": one.digest,
+                **one.about}
 
     def grade(self, class_: Sequence[Submission], finish: Callable[[Record, bool], None]) -> None:
         """Grade the submissions and hand each record to `finish(record, new)` as soon as it is complete.
@@ -93,7 +141,8 @@ class Classroom:
         left: deque[Submission] = deque()
         for one in class_:
             try:
-                one.key = hashlib.sha256(f"{self.version} {archive.digest(one.path)}".encode()).hexdigest()
+                one.digest = archive.digest(one.path)
+                one.key = hashlib.sha256(f"{self.version} {one.digest}".encode()).hexdigest()
             except Unreadable as error:
                 one.error = str(error)
             except Exception as error:  # whatever somebody handed in, the others are graded
@@ -111,8 +160,9 @@ class Classroom:
         pool = ThreadPoolExecutor(self.jobs)
 
         def complete(one: Submission) -> None:
+            similarity.keep(one.code, self.folder(one.student))
             one.clear()
-            record = {**one.record(self.rubric), "data": REAL if context.real else STANDIN}
+            record = self.completed(one, context)
             write_json(self.folder(one.student) / RECORD, record)
             finish(scored(record, self.rubric), True)
 
@@ -126,6 +176,8 @@ class Classroom:
                         complete(one)
                         continue
                     for row in self.rubric.code:
+                        if one.todo and row.number not in one.todo:
+                            continue
                         waiting[pool.submit(self._question, one, row, context)] = one
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED) if waiting else ((), ())
                 for future in done:

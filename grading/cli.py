@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from grading import autograder, classroom, rubric, starter, submission, summary, tables
+from grading import (
+    autograder,
+    changes,
+    classroom,
+    gradebooks,
+    home,
+    people,
+    rubric,
+    similarity,
+    starter,
+    submission,
+    summary,
+    tables,
+)
 from grading.classroom import ClassError, Classroom, Record
 from grading.confinement import ConfinementError
 from grading.datasets import FILES
 from grading.feedback import feedback
 from grading.files import OutputError, folder_name, write, write_json
-from grading.gradescope import Written, results
+from grading.gradescope import results
+from grading.home import HomeError
+from grading.marks import NOTHING, Given, Marks
+from grading.people import People
 from grading.rubric import Rubric, RubricError
+from grading.spreadsheets import TableError
 from grading.starter import StarterError
-from grading.tables import TableError
+
+MOST_LINES = 20  # of changed points, on the terminal
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,33 +58,69 @@ def positive_int(text: str) -> int:
     return value
 
 
+def parser(description: str) -> argparse.ArgumentParser:
+    """The flags, in groups."""
+    made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+    group = made.add_argument_group("grade submissions")
+    group.add_argument("submissions", nargs="*", type=Path, metavar="SUBMISSION",
+                       help="ZIP files or folders, named by the student, or as Canvas or Brightspace name them")
+    group.add_argument("--data_dir", type=Path, help="folder of CIFAR-10's batch files for the accuracy of the "
+                       "default runs (default: none, shorter runs on a small stand-in)")
+    group.add_argument("--jobs", type=positive_int, default=os.cpu_count() or 1, metavar="N",
+                       help=f"workers at the same time (default: the processors, here {os.cpu_count()})")
+    group.add_argument("--only", nargs="+", action="extend", default=[], metavar="QUESTION",
+                       help="grade these questions, again where they were graded; the others keep what they have")
+    group.add_argument("--anonymous", action="store_true",
+                       help=f"pseudonyms instead of names everywhere; OUT/{people.KEY} says who is who")
+    group.add_argument("--allow-network", action="store_true",
+                       help="leave the network open to submissions, where the kernel cannot close it")
+    group.add_argument("--container", action="store_true", help="where bubblewrap cannot confine the submission, rely "
+                       "on the container around this process, which must be for this submission alone (Gradescope)")
+    group.add_argument("--results", type=Path, metavar="FILE",
+                       help="also write the (only) submission's results.json here")
+    group.add_argument("--handout", type=Path, action="append", default=[], metavar="DIR",
+                       help="what your course hands out, so that nobody is similar for having it (besides what "
+                            "--starter writes)")
+    group.add_argument("--compare-with", type=Path, action="append", default=[], metavar="DIR",
+                       help="submissions of another year, ZIP files and folders, to compare this class with")
+    group = made.add_argument_group("add what a person gave")
+    group.add_argument("--merge", type=Path, nargs="?", const=Path(), metavar="CSV",
+                       help="make final.csv and the gradebooks from the grades and the points, comments and late days "
+                            f"in CSV (default: OUT/{tables.WRITTEN})")
+    group.add_argument("--assignment", metavar="NAME", help="the assignment's column in the gradebook, for Canvas with "
+                       "its number, 'Practical 1 (12345)' (default: the rubric's title)")
+    group = made.add_argument_group("for both")
+    group.add_argument("--out", type=Path, default=Path("grades"), help="folder of the results (default: grades)")
+    group.add_argument("--rubric", type=Path, default=rubric.DEFAULT,
+                       help="rubric file (default: grading/rubric.toml)")
+    group.add_argument("--roster", type=Path, metavar="CSV",
+                       help="class list: names, and an id, login or number; a gradebook exported from Canvas or "
+                            f"Brightspace is one (default: the one given before, OUT/{people.ROSTER})")
+    group = made.add_argument_group("other tasks")
+    group.add_argument("--check", nargs="*", metavar="QUESTION", help="check your own folder (SUBMISSION, or the current "
+                       "one) as the grader would: questions such as 1.2, or training scripts (default: everything)")
+    group.add_argument("--starter", type=Path, metavar="DIR", help="write the handout from the reference")
+    group.add_argument("--autograder", type=Path, metavar="ZIP", help="write the file to upload to Gradescope")
+    return made
+
+
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("submissions", nargs="*", type=Path, metavar="SUBMISSION", help="ZIP files or folders")
-    parser.add_argument("--data_dir", type=Path, help="folder of CIFAR-10's batch files for the accuracy of the "
-                        "default runs (default: none, shorter runs on a small stand-in)")
-    parser.add_argument("--out", type=Path, default=Path("grades"), help="folder of the results (default: grades)")
-    parser.add_argument("--jobs", type=positive_int, default=os.cpu_count() or 1, metavar="N",
-                        help=f"workers at the same time (default: the processors, here {os.cpu_count()})")
-    parser.add_argument("--allow-network", action="store_true",
-                        help="leave the network open to submissions, where the kernel cannot close it")
-    parser.add_argument("--rubric", type=Path, default=rubric.DEFAULT,
-                        help="rubric file (default: grading/rubric.toml)")
-    parser.add_argument("--merge", type=Path, nargs="?", const=Path(), metavar="CSV",
-                        help="make final.csv from the grades and the written questions' points "
-                             "(default: OUT/written.csv)")
-    parser.add_argument("--starter", type=Path, metavar="DIR", help="write the handout from the reference")
-    parser.add_argument("--autograder", type=Path, metavar="ZIP", help="write the file to upload to Gradescope")
-    parser.add_argument("--results", type=Path, metavar="FILE",
-                        help="also write the (only) submission's results.json here")
-    options = parser.parse_args(argv)
+    flags = parser(description)
+    options = flags.parse_args(argv)
+    if options.check is not None:
+        return options
     others = [name for name in ("merge", "starter", "autograder") if getattr(options, name) is not None]
     if len(others) > 1 or (others and options.submissions):
-        parser.error(f"--{others[0]} stands alone, without submissions and other tasks")
+        flags.error(f"--{others[0]} stands alone, without submissions and other tasks")
     if not others and not options.submissions:
-        parser.error("give at least one submission, a ZIP file or a folder")
-    if options.results and len(options.submissions) != 1:
-        parser.error("--results takes exactly one submission")
+        flags.error("give at least one submission, a ZIP file or a folder")
+    for name in ("results", "container"):
+        if getattr(options, name) and len(options.submissions) != 1:
+            flags.error(f"--{name} takes exactly one submission")
+    if options.assignment is not None and options.merge is None:
+        flags.error("--assignment belongs to --merge")
+    if others and (idle := [name for name in ("only", "anonymous") if getattr(options, name)]):
+        flags.error(f"--{idle[0]} belongs to submissions to grade, not to --{others[0]}")
     return options
 
 
@@ -73,17 +128,35 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def write_student(out: Path, record: Record, rules: Rubric, written: Written | None = None, comment: str = "") -> None:
+def write_student(out: Path, record: Record, rules: Rubric, given: Given = NOTHING, name: str = "") -> None:
     folder = out / "students" / folder_name(record["student"])
-    write_json(folder / "results.json", results(record, rules, written, comment))
-    write(folder / "feedback.html", feedback(record, rules, written, comment))
+    marks = Marks(record, rules, given)
+    write_json(folder / "results.json", results(marks))
+    write(folder / "feedback.html", feedback(marks, name))
 
 
-def write_class(out: Path, rules: Rubric, warnings: Sequence[str]) -> list[Record]:
+def write_class(out: Path, rules: Rubric, warnings: Sequence[str] = (), known: People | None = None,
+                given: Mapping[str, Given] | None = None, interrupted: Sequence[str] = ()) -> list[Record]:
+    """The class's tables and its summary. given: what a TA gave, once it is merged. interrupted: not graded yet."""
+    known = known or People()
     records = classroom.records(out, rules)
-    tables.write_grades(out, records, rules)
-    tables.write_form(out, records, rules)
-    summary.write_summary(out, records, rules, warnings)
+    names = known.names(records)
+    tables.write_grades(out, records, rules, names)
+    unfinished = [(name, "interrupted: not graded yet") for name in interrupted]
+    absent = [person.name for person in known.absent(records)]
+    if absent and known.pseudonyms is not None:
+        absent = [f"{len(absent)} of the roster"]
+    unfinished += [(name, "no submission") for name in absent]
+    marks = [Marks(record, rules, (given or {}).get(record["student"], NOTHING)) for record in records]
+    changed = changes.update(out, records)
+    for line in [change.line() for change in changed[:MOST_LINES]] + ["..."] * (len(changed) > MOST_LINES):
+        say(f"changed: {line}")
+    if changed:
+        students = len({change.student for change in changed})
+        say(f"points of {students} {'student' if students == 1 else 'students'} changed since the last run: see "
+            f"{out / changes.CHANGES}")
+    summary.write_summary(out, marks, rules, warnings=warnings, names=names, merged=given is not None,
+                          unfinished=unfinished, changed=changed)
     return records
 
 
@@ -110,46 +183,82 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return batch.pixels, batch.labels
 
 
-def grade(options: argparse.Namespace, rules: Rubric) -> int:
-    class_ = classroom.submissions(options.submissions)
+def check_before_grading(options: argparse.Namespace, rules: Rubric) -> None:
+    """Find out before an hour of grading: a wrong rubric, a folder to write to, tables that a TA has broken."""
     if wrong := submission.unknown_checks(rules):
         raise RubricError(f"{options.rubric}: {wrong}")
-    write(options.out / ".writable", "")  # find out before an hour of grading
+    numbers = [row.number for row in rules.code]
+    if wrong := next((name for name in options.only if name not in numbers), ""):
+        raise ClassError(f"--only: {wrong!r} is not a code question; they are {', '.join(numbers)} "
+                         "(give the submissions before --only)")
+    for folder in (*options.handout, *options.compare_with):
+        if not folder.is_dir():
+            raise ClassError(f"{folder} is not a folder; --handout and --compare-with take folders")
+    write(options.out / ".writable", "")
     (options.out / ".writable").unlink()
     if (options.out / tables.WRITTEN).exists():
-        tables.read(options.out / tables.WRITTEN)  # one that a TA has broken, too
+        tables.read(options.out / tables.WRITTEN)
+
+
+def merged_before(out: Path, rules: Rubric) -> dict[str, Given] | None:
+    """What a TA gave, once it was merged; None before, and where the table is not in order."""
+    with contextlib.suppress(TableError):
+        if (out / tables.FINAL).exists():
+            return tables.read_written(out / tables.WRITTEN, classroom.records(out, rules), rules)
+    return None
+
+
+def grade(options: argparse.Namespace, rules: Rubric) -> int:
+    check_before_grading(options, rules)
+    known = people.load(options.out, options.roster, options.anonymous)
+    class_ = classroom.submissions(options.submissions, known)
+    known.keep(options.out)
     bad, stale = 0, []
     with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir), read_batch,
-                    options.allow_network) as room,
+                    options.allow_network, options.only, options.container) as room,
           tqdm(total=len(class_), unit="submission", disable=None, dynamic_ncols=True) as bar):
         warnings = room.sandbox.warnings()
         for warning in warnings:
             say(f"warning: {warning}")
         say(f"submissions: {len(class_)}, workers at the same time: {options.jobs}")
+        waiting = dict.fromkeys(one.student for one in class_)
 
         def finish(record: Record, new: bool) -> None:
             nonlocal bad
+            waiting.pop(record["student"])
             merged = (options.out / tables.FINAL).exists()
             if new or not merged:  # pages that --merge has written keep what a TA gave
-                write_student(options.out, record, rules)
+                write_student(options.out, record, rules, name=known.names([record]).get(record["student"], ""))
             stale.extend([record["student"]] if new and merged else [])
             if options.results:
-                write_json(options.results, results(record, rules))
+                write_json(options.results, results(Marks(record, rules)))
             bad += bool(record["error"])
             bar.update()
-            code = summary.code_total(record)
-            line = f"{record['student']}: {code:g} code points in {record['seconds']:.1f} s"
-            tqdm.write(f"{record['student']}: {record['error']}" if record["error"] else
-                       line if new else f"{line}, graded before", file=sys.stderr)
+            tqdm.write(line_of(record, rules, new), file=sys.stderr)
+
+        def write_all() -> list[Record]:
+            given = merged_before(options.out, rules)
+            records = write_class(options.out, rules, warnings, known, given, list(waiting))
+            tables.write_form(options.out, records, rules)
+            return records
 
         try:
             room.grade(class_, finish)
         except KeyboardInterrupt:
-            records = write_class(options.out, rules, warnings)
+            records = write_all()
             say(f"\ninterrupted: {len(records)} submissions are finished and kept in {options.out}; run it again for "
                 "the rest")
             return 130
-        write_class(options.out, rules, warnings)
+        records = write_all()
+        if not options.results:  # one submission on Gradescope has nobody to be compared with
+            pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
+                                          known.names(records), options.handout, options.compare_with).pairs
+            if pairs:
+                say(f"note: {len(pairs)} pairs of submissions are similar; look at {options.out / similarity.PAGE}")
+    for problem in known.problems(records):
+        say(f"note: {problem}")
+    if doubtful := summary.suspects(records):
+        say(f"note: almost nobody passes {len(doubtful)} of the checks; the grader may be at fault (see the summary)")
     if stale:
         say(f"{tables.FINAL} does not know the new grades of {', '.join(stale[:5])}{' and others' * (len(stale) > 5)}: "
             "run --merge again")
@@ -158,23 +267,37 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
     return 1 if bad else 0
 
 
+def line_of(record: Record, rules: Rubric, new: bool) -> str:
+    """What is said of a submission as soon as it is graded."""
+    marks = Marks(record, rules)
+    if record["error"]:
+        return f"{record['student']}: {record['error']}"
+    points = f"{summary.code_total(record):g} code points" + (f", {marks.state}" if marks.code is None else "")
+    return f"{record['student']}: {points} in {record['seconds']:.1f} s{'' if new else ', graded before'}"
+
+
 def merge(options: argparse.Namespace, rules: Rubric) -> int:
     path = options.out / tables.WRITTEN if options.merge == Path() else options.merge
     records = classroom.records(options.out, rules)
     if not records:
         raise TableError(f"{options.out} holds no graded submissions; grade first, or give their folder with --out")
-    written = tables.read_written(path, records, rules)
-    comments = tables.comments(path)
-    tables.write_grades(options.out, records, rules)  # with the points of today's rubric
-    tables.write_final(options.out, records, rules, written)
+    known = people.load(options.out, options.roster)
+    given = tables.read_written(path, records, rules)
+    write_class(options.out, rules, known=known, given=given)  # with the points of today's rubric
+    names, marks = known.names(records), [Marks(record, rules, given[record["student"]]) for record in records]
+    tables.write_final(options.out, marks, rules, known.names(records, revealed=True))
     for record in records:
         student = record["student"]
-        write_student(options.out, record, rules, written[student], comments.get(student, ""))
-    print(f"final table: {options.out / tables.FINAL}")
-    still_open = tables.open_questions(written, rules)
+        write_student(options.out, record, rules, given[student], names.get(student, ""))
+    most = sum(row.points for row in rules.questions if not row.bonus)
+    books = gradebooks.write_gradebooks(options.out, marks, known, options.assignment or rules.title, most)
+    print("   ".join([f"final table: {options.out / tables.FINAL}", *(f"gradebook: {book}" for book in books)]))
+    for problem in known.problems(records):
+        say(f"note: {problem}")
+    still_open = {one.record["student"]: one.open for one in marks if one.open}
     if still_open:
         some = "; ".join(f"{student}: {', '.join(numbers)}" for student, numbers in list(still_open.items())[:5])
-        say(f"{len(still_open)} of {len(records)} students have written questions without points, and so no total "
+        say(f"{len(still_open)} of {len(records)} students have questions without points, and so no total "
             f"({some}{'; ...' * (len(still_open) > 5)}); fill them in in {path}")
     return 1 if still_open else 0
 
@@ -188,6 +311,8 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
 
     handler = signal.signal(signal.SIGTERM, stop)
     try:
+        if options.check is not None:
+            return home.check(options.submissions[0] if options.submissions else Path(), options.check)
         if options.starter:
             files = starter.write_starter(options.starter, submission.REFERENCE)
             print(f"{len(files)} files in {options.starter}")
@@ -197,7 +322,8 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
             return 0
         rules = rubric.load(options.rubric)
         return merge(options, rules) if options.merge is not None else grade(options, rules)
-    except (RubricError, ClassError, OutputError, TableError, StarterError, ConfinementError) as error:
+    except (RubricError, ClassError, OutputError, TableError, StarterError, ConfinementError,
+            HomeError) as error:
         say(f"grade.py: {error}")
         return 2
     except KeyboardInterrupt:

@@ -106,15 +106,26 @@ def judge(reply: Reply, name: str, expected: np.ndarray, sentence: str, toleranc
     return Outcome(0.0, sentence, describe(expected, received))
 
 
+def judge_by(expected: Mapping[str, np.ndarray], key: str, reply: Reply, name: str, sentence: str,
+             suspects: Mapping[str, str] | None = None, tolerance: float = TOLERANCE) -> Outcome:
+    """`judge` against recorded numbers: `expected[key]` is right, `expected[f"{key}: {mistake}"]` a known mistake's.
+
+    suspects: {mistake: its sentence}.
+    """
+    known = [(expected[f"{key}: {mistake}"], text) for mistake, text in (suspects or {}).items()]
+    return judge(reply, name, expected[key], sentence, tolerance, known)
+
+
 def shapes(expected: np.ndarray, received: np.ndarray) -> str:
     return f"expected shape {expected.shape}, received {received.shape}"
 
 
 def missing(reply: Reply, name: str = "") -> str:
     """Why a reply lacks something, as a sentence."""
-    note = reply.notes.get(f"{name.partition(' ')[0]} failed") if name else None
-    if isinstance(note, str):
-        return f"It raises {note[:400]}."
+    for part in (name, name.partition(" ")[0]):
+        note = reply.notes.get(f"{part} failed")
+        if isinstance(note, str):
+            return error_sentence(note[:400])
     if f"{name} is" in reply.notes:
         return f"It returns {str(reply.notes[f'{name} is'])[:40]} where an array of numbers is expected."
     if reply.error is None:
@@ -124,9 +135,11 @@ def missing(reply: Reply, name: str = "") -> str:
 
 def error_sentence(error: str) -> str:
     if error.startswith("Absent: "):
-        return f"{error.removeprefix('Absent: ')}."
+        return f"{error.removeprefix('Absent: ').rstrip('.')}."
     if error.startswith(("stopped", "not run", "the ")):
         return f"{error[0].upper()}{error[1:]}."
+    if error.startswith("NotImplementedError"):
+        return f"It is not implemented{error[error.rfind(' ('):] if error.endswith(')') else ''}."
     return f"It raises {error}."
 
 

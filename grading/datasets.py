@@ -1,8 +1,8 @@
-"""The data sets that workers train on: small made-up ones in CIFAR-10's format, or CIFAR-10 without half its labels.
+"""The data sets that workers train on, in the shape in which CIFAR-10 is published: six files of 10,000 images.
 
-`small` and `tiny` are for the scripts' flags: their test images are far brighter than the training images, so that
-which split a model is shown can be read off its input. `accuracy` is for training: 10 blurred patterns under noise, or
-the real images. The labels of its hidden images exist in the grader's memory alone.
+`marked` is made up: 10 patterns under noise, each image with the mark of its split, so that which split a model is
+shown can be read off its input. `accuracy`, in a run on the real images, is CIFAR-10 with one half of its test images,
+twice. The labels of the hidden images, on which accuracy is measured, exist in the grader's memory alone.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ import numpy as np
 from grading import expected
 from grading.checks import Context
 from grading.rubric import Rubric
+from grading.worker import marks
 
-TINY_TEST = 24
+TRAIN_IMAGES, TEST_IMAGES, HIDDEN = 50_000, 10_000, 500
+PATTERN, MARK, DARK = 20, 12, 64  # pixel values: weak patterns, so that a faulty update does not learn them in time
+NOISE = 2  # 256 / NOISE values of noise
 ReadBatch = Callable[[Path], tuple[np.ndarray, np.ndarray]]
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]
 FILES = [*BATCHES, "test_batch"]
@@ -58,21 +61,18 @@ def write_folder(folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple
     return folder
 
 
-def patterns(number: int, seed: int, brightness: float = 120) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 (number, 3072) and labels: a coarse pattern for each of 10 classes under strong noise."""
-    coarse = np.random.default_rng(1).normal(0, 35, (10, 3, 4, 4))
-    templates = coarse.repeat(8, axis=2).repeat(8, axis=3).reshape(10, 3072)
+def standin(number: int, seed: int, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 (number, 3072) and labels: one pattern for each of 10 classes, the split's mark, and noise.
+
+    The patterns are constant over blocks of 8 x 8 pixels, where the mark adds up to 0: neither hides the other.
+    """
+    coarse = np.random.default_rng(1).uniform(-PATTERN, PATTERN, (10, 3, 4, 4))
+    patterns = coarse.repeat(8, axis=2).repeat(8, axis=3).reshape(10, 3072)
     rng = np.random.default_rng(seed)
-    labels = np.arange(number) % 10
-    rng.shuffle(labels)
-    noise = rng.normal(0, 50, (number, 3072)) + rng.normal(0, 15, (number, 1))
-    return np.clip(brightness + templates[labels] + noise, 0, 255).astype(np.uint8), labels
-
-
-def write_small(folder: Path, train: int, test: int) -> Path:
-    """Dark training images, bright test images."""
-    (dark, dark_labels), (bright, bright_labels) = patterns(train, 2), patterns(test, 3)
-    return write_folder(folder, (dark // 4, dark_labels), (165 + bright // 4, bright_labels))
+    labels, sign = rng.permutation(np.arange(number) % 10), rng.permutation(np.arange(number) % 2)
+    noiseless = DARK + patterns + MARK * np.array([-1, 1])[:, None, None] * marks.image(code)  # sign, class, pixel
+    noise = np.frombuffer(rng.bytes(3072 * number), np.uint8).reshape(number, 3072) // NOISE
+    return noise + noiseless.round().astype(np.uint8)[sign, labels], labels
 
 
 def prepare(folder: Path, rubric: Rubric, data_dir: Path | None,
@@ -82,18 +82,19 @@ def prepare(folder: Path, rubric: Rubric, data_dir: Path | None,
     data_dir: CIFAR-10's batch files, or None for the stand-in. read_batch: a file's (pixels, labels).
     """
     folder.mkdir(parents=True)
-    data = {"small": write_small(folder / "small", 400, 200), "tiny": write_small(folder / "tiny", 80, TINY_TEST)}
-    if data_dir is None or read_batch is None:
-        train, test = patterns(1000, 4), patterns(700, 5)
-        shown = 200
-    else:
+    train, test = (standin(number, seed, code) for seed, (number, code) in enumerate(
+        zip((TRAIN_IMAGES, TEST_IMAGES + HIDDEN), marks.codes(), strict=True)))
+    hidden = tuple(part[TEST_IMAGES:] for part in test)
+    data = {"marked": write_folder(folder / "marked", train, (test[0][:TEST_IMAGES], test[1][:TEST_IMAGES]))}
+    if data_dir is not None and read_batch is not None:
         pixels, labels = zip(*(read_batch(data_dir / name) for name in FILES), strict=True)
-        train, test = (np.concatenate(pixels[:5]), np.concatenate(labels[:5])), (pixels[5], labels[5])
-        shown = len(test[0]) // 2
-    data["accuracy"] = write_folder(folder / "accuracy", train, (test[0][:shown], test[1][:shown]))
-    mean = train[0].mean(axis=0, dtype=np.float64)
-    hidden = (test[0][shown:] - mean).astype(np.float32)
+        train = np.concatenate(pixels[:5]), np.concatenate(labels[:5])
+        half = len(labels[5]) // 2
+        hidden = pixels[5][half:], labels[5][half:]
+        twice = [np.concatenate([part[:half], part[:half]]) for part in (pixels[5], labels[5])]
+        data["accuracy"] = write_folder(folder / "accuracy", train, (twice[0], twice[1]))
+    images = (hidden[0] - train[0].mean(axis=0, dtype=np.float64)).astype(np.float32)
     for path in [folder, *folder.rglob("*")]:  # workers read them as another user
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return Context(data, hidden, np.asarray(test[1][shown:]), data_dir is not None, rubric.accuracy,
-                   rubric.accuracy_seconds, expected.values())
+    return Context(data, images, np.asarray(hidden[1]), len(data) > 1, rubric.accuracy, rubric.accuracy_seconds,
+                   expected.values())

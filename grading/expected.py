@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from grading import expected_1_2, expected_2_1, expected_3, expected_4a
+
 
 def values() -> dict[str, np.ndarray]:
-    """{'1.2 linear forward': array, ...}: the question's number, then a name that is its own."""
-    return {}
+    """{'1.2 linear forward': array, '1.2 linear forward: bias not added': array, ...}.
+
+    A name starts with its question's number; what a mistake gives has the mistake's name after a colon.
+    """
+    return expected_1_2.values() | expected_2_1.values() | expected_3.values() | expected_4a.values()

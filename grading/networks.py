@@ -1,16 +1,26 @@
-"""The MLPs that both questions about them are tried on: sizes, parameters, and gradients by central differences."""
+"""What the questions about networks share: the networks that are tried, and how a hand-in's loss reads its output."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 import numpy as np
 
-from grading import oracle
+from grading.sandbox import Reply
 
 NETWORKS = {"mlp_0": [6, 3], "mlp_1": [6, 5, 3], "mlp_3": [6, 5, 4, 7, 3]}  # 0, 1 and 3 hidden layers
 SAMPLES = 5
+
+# Question 4a's table: name, channels in and out, kernel. "PreAct" rows are blocks with a skip connection; rows without
+# numbers are max pools.
+CONVNET = (("conv0", 3, 64, 3), ("PreAct1", 64, 64, 3), ("conv1", 64, 128, 1), ("maxpool1",),
+           ("PreAct2_a", 128, 128, 3), ("PreAct2_b", 128, 128, 3), ("conv2", 128, 256, 1), ("maxpool2",),
+           ("PreAct3_a", 256, 256, 3), ("PreAct3_b", 256, 256, 3), ("conv3", 256, 512, 1), ("maxpool3",),
+           ("PreAct4_a", 512, 512, 3), ("PreAct4_b", 512, 512, 3), ("maxpool4",),
+           ("PreAct5_a", 512, 512, 3), ("PreAct5_b", 512, 512, 3), ("maxpool5",))
+IMAGES = np.random.default_rng(4).standard_normal((2, 3, 32, 32)).astype(np.float32)
 
 
 @functools.cache
@@ -28,20 +38,53 @@ def layers(name: str) -> range:
     return range(len(NETWORKS[name]) - 1)
 
 
-def logits(name: str, changed: dict[str, np.ndarray] | None = None) -> np.ndarray:
-    """Logits of the network, with some of its arrays replaced."""
-    values = arrays(name) | (changed or {})
-    weights, biases = ([values[f"{kind}{i}"] for i in layers(name)] for kind in ("weight", "bias"))
-    return oracle.mlp_logits(values["x"], weights, biases)
+def reading(replies: Mapping[str, Reply]) -> str:
+    """What the loss of the hand-in's own script takes the network's output for.
+
+    From output (B, C) and dL/d output of a training step: 'log-probabilities' if each sample's gradient is the same
+    constant at its class and 0 elsewhere, as of NLL; 'probabilities' if that holds for the gradient times the output,
+    as of a logarithm and NLL; else, and where no step was recorded, 'logits'.
+    """
+    for name in ("script", "script_default"):
+        found = replies[name].arrays
+        if not {"output", "output gradient"} <= set(found):
+            continue
+        output, gradient = found["output"].astype(float), found["output gradient"].astype(float)
+        if output.shape != gradient.shape or output.ndim != 2 or output.shape[1] < 2:
+            continue
+        finite = np.isfinite(output).all(axis=1) & np.isfinite(gradient).all(axis=1)
+        output, gradient = output[finite], gradient[finite]
+        at_class = gradient != 0
+        if not len(output) or not (at_class.sum(axis=1) == 1).all():
+            return "logits"
+        y, g = output[at_class], -gradient[at_class]
+        return "probabilities" if (y > 0).all() and unequal(y * g) < unequal(g) else "log-probabilities"
+    return "logits"
 
 
-@functools.cache
+def against_its_loss(reading: str, tail: Collection[str]) -> str:
+    """What is wrong with the functions after the last layer, for a loss that reads the output so; '' for nothing."""
+    if reading == "logits" and "softmax" in tail:
+        return "The network ends with softmax and the loss applies softmax again: return logits."
+    if reading == "log-probabilities" and "log_softmax" not in tail:
+        return ("Your script's loss takes log-probabilities, which the network does not return: end it with "
+                "log_softmax, or return logits and use cross_entropy.")
+    if reading == "probabilities" and "softmax" not in tail:
+        return "Your script takes the logarithm of what are not probabilities: end the network with softmax."
+    return ""
+
+
+def unequal(values: np.ndarray) -> float:
+    return float(np.ptp(values) / np.abs(values).max())
+
+
+def logits(name: str) -> np.ndarray:
+    from grading import expected_mlp
+
+    return expected_mlp.logits(name)
+
+
 def gradients(name: str, probabilities: bool) -> dict[str, np.ndarray]:
-    """{'0 weight', '0 bias', ...} of the sum of dout times the logits, or times the probabilities."""
-    def output(key: str, value: np.ndarray) -> np.ndarray:
-        found = logits(name, {key: value})
-        return oracle.softmax(found) if probabilities else found
+    from grading import expected_mlp
 
-    dout = arrays(name)["dout"]
-    return {f"{i} {kind}": oracle.central_difference(functools.partial(output, key), arrays(name)[key], dout)
-            for i in layers(name) for kind in ("weight", "bias") for key in [f"{kind}{i}"]}
+    return expected_mlp.gradients(name)

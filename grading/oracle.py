@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from grading.networks import CONVNET
+
 Array = np.ndarray
 
 
@@ -67,14 +69,6 @@ def normalized(x: Array, eps: float) -> Array:
 
 
 # ---------------------------------------------------------------- the ConvNet of question 4a
-
-# name, channels in and out, kernel; "PreAct" blocks are x + conv3x3(relu(batch norm(x))), max pools 3x3 stride 2
-CONVNET = (("conv0", 3, 64, 3), ("PreAct1", 64, 64, 3), ("conv1", 64, 128, 1), ("maxpool1",),
-           ("PreAct2_a", 128, 128, 3), ("PreAct2_b", 128, 128, 3), ("conv2", 128, 256, 1), ("maxpool2",),
-           ("PreAct3_a", 256, 256, 3), ("PreAct3_b", 256, 256, 3), ("conv3", 256, 512, 1), ("maxpool3",),
-           ("PreAct4_a", 512, 512, 3), ("PreAct4_b", 512, 512, 3), ("maxpool4",),
-           ("PreAct5_a", 512, 512, 3), ("PreAct5_b", 512, 512, 3), ("maxpool5",))
-
 
 def convolution(x: Array, weight: Array, bias: Array) -> Array:
     """Stride 1, padding that keeps the size: x (S, C, H, W), weight (O, C, k, k) -> (S, O, H, W)."""

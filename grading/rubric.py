@@ -42,10 +42,25 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Late:
+    """What handing in late costs: points_per_day from the day after free_days on, everything after max_days."""
+
+    points_per_day: float
+    free_days: float = 0.0
+    max_days: float = math.inf
+
+    def deduction(self, days: float, points: float) -> float:
+        """Of so many points."""
+        cost = points if days > self.max_days else self.points_per_day * max(days - self.free_days, 0)
+        return min(cost, max(points, 0.0))
+
+
+@dataclass(frozen=True)
 class Rubric:
     """The whole rubric. `digest` changes with what is checked and how, not with points and titles.
 
-    partial: the most that a check which is passed in part earns, unless its parts are shares.
+    partial: the most that a check which is passed in part earns, unless its parts are shares. late: None where the
+    rubric has no [late].
     """
 
     title: str
@@ -55,6 +70,7 @@ class Rubric:
     accuracy: Mapping[str, Any]
     digest: str
     partial: float
+    late: Late | None = None
 
     @property
     def code(self) -> list[Question]:
@@ -116,6 +132,15 @@ def _question(table: Any, position: int) -> Question:
                     tuple(checks))
 
 
+def _late(table: Any) -> Late:
+    table = _known(table, [field.name for field in fields(Late)], "late")
+    for key in {"points_per_day", *table}:
+        _number(table, key, "late", or_zero=key == "free_days")
+    if table.get("free_days", 0) > table.get("max_days", math.inf):
+        raise RubricError("late: free_days must not be above max_days")
+    return Late(**table)
+
+
 def load(path: Path = DEFAULT) -> Rubric:
     """The rubric in `path`. Raises RubricError."""
     try:
@@ -126,7 +151,7 @@ def load(path: Path = DEFAULT) -> Rubric:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RubricError(f"{path} is not TOML: {error}") from None
     try:
-        _known(table, ("title", "partial", "limits", "accuracy", "question"), "the file")
+        _known(table, ("title", "partial", "late", "limits", "accuracy", "question"), "the file")
         names = [field.name for field in fields(Limits)]
         limits = _known(table.get("limits", {}), (*names, "accuracy_seconds"), "limits")
         values: dict[str, Any] = {name: _number(limits, name, "limits") for name in limits}
@@ -147,6 +172,7 @@ def load(path: Path = DEFAULT) -> Rubric:
         return Rubric(_text(table, "title", "the file"), questions,
                       Limits(**{k: v if "seconds" in k else int(v) for k, v in values.items()}), accuracy_seconds,
                       accuracy, hashlib.sha256(graded_by.encode()).hexdigest()[:16],
-                      _number({"partial": 1.0, **table}, "partial", "the file"))
+                      _number({"partial": 1.0, **table}, "partial", "the file"),
+                      _late(table["late"]) if "late" in table else None)
     except RubricError as error:
         raise RubricError(f"{path}: {error}") from None

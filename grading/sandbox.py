@@ -25,7 +25,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from grading.confinement import PLACE, Confined, ConfinementError, tools
+from grading.confinement import PLACE, Confined, ConfinementError
+from grading.container import Contained
 from grading.files import ONE_PARSER
 
 MOST_ARRAY_BYTES = 64 * 2**20
@@ -78,12 +79,15 @@ class Sandbox:
     """Workers, one for each question of each submission, and what they may be shown. Use as a context manager.
 
     work: a folder of the grader's own, which no worker sees. network: leave the machine's network open to workers,
-    where the kernel cannot close it.
+    where the kernel cannot close it. container: where bubblewrap cannot confine, rely on the container around the
+    grader (`grading.container` says what that is worth).
     """
 
-    def __init__(self, work: Path, network: bool = False):
-        self.work, self.network = work, network
-        self._running: set[Confined] = set()
+    def __init__(self, work: Path, network: bool = False, container: bool = False):
+        self.work, self.network, self.container = work, network, container
+        self._worker: type[Confined] | type[Contained] = Confined
+        self._refused = ""  # why bubblewrap cannot confine here, where the container is relied on instead
+        self._running: set[Confined | Contained] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._tried = False
@@ -106,15 +110,25 @@ class Sandbox:
         with self._lock:
             if self._tried:
                 return
-            tools()
-            with Confined(["sh", "-c", "echo started; exec sleep 60"], {}, 1, self.network) as worker:
-                worker.stdout.readline()  # bubblewrap and setpriv have done their work
-                worker.prove(self.network)
+            try:
+                self._try_out(Confined)
+            except ConfinementError as error:
+                if not self.container:
+                    raise
+                self._try_out(Contained)
+                self._worker, self._refused = Contained, str(error)
             self._tried = True
+
+    def _try_out(self, kind: type[Confined] | type[Contained]) -> None:
+        with kind(["sh", "-c", "echo started; exec sleep 60"], {}, 1, self.network) as worker:
+            worker.stdout.readline()  # bubblewrap and setpriv have done their work
+            worker.prove(self.network)
 
     def warnings(self) -> list[str]:
         """One line for each protection that workers do without."""
         self.try_out()
+        if self._refused:
+            return [f"the container alone confines submissions (--container), with its network: {self._refused}"]
         return ["the network is open to submissions (--allow-network)"] if self.network else []
 
     def run(self, code: Path, probes: Mapping[str, Probe], limits: Limits, data: Mapping[str, Path],
@@ -142,14 +156,15 @@ class Sandbox:
         inputs = io.BytesIO()
         np.savez(inputs, **{f"{name}/{key}": value for name, probe in probes.items()
                             for key, value in probe.arrays.items()})
-        job = {"limits": asdict(limits), "data": {key: f"/data/{key}" for key in data}, "inputs": inputs.tell(),
-               "probes": [{"name": name, "function": probe.function, "options": dict(probe.options),
-                           "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}
+        job = {"limits": asdict(limits), "inputs": inputs.tell(), "probes": [
+            {"name": name, "function": probe.function, "options": dict(probe.options),
+             "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}
         program = [sys.executable, "-I", "-B", f"{PLACE}/serve.py", str(canary), "open" if self.network else "closed",
                    *(["--torch"] if torch else [])]
         shown = {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
         replies = {name: Reply(error="not run: the worker ended early") for name in probes}
-        with Confined(program, shown, int(limits.disk_mb), self.network) as worker:
+        with self._worker(program, shown, int(limits.disk_mb), self.network) as worker:
+            job["data"] = {key: worker.inside(f"/data/{key}") for key in data}
             clock = threading.Timer(PATIENCE * limits.seconds + START_SECONDS, worker.kill)
             self._enter(worker)
             try:
@@ -173,13 +188,13 @@ class Sandbox:
                     clock.join()  # it must not go off at a worker that is gone
         return replies
 
-    def _enter(self, worker: Confined) -> None:
+    def _enter(self, worker: Confined | Contained) -> None:
         with self._lock:
             if self._closed:
                 raise ConfinementError("the workers have been ended")
             self._running.add(worker)
 
-    def _leave(self, worker: Confined) -> None:
+    def _leave(self, worker: Confined | Contained) -> None:
         with self._lock:
             self._running.discard(worker)
 

@@ -23,9 +23,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from grading import archive, checks_1_2, checks_2_1, checks_3, checks_4a, scan
+from grading import archive, scan
 from grading.archive import Unreadable
-from grading.checks import Context, Question, Replies
+from grading.checks import Context, Replies
+from grading.questions import QUESTIONS
 from grading.rubric import Question as Row
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox, one_line
@@ -34,9 +35,6 @@ from grading.starter import local_imports
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places
 
-QUESTIONS: dict[str, Question] = {question.number: question for question in (
-    checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE,
-    checks_4a.QUESTION)}
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
 
@@ -78,7 +76,9 @@ class Submission:
     """A submission on its way through the grader.
 
     path: what was handed in. student: its name. key: what its grades depend on. error: why it was not graded.
-    ungraded: the same, where that is not its fault, so that it has no score instead of 0.
+    ungraded: the same, where that is not its fault, so that it has no score instead of 0. digest: of what was handed
+    in. about: further entries of its record. notes: flags that its file's name and its earlier record give. todo: the
+    questions to grade, where it is not all of them. hide: names that its record must not tell.
     """
 
     path: Path
@@ -91,6 +91,11 @@ class Submission:
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    digest: str = ""
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    todo: frozenset[str] = frozenset()
+    hide: tuple[str, ...] = ()
 
     def take_in(self, folder: Path) -> None:
         """Extract and scan it. What cannot be read is an error in its record, not an exception."""
@@ -130,16 +135,21 @@ class Submission:
 
     def record(self, rubric: Rubric) -> Record:
         """What is kept of it. A question that was not graded has no score, or counts 0 where that is its own fault."""
-        questions = {}
+        error, questions = self._hidden(self.error), {}
         for row in rubric.code:
-            failed = blank(row, f"The submission {self.error}." if self.error else "")
-            if self.ungraded or not self.error:
-                failed["ungraded"] = (f"the submission {self.ungraded}" if self.error else
-                                      "the grader itself failed at it")
+            failed = blank(row, f"The submission {error}." if error else "")
+            if self.ungraded or not error:
+                failed["ungraded"] = f"the submission {error}" if error else "the grader itself failed at it"
             questions[row.number] = self.questions.get(row.number) or failed
-        return {"key": self.key, "student": self.student, "source": self.path.name, "error": self.error,
-                "flags": list(dict.fromkeys(one_line(flag) for flag in self.flags)), "questions": questions,
+        flags = dict.fromkeys(self._hidden(one_line(flag)) for flag in [*self.notes, *self.flags])
+        return {"key": self.key, "student": self.student, "source": self._hidden(self.path.name), "error": error,
+                "flags": list(flags), "questions": questions,
                 "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
+
+    def _hidden(self, text: str) -> str:
+        for name in self.hide:
+            text = text.replace(name, self.student) if len(name) > 2 else text
+        return text
 
 
 def blank(row: Row, reason: str) -> dict[str, Any]:

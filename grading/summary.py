@@ -1,4 +1,4 @@
-"""The class on one page: histogram, questions, hardest checks, flags; and the histogram as a picture of its own."""
+"""The class on one page: students, questions, hardest checks, and where the grader itself may be wrong."""
 
 from __future__ import annotations
 
@@ -6,36 +6,39 @@ import base64
 import io
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from grading.files import write
-from grading.gradescope import points
-from grading.page import page, text
+from grading.changes import Change
+from grading.files import folder_name, write
+from grading.marks import Marks
+from grading.page import environment, render
 from grading.rubric import Rubric
 from grading.submission import Record
 
 HARDEST = 12
+SUSPECT_SHARE, SUSPECT_FROM = 0.8, 5  # so many fail, of at least so many: the check may be wrong, not they
+MESSAGES = 3
+ABSENT = "is not in the submission."
 
 
 def code_total(record: Record) -> float:
+    """Code points so far: what could not be graded adds nothing."""
     return round(sum(question["score"] or 0.0 for question in record["questions"].values()), 2)
 
 
-def histogram(records: Sequence[Record], rubric: Rubric) -> bytes:
+def histogram(totals: Sequence[float], most: float) -> bytes:
     """A PNG: how many submissions have how many code points."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import, and not needed to grade
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    most = sum(row.points for row in rubric.code)
     width = 3 if most <= 60 else 5
     edges = [i * width for i in range(int(most // width) + 2)]
     figure = Figure(figsize=(8, 3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    totals = [code_total(record) for record in records if not record["error"]]
     axes.hist(totals, bins=edges, color="#4a5fc1", edgecolor="white")
     if totals:
         median = statistics.median(totals)
@@ -51,20 +54,23 @@ def histogram(records: Sequence[Record], rubric: Rubric) -> bytes:
     return out.getvalue()
 
 
+def by_check(records: Sequence[Record]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """{(question, check's title): what every submission that was graded has there}."""
+    checks: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in records:
+        for number, question in record["questions"].items() if not record["error"] else ():
+            for check in question["checks"] if not question.get("ungraded") else ():
+                checks.setdefault((number, check["title"]), []).append(check)
+    return checks
+
+
 def hardest(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Checks by the share of their points that the class earned, least first; those with full marks left out.
 
     {question, title, share, failed: submissions below full points, diagnosis: the commonest}.
     """
-    checks: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for record in records:
-        if record["error"]:
-            continue
-        for number, question in record["questions"].items():
-            for check in question["checks"] if not question.get("ungraded") else ():
-                checks.setdefault((number, check["title"]), []).append(check)
     rows = []
-    for (number, title), found in checks.items():
+    for (number, title), found in by_check(records).items():
         failed = [check for check in found if check["score"] < check["points"]]
         if failed:
             common = Counter(check["diagnosis"] for check in failed).most_common(1)[0]
@@ -73,54 +79,61 @@ def hardest(records: Sequence[Record]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["share"], -row["failed"], row["question"]))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> str:
-    def cells(values: Sequence[str], tag: str) -> str:
-        return "".join(f'<{tag}{" class=number" if i in numbers else "" if i else " class=id"}>{value}</{tag}>'
-                       for i, value in enumerate(values))
+def suspects(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Checks that almost nobody passes, so that the grader may be wrong: {question, titles, failed, graded, messages}.
 
-    return (f"<table><thead><tr>{cells(header, 'th')}</tr></thead><tbody>"
-            + "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows) + "</tbody></table>")
-
-
-def summary(records: Sequence[Record], rubric: Rubric, picture: bytes, warnings: Sequence[str]) -> str:
-    whole = [record for record in records if not record["error"]]
-    totals = [code_total(record) for record in whole]
-    most = sum(row.points for row in rubric.code)
-    many = "submission" if len(records) == 1 else "submissions"
-    lines = [f"<h1>{text(rubric.title)}</h1>", f'<p class="soft">{len(records)} {many}']
-    if totals:
-        lines[-1] += (f", code points: mean {statistics.mean(totals):.1f}, median {statistics.median(totals):.1f}, "
-                      f"lowest {min(totals):g}, highest {max(totals):g} of {points(most)}")
-    unread = len(records) - len(whole)
-    lines[-1] += (f"; {unread} not graded" if unread else "") + "</p>"
-    if data := sorted({record["data"] for record in whole if record.get("data")}):
-        lines.append(f'<p class="soft">Accuracy was measured on {text(" or ".join(data))}.</p>')
-    lines.append(f'<section class="card"><img alt="Histogram of code points" '
-                 f'src="data:image/png;base64,{base64.b64encode(picture).decode()}"></section>')
-    rows = []
-    for row in rubric.code:
-        scores = [score for record in whole if (score := record["questions"][row.number]["score"]) is not None]
-        if scores:
-            rows.append([text(row.number), text(row.title), f"{statistics.mean(scores):.1f} / {points(row.points)}",
-                         f"{sum(value >= row.points for value in scores)}"])
-    lines += ["<h2>Questions</h2>", table(["", "question", "mean", "full points"], rows, (2, 3))]
-    checks = hardest(records)[:HARDEST]
-    lines.append("<h2>Hardest checks</h2>")
-    lines.append(table(["", "check", "earned", "not full", "commonest diagnosis"], [
-        [text(row["question"]), text(row["title"]), f"{100 * row['share']:.0f} %", str(row["failed"]),
-         text(row["diagnosis"])] for row in checks], (2, 3))
-        if checks else "<p>Every check was passed by everyone.</p>")
-    flagged = [[text(record["student"]), "<br>".join(text(flag) for flag in (
-        ([f"not graded: {record['error']}"] if record["error"] else []) + record["flags"]))]
-        for record in records if record["flags"] or record["error"]]
-    if flagged:
-        lines += ["<h2>For the TA to look at</h2>", table(["student", "flags"], flagged, ())]
-    if warnings:
-        lines += ["<h2>Protection of this machine</h2>", *(f"<p>{text(warning)}</p>" for warning in warnings)]
-    return page(f"{rubric.title}: summary", "\n".join(lines))
+    messages: the commonest, with how many submissions got each; checks of a question that share them share a row.
+    A file that was not handed in is no judgement of the grader's, and does not count.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for (number, title), all_found in by_check(records).items():
+        found = [check for check in all_found if not check["diagnosis"].endswith(ABSENT)]
+        failed = [check for check in found if check["fraction"] < 1]
+        if len(found) >= SUSPECT_FROM and len(failed) >= SUSPECT_SHARE * len(found):
+            messages = Counter(check["diagnosis"] or check["numbers"] or "no message" for check in failed)
+            row = {"question": number, "failed": len(failed), "graded": len(found),
+                   "messages": messages.most_common(MESSAGES)}
+            rows.setdefault(str(row), {**row, "titles": []})["titles"].append(title)
+    return list(rows.values())
 
 
-def write_summary(out: Path, records: Sequence[Record], rubric: Rubric, warnings: Sequence[str]) -> None:
-    picture = histogram(records, rubric)
+def ungraded(records: Sequence[Record]) -> list[tuple[str, int]]:
+    """Why questions could not be graded, and how many, the commonest first."""
+    return Counter(question["ungraded"] for record in records for question in record["questions"].values()
+                   if question.get("ungraded")).most_common()
+
+
+def summary(marks: Sequence[Marks], rubric: Rubric, picture: bytes, warnings: Sequence[str] = (),
+            names: Mapping[str, str] | None = None, merged: bool = False,
+            unfinished: Sequence[tuple[str, str]] = (), changed: Sequence[Change] = ()) -> str:
+    """The page. names: by student, where known. merged: show what a TA gave.
+
+    unfinished: (name, state) of those without a record. changed: points that changed since the last run.
+    """
+    environment().filters.update(mean=statistics.mean, median=statistics.median)
+    records = [one.record for one in marks]
+    whole = [one for one in marks if not one.record["error"]]
+    questions = [(row, scores) for row in rubric.code
+                 if (scores := [score for one in whole for mark in one.rows
+                                if mark.question is row and (score := mark.score) is not None])]
+    roster = [{"marks": one, "student": one.record["student"],
+               "name": (names or {}).get(one.record["student"]) or one.record["student"],
+               "link": f"students/{folder_name(one.record['student'])}/feedback.html"} for one in marks]
+    return render(
+        "summary.html", rubric=rubric, roster=roster, totals=totals(marks), unread=len(marks) - len(whole),
+        most=sum(row.points for row in rubric.code), merged=merged, unfinished=unfinished, questions=questions,
+        data=sorted({one.record["data"] for one in whole if one.record.get("data")}), suspects=suspects(records),
+        ungraded=ungraded(records), picture=base64.b64encode(picture).decode(), hardest=hardest(records)[:HARDEST],
+        warnings=warnings, changed=changed)
+
+
+def totals(marks: Sequence[Marks]) -> list[float]:
+    """Code points of the submissions that were graded whole."""
+    return [one.code for one in marks if not one.record["error"] and one.code is not None]
+
+
+def write_summary(out: Path, marks: Sequence[Marks], rubric: Rubric, **more: Any) -> None:
+    """summary.html and histogram.png. more: see `summary`."""
+    picture = histogram(totals(marks), sum(row.points for row in rubric.code))
     write(out / "histogram.png", picture)
-    write(out / "summary.html", summary(records, rubric, picture, warnings))
+    write(out / "summary.html", summary(marks, rubric, picture, **more))

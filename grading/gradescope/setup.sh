@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Gradescope runs this once, when the autograder's image is built: an environment of its own, with what grading needs.
-# Submissions run inside bubblewrap; the image's host must allow its processes namespaces of their own.
+# Submissions run inside bubblewrap where the container allows namespaces, else as another user (run_autograder).
 set -euo pipefail
 ROOT="${AUTOGRADER_ROOT:-/autograder}"
 if command -v apt-get >/dev/null; then

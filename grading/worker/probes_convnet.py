@@ -6,90 +6,84 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch.nn import functional as F
 
 from grading.worker import weights
-from grading.worker.probes_torch import execution_order, tensor
-from grading.worker.student import Task, probe, submitted
+from grading.worker.construct import Network
+from grading.worker.graph import Graph, Node
+from grading.worker.probes_torch import READINGS, tensor
+from grading.worker.student import Task, probe
 
-KINDS = {nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.MaxPool2d: "pool", nn.Linear: "linear"}
-
-
-def pair(value: Any) -> list[int]:
-    return list(value) if isinstance(value, tuple) else [value, value] if isinstance(value, int) else []
+STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 
-def network() -> Any:
+def network(task: Task) -> Any:
     torch.manual_seed(0)
-    return submitted("convnet_pytorch").ConvNet(3, 10)
+    return Network(task, "convnet_pytorch", "ConvNet", "train_convnet_pytorch.py")(3, 10)
 
 
-def described(module: Any, x: torch.Tensor, y: torch.Tensor) -> list[Any] | None:
-    """[kind, shape of the weight or [], kernel, stride, padding, shape in, shape out]; None for other modules."""
-    kind = next((name for kind, name in KINDS.items() if isinstance(module, kind)), None)
-    if kind is None:
-        return None
-    shape = list(module.weight.shape) if kind != "pool" else []
-    geometry = [pair(getattr(module, name, None)) for name in ("kernel_size", "stride", "padding")]
-    return [kind, shape, *geometry, list(x.shape[1:]), list(y.shape[1:])]
+def described(nodes: list[Node]) -> list[list[Any]]:
+    """[kind, inputs, number of the weight, its shape, kernel, stride, padding, shape in, shape out] of every node.
+
+    The weight's number is the same wherever the same parameter is used; -1 for a node without.
+    """
+    numbers: dict[int, int] = {}
+    found = []
+    for node in nodes:
+        weight = node.tensors.get("weight")
+        number = -1 if weight is None else numbers.setdefault(id(weight), len(numbers))
+        geometry = [*node.geometry, [], [], []][:3]
+        found.append([node.kind, node.inputs, number, [] if weight is None else list(weight.shape), *geometry,
+                      list(node.shape_in[1:]), list(node.shape_out[1:])])
+    return found
+
+
+def fill(nodes: list[Node]) -> None:
+    """The grader's values for the parameters of convolutions, BatchNorms and linear layers, in their order."""
+    kinds = ("convolution", "BatchNorm", "linear")
+    for index, node in enumerate(node for node in nodes if node.kind in kinds):
+        if node.kind == "BatchNorm":
+            values: tuple[np.ndarray, ...] = weights.batch_norm(index, node.shape_in[1])
+        else:
+            values = weights.affine(index, tuple(node.tensors["weight"].shape))
+        for name, value in zip(STATISTICS, values, strict=False):
+            if name in node.tensors:
+                node.tensors[name].copy_(torch.from_numpy(value).view(node.tensors[name].shape))
 
 
 @probe
-def convnet_layers(task: Task) -> None:
-    """Parameter count, the modules that run in their order, and the logits' shape."""
-    model = network()
+def convnet(task: Task) -> None:
+    """Parameter count, the operators from image to output, and class probabilities with the grader's parameters."""
+    model, x = network(task).eval(), tensor(task, "x")
     task.note("parameters", sum(p.numel() for p in model.parameters()))
-    with torch.no_grad(), execution_order(model.eval()) as calls:
-        logits = model(torch.randn(2, 3, 32, 32))
-    task.note("shape", list(logits.shape))
-    task.note("layers", [row for call in calls if (row := described(*call))])
-
-
-@probe
-def convnet_values(task: Task) -> None:
-    """Logits with the grader's parameters, and again with each residual convolution set to zero."""
-    model, x = network().eval(), tensor(task, "x")
     with torch.no_grad():
-        with execution_order(model) as calls:
-            model(x)
-        blocks = []
-        module: Any
-        for index, module in enumerate(module for module, _, _ in calls if isinstance(module, tuple(KINDS))
-                                       and not isinstance(module, nn.MaxPool2d)):
-            if isinstance(module, nn.BatchNorm2d):
-                own: tuple = (module.weight, module.bias, module.running_mean, module.running_var)
-                values: tuple = weights.batch_norm(index, module.num_features)
-            else:
-                own, values = (module.weight, module.bias), weights.convolution(index, tuple(module.weight.shape))
-            for parameter, value in zip(own, values, strict=True):
-                if parameter is not None:
-                    parameter.copy_(torch.from_numpy(value))
-            if isinstance(module, nn.Conv2d) and module.in_channels == module.out_channels:
-                blocks.append(module)
-        task.send("forward", model(x))
-        without = []
-        for block in blocks:
-            kept = [p.clone() for p in block.parameters()]
-            for p in block.parameters():
-                p.zero_()
-            without.append(model(x).numpy())
-            for p, original in zip(block.parameters(), kept, strict=True):
-                p.copy_(original)
-        task.send("without", np.stack(without))
+        with Graph(x) as graph:
+            y = model(x)
+        nodes = graph.path(y)
+        task.note("shape", list(y.shape))
+        task.note("nodes", described(nodes))
+        task.note("biases left out", sum(node.shape_out[1] for node in nodes if node.kind == "convolution"
+                                         and "bias" not in node.tensors))
+        fill(nodes)
+        y = model(x)
+        if y.dim() == 2:
+            for reading, probabilities in READINGS.items():
+                task.send(reading, probabilities(y))
 
 
 @probe
 def convnet_training(task: Task) -> None:
-    """Logits of a few images before each of a few steps of Adam on them."""
-    model, x = network().train(), tensor(task, "x")
+    """Cross-entropy of a few images before each of a few steps of Adam on it."""
+    model, x = network(task).train(), tensor(task, "x")
     targets = tensor(task, "labels")
     optimizer = torch.optim.Adam(model.parameters(), task.options["learning_rate"])
-    history = []
+    losses = []
     for _ in range(task.options["steps"]):
-        logits = model(x)
-        history.append(logits.detach().numpy().copy())
-        loss = nn.functional.cross_entropy(logits, targets)
+        y = model(x)
+        sums_to_one = bool((y >= 0).all()) and torch.allclose(y.sum(1), torch.ones(len(y)), atol=1e-4)
+        loss = F.nll_loss(y.clamp_min(1e-30).log(), targets) if sums_to_one else F.cross_entropy(y, targets)
+        losses.append(loss.detach())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    task.send("logits", np.stack(history))
+    task.send("losses", torch.stack(losses))

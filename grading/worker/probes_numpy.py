@@ -2,88 +2,134 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import sys
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from grading.worker.student import Task, probe, submitted
+from grading.worker.interface import Parameters, call, make, part
+from grading.worker.student import Absent, Task, probe, submitted
+
+MODULES = ("LinearModule", "ELUModule", "SoftMaxModule", "CrossEntropyModule")
 
 
-def set_linear(module: Any, weight: np.ndarray, bias: np.ndarray) -> bool:
-    """Give a LinearModule the grader's weight (out, in) and bias (out,), in the submission's own layout.
+def module(name: str, *sizes: int) -> Any:
+    """An instance of a class of modules.py; a LinearModule of (in, out) features."""
+    constructor = part("modules", name)
+    arguments: dict[str, Any] = dict(zip(("in_features", "out_features"), sizes, strict=False))
+    try:
+        return make(constructor, **arguments)
+    except Absent:
+        if not (extra := extra_arguments(constructor, len(sizes))):
+            raise
+        return make(constructor, extra=extra, **arguments)
 
-    Returns whether its weight is stored as (in, out).
-    """
-    own = np.shape(module.params["weight"])
-    transposed = own == weight.shape[::-1] and own != weight.shape
-    module.params["weight"] = np.ascontiguousarray(weight.T) if transposed else weight.copy()
-    module.params["bias"] = bias.reshape(np.shape(module.params["bias"])).copy()
-    return transposed
+
+def extra_arguments(constructor: Any, known: int) -> dict[str, Any]:
+    """{name: value} of what the submission's own MLP passes to a module's class beyond the first `known` arguments."""
+    seen: dict[str, Any] = {}
+    original = constructor.__init__
+    names = list(inspect.signature(constructor).parameters)
+
+    def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
+        seen.update(dict(zip(names, arguments, strict=False)) | keywords)
+        original(self, *arguments, **keywords)
+
+    with mock.patch.object(constructor, "__init__", __init__), contextlib.suppress(Exception):
+        network(6, [5], 3)
+    return {name: seen[name] for name in names[known:] if name in seen}
 
 
-def send_linear_grads(task: Task, name: str, module: Any, transposed: bool) -> None:
-    weight = np.asarray(module.grads["weight"])
-    task.send(f"{name}weight", weight.T if transposed else weight)
-    task.send(f"{name}bias", module.grads["bias"])
+def network(n_inputs: int, n_hidden: list[int], n_classes: int) -> Any:
+    return make(part("mlp_numpy", "MLP"), n_inputs=n_inputs, n_hidden=n_hidden, n_classes=n_classes)
+
+
+def linear_module(task: Task) -> tuple[Any, Parameters]:
+    """A LinearModule with the grader's weight (out, in) and bias (out,)."""
+    weight, bias = task.arrays["weight"], task.arrays["bias"]
+    found = module("LinearModule", weight.shape[1], weight.shape[0])
+    parameters = Parameters(found, weight.shape[1], weight.shape[0])
+    parameters.put(weight, bias)
+    return found, parameters
+
+
+def send_gradients(task: Task, prefix: str, parameters: Parameters) -> None:
+    """Gradients as the submission lays them out, and that layout."""
+    task.note(f"{prefix}transposed", parameters.transposed)
+    for role in ("weight", "bias"):
+        def send(role: str = role) -> None:
+            value, wrong_name = parameters.gradient(role)
+            task.send(f"{prefix}{role}", value)
+            if wrong_name:
+                task.note(f"{prefix}{role} key", wrong_name)
+        task.attempt(f"{prefix}{role}", send)
 
 
 @probe
 def linear(task: Task) -> None:
     """Forward, then backward, of LinearModule with the grader's parameters."""
-    weight, bias, x, dout = (task.arrays[key] for key in ("weight", "bias", "x", "dout"))
-    module = submitted("modules").LinearModule(weight.shape[1], weight.shape[0])
-    transposed = set_linear(module, weight, bias)
-    task.send("forward", module.forward(x.copy()))
-    task.send("input", module.backward(dout.copy()))
-    send_linear_grads(task, "", module, transposed)
+    found, parameters = linear_module(task)
+    task.attempt("forward", lambda: task.send("forward", call(found, "forward", x=task.arrays["x"].copy())))
+    task.send("input", call(found, "backward", dout=task.arrays["dout"].copy()))
+    send_gradients(task, "", parameters)
 
 
 @probe
 def linear_init(task: Task) -> None:
     """Initial parameters."""
-    module = submitted("modules").LinearModule(task.options["in"], task.options["out"])
-    task.send("weight", module.params["weight"])
-    task.send("bias", module.params["bias"])
+    n_in, n_out = task.options["in"], task.options["out"]
+    found = module("LinearModule", n_in, n_out)
+    parameters = Parameters(found, n_in, n_out)
+    task.note("misnamed", parameters.misnamed)
+    for role, key in parameters.keys.items():
+        task.send(role, parameters.params[key])
 
 
 @probe
 def elementwise(task: Task) -> None:
     """Forward and backward of the module class named in the options."""
-    module = getattr(submitted("modules"), task.options["module"])()
-    task.send("forward", module.forward(task.arrays["x"].copy()))
-    task.send("input", module.backward(task.arrays["dout"].copy()))
+    found = module(task.options["module"])
+    task.attempt("forward", lambda: task.send("forward", call(found, "forward", x=task.arrays["x"].copy())))
+    task.send("input", call(found, "backward", dout=task.arrays["dout"].copy()))
 
 
 @probe
 def loss(task: Task) -> None:
     """Forward and backward of CrossEntropyModule."""
-    module = submitted("modules").CrossEntropyModule()
-    x, y = task.arrays["x"], task.arrays["y"]
-    task.send("forward", module.forward(x.copy(), y.copy()))
-    task.send("input", module.backward(x.copy(), y.copy()))
+    found, x, y = module("CrossEntropyModule"), task.arrays["x"], task.arrays["y"]
+    task.attempt("forward", lambda: task.send("forward", call(found, "forward", x=x.copy(), y=y.copy())))
+    task.send("input", call(found, "backward", x=x.copy(), y=y.copy()))
 
 
 @probe
 def two_of_each(task: Task) -> None:
     """Forward through two modules of a class, then backward through the first: it must remember its own input."""
-    modules = submitted("modules")
-    weight, bias, x, other, dout = (task.arrays[key] for key in ("weight", "bias", "x", "other", "dout"))
-    for name in ("LinearModule", "ELUModule", "SoftMaxModule"):
-        def run(name: str = name) -> None:
-            size = (weight.shape[1], weight.shape[0]) if name == "LinearModule" else ()
-            first, second = getattr(modules, name)(*size), getattr(modules, name)(*size)
-            transposed = False
-            if size:
-                transposed = set_linear(first, weight, bias)
-                set_linear(second, weight + 1, bias - 1)
-            first.forward(x.copy())
-            second.forward(other.copy())
-            task.send(f"{name} input", first.backward(dout[:, :len(weight) if size else x.shape[1]].copy()))
-            if size:
-                send_linear_grads(task, f"{name} ", first, transposed)
-        task.attempt(name, run)
+    x, other = task.arrays["x"], task.arrays["other"]
+
+    def linear() -> None:
+        (first, parameters), (second, others) = linear_module(task), linear_module(task)
+        others.put(task.arrays["weight"] + 1, task.arrays["bias"] - 1)
+        forward_both(first, second)
+        task.send("LinearModule input", call(first, "backward", dout=task.arrays["dout"].copy()))
+        send_gradients(task, "LinearModule ", parameters)
+
+    def others(name: str) -> None:
+        first, second = module(name), module(name)
+        forward_both(first, second)
+        task.send(f"{name} input", call(first, "backward", dout=task.arrays["wide_dout"].copy()))
+
+    def forward_both(first: Any, second: Any) -> None:
+        call(first, "forward", x=x.copy())
+        call(second, "forward", x=other.copy())
+
+    task.attempt("LinearModule", linear)
+    for name in ("ELUModule", "SoftMaxModule"):
+        task.attempt(name, others, name)
 
 
 PRINTING = np.set_printoptions.__code__.co_filename
@@ -118,49 +164,149 @@ def count_steps(function: Any, *arguments: Any) -> int:
 @probe
 def steps(task: Task) -> None:
     """Interpreter steps of every forward and backward at each (samples, features) of the options."""
-    modules = submitted("modules")
     rng = np.random.default_rng(0)
-    for name in ("LinearModule", "ELUModule", "SoftMaxModule", "CrossEntropyModule"):
-        def run(name: str = name) -> None:
-            counts = []
-            for samples, features in task.options["sizes"]:
-                x, dout = rng.random((2, samples, features)) + 0.1
-                module = getattr(modules, name)(*((features, features) if name == "LinearModule" else ()))
-                inputs = (x, dout) if name == "CrossEntropyModule" else (x,)
-                forward = count_steps(module.forward, *inputs)
-                counts.append((forward, count_steps(module.backward, *(inputs if len(inputs) > 1 else (dout,)))))
-            task.send(name, np.array(counts))
-        task.attempt(name, run)
+
+    def run(name: str) -> None:
+        counts = []
+        for samples, features in task.options["sizes"]:
+            x, dout = rng.random((2, samples, features)) + 0.1
+            if name == "MLP":
+                found, dout = network(features, [5], 4), rng.random((samples, 4))
+            else:
+                found = module(name, *((features, features) if name == "LinearModule" else ()))
+            forward, backward = ((x, dout), (x, dout)) if name == "CrossEntropyModule" else ((x,), (dout,))
+            counts.append((count_steps(found.forward, *forward), count_steps(found.backward, *backward)))
+        task.send(name, np.array(counts))
+
+    for name in (*MODULES, "MLP"):
+        task.attempt(name, run, name)
 
 
-def watch_linear_modules() -> list[Any]:
-    """Every LinearModule made from now on, in the order they are made."""
-    modules = submitted("modules")
-    made: list[Any] = []
-    original = modules.LinearModule.__init__
+class Layers:
+    """The LinearModules of an MLP in the order of its forward pass, each given its parameters when it is first called.
 
-    def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
-        original(self, *arguments, **keywords)
-        made.append(self)
+    task: weight<i> and bias<i> of each layer. sizes: features before and after each.
+    """
 
-    modules.LinearModule.__init__ = __init__
-    return made
+    def __init__(self, task: Task, sizes: list[int]):
+        self.task, self.pairs = task, list(pairwise(sizes))
+        self.made: list[Any] = []
+        self.found: list[Any] = []
+        self.parameters: list[Parameters] = []
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within it, LinearModules that are made and called are taken down."""
+        constructor = part("modules", "LinearModule")
+        init, forward = constructor.__init__, constructor.forward
+
+        def __init__(module: Any, *arguments: Any, **keywords: Any) -> None:
+            init(module, *arguments, **keywords)
+            self.made.append(module)
+
+        def watched_forward(module: Any, *arguments: Any, **keywords: Any) -> Any:
+            self.add(module)
+            return forward(module, *arguments, **keywords)
+
+        with mock.patch.object(constructor, "__init__", __init__), \
+                mock.patch.object(constructor, "forward", watched_forward):
+            yield
+
+    def add(self, module: Any) -> None:
+        """The next layer, unless it is one already."""
+        if any(module is layer for layer in self.found):
+            return
+        i = len(self.found)
+        self.found.append(module)
+        if self.fits(i):
+            self.parameters.append(Parameters(module, *self.pairs[i]))
+            self.parameters[i].put(self.task.arrays[f"weight{i}"], self.task.arrays[f"bias{i}"])
+
+    def sizes(self) -> list[list[int]]:
+        return [size_of(module) for module in self.found]
+
+    def fits(self, i: int) -> bool:
+        """Whether the first layers up to `i` have the sizes that they must have."""
+        return self.sizes() == [sorted(pair) for pair in self.pairs[:i + 1]]
+
+
+def size_of(module: Any) -> list[int]:
+    """The two numbers of features of a LinearModule, the smaller one first."""
+    shapes = [np.shape(value) for value in module.params.values()]
+    return sorted(next((shape for shape in shapes if len(shape) == 2 and 1 not in shape), ()))
 
 
 @probe
 def mlp(task: Task) -> None:
-    """Probabilities, loss and every gradient of the MLP with the grader's parameters."""
-    made = watch_linear_modules()
+    """Probabilities and every gradient of the MLP with the grader's parameters."""
+    sizes, x = task.options["sizes"], task.arrays["x"]
+    layers = Layers(task, sizes)
+    with layers.watched():
+        found = network(sizes[0], sizes[1:-1], sizes[-1])
+        y = call(found, "forward", x=x.copy())
+        if not layers.found:  # it uses the parameters of its layers, and not their forward
+            for made in layers.made:
+                layers.add(made)
+            y = call(found, "forward", x=x.copy())
+        task.note("layers", layers.sizes())
+        if layers.sizes() != [sorted(pair) for pair in layers.pairs]:
+            return
+        task.send("forward", y)
+        call(found, "backward", dout=task.arrays["dout"].copy())
+    for i, parameters in enumerate(layers.parameters):
+        send_gradients(task, f"{i} ", parameters)
+
+
+@probe
+def mlp_calls(task: Task) -> None:
+    """Which modules the MLP calls with what, whatever they compute: the grader's own functions are in their place.
+
+    The stand-ins are no layers of any network. An activation that stands in two places is noted as shared.
+    """
     sizes = task.options["sizes"]
-    network = submitted("mlp_numpy").MLP(sizes[0], sizes[1:-1], sizes[-1])
-    shapes = [sorted(np.shape(module.params["weight"])) for module in made]
-    task.note("layers", shapes)
-    if shapes != [sorted(pair) for pair in pairwise(sizes)]:
-        return
-    transposed = [set_linear(module, task.arrays[f"weight{i}"], task.arrays[f"bias{i}"])
-                  for i, module in enumerate(made)]
-    x, dout = task.arrays["x"], task.arrays["dout"]
-    task.send("forward", network.forward(x.copy()))
-    network.backward(dout.copy())
-    for i, module in enumerate(made):
-        send_linear_grads(task, f"{i} ", module, transposed[i])
+    file = submitted("modules")
+    order: list[Any] = []
+    calls: dict[str, list[Any]] = {"ELUModule": [], "SoftMaxModule": []}
+
+    def matrix(layer: Any) -> np.ndarray:
+        return task.arrays[f"weight{next(i for i, other in enumerate(order) if other is layer)}"]
+
+    def linear_forward(self: Any, x: Any, *more: Any, **keywords: Any) -> np.ndarray:
+        order.append(self)
+        return np.sin(np.asarray(x) @ matrix(self).T)
+
+    def linear_backward(self: Any, dout: Any, *more: Any, **keywords: Any) -> np.ndarray:
+        task.send(f"{next(i for i, other in enumerate(order) if other is self)} dout", dout)
+        return np.sin(np.asarray(dout) @ matrix(self))
+
+    def activation(name: str, shift: float) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        def forward(self: Any, x: Any, *more: Any, **keywords: Any) -> np.ndarray:
+            calls[name].append(self)
+            return np.sin(np.asarray(x) + shift)
+
+        def backward(self: Any, dout: Any, *more: Any, **keywords: Any) -> np.ndarray:
+            return np.sin(np.asarray(dout) - shift)
+
+        return forward, backward
+
+    stand_ins = {"LinearModule": (linear_forward, linear_backward),
+                 **{name: activation(name, shift) for name, shift in task.options["shifts"].items()}}
+    for name, (forward, backward) in stand_ins.items():
+        constructor: Any = getattr(file, name, None) or type(name, (), {})
+        constructor.forward, constructor.backward = forward, backward
+        constructor.__init__ = lenient(constructor.__init__)
+        setattr(file, name, constructor)
+    found = network(sizes[0], sizes[1:-1], sizes[-1])
+    task.send("forward", call(found, "forward", x=task.arrays["x"].copy()))
+    call(found, "backward", dout=task.arrays["dout"].copy())
+    task.note("shared", len(calls["ELUModule"]) - len({id(module) for module in calls["ELUModule"]}))
+
+
+def lenient(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor whose own mistakes do not end it: they are not the MLP's."""
+    def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
+        with contextlib.suppress(Exception):
+            if init is not object.__init__:
+                init(self, *arguments, **keywords)
+
+    return __init__

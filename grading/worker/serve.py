@@ -1,8 +1,9 @@
 """A worker: runs the probes of one question on one submission, each in a forked child with nothing of its own.
 
-`grading.sandbox` starts it inside bubblewrap as `python -I -B serve.py CANARY NETWORK [--torch]`. Before all else it
-looks whether it is confined and ends if it is not; CANARY is a file outside that it must not be able to see. It
-is trusted and never imports the submission; its children do, in a fresh copy of the submission's folder, under limits.
+`grading.sandbox` starts it inside bubblewrap as `python -I -B serve.py CANARY NETWORK [--torch]`, or, in a container
+that allows no namespaces, with `--container ROOT HIDDEN...` at the end. Before all else it looks whether it is confined
+and ends if it is not; CANARY is a file outside that it must not be able to see. It is trusted and never imports the
+submission; its children do, in a fresh copy of the submission's folder, under limits.
 
 On standard output, a JSON line when it has found itself confined, then for each probe a JSON line and the bytes that
 line announces. On standard input, one JSON line, the job, and the bytes of the inputs (.npz).
@@ -28,12 +29,44 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-HOME, CODE = "/scratch", "/submission"
+HOME, CODE, GRADER = "/scratch", "/submission", "/grader"  # below the place's root
 LOG_BYTES = 20_000
 REPLY_BYTES = 64 * 2**20
 POLL_SECONDS = 0.1
 PATIENCE = 5
 PR_SET_DUMPABLE, KEYCTL_JOIN_SESSION_KEYRING = 4, 1
+
+
+class Namespace:
+    """The place that bubblewrap made: its first process is the worker, and all other processes are the worker's."""
+
+    root = ""
+
+    def unconfined(self, canary: str, network: bool) -> str:
+        return unconfined(canary, network)
+
+    def others(self) -> list[int]:
+        return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if folder.name != "1"]
+
+    def kill_others(self) -> None:
+        for pid in self.others():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def leave(self) -> None:
+        os._exit(1)  # with this, the first process of the namespace, the kernel ends all others
+
+
+def place(arguments: list[str]) -> Any:
+    """Where this worker is: in a namespace, or, after `--container`, in a folder of a container."""
+    if "--container" not in arguments:
+        return Namespace()
+    root, *hidden = arguments[arguments.index("--container") + 1:]
+    sys.path.append(f"{root}{GRADER}")
+    from grading.worker.container import Container
+
+    sys.path.pop()
+    return Container(root, hidden)
 
 
 def unconfined(canary: str, network: bool) -> str:
@@ -69,9 +102,9 @@ def prctl(option: int, value: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def preload(with_torch: bool) -> None:
+def preload(with_torch: bool, grader: str = GRADER) -> None:
     """Import what submissions use, from the installed libraries and before any submission's folder is in the path."""
-    sys.path.append("/grader")
+    sys.path.append(grader)
     import matplotlib.pyplot  # noqa: F401
     import numpy  # noqa: F401
 
@@ -80,14 +113,15 @@ def preload(with_torch: bool) -> None:
     with contextlib.suppress(ImportError):
         import tqdm  # noqa: F401
     student.load(with_torch)
-    sys.path.remove("/grader")
+    sys.path.remove(grader)
 
 
 class Worker:
     """One job: {'probes': [{'name', 'function', 'options', 'seconds'}], 'limits': ..., 'data': {key: folder}}."""
 
-    def __init__(self, job: dict[str, Any], inputs: dict[str, Any], out: Any):
+    def __init__(self, job: dict[str, Any], inputs: dict[str, Any], out: Any, place: Any = None):
         self.job, self.inputs, self.out, self.limits = job, inputs, out, job["limits"]
+        self.place = place or Namespace()
 
     def run(self) -> None:
         left = self.limits["seconds"]
@@ -95,7 +129,7 @@ class Worker:
             status: dict[str, Any] = {"end": "no time left"}
             contents = [b"", b"", b""]
             if left > 0:
-                status, *contents = self.one(probe, min(left, probe["seconds"]), f"{HOME}/{number}")
+                status, *contents = self.one(probe, min(left, probe["seconds"]), f"{self.place.root}{HOME}/{number}")
                 left -= status["seconds"]
             status |= {"name": probe["name"], "sizes": [len(content) for content in contents]}
             self.out.write(json.dumps(status).encode() + b"\n" + b"".join(contents))
@@ -104,7 +138,7 @@ class Worker:
     def one(self, probe: dict[str, Any], seconds: float, home: str) -> tuple[Any, ...]:
         """Run one probe in a child: how it ended, its reply (JSON), its arrays (.npz), the end of its output."""
         try:
-            shutil.copytree(CODE, f"{home}/code", copy_function=shutil.copyfile)  # not its modes
+            shutil.copytree(f"{self.place.root}{CODE}", f"{home}/code", copy_function=shutil.copyfile)  # not its modes
             os.mkdir(f"{home}/tmp")
         except OSError as error:
             end = f"no room for the submission's files: {error.strerror or 'the disk is full'}"
@@ -117,7 +151,7 @@ class Worker:
             if pid == 0:
                 self.child(probe, seconds, home, reply.fileno(), arrays.fileno(), log.fileno())
             end, code, waited = self.wait(pid, started, seconds)
-            end_all()
+            end_all(self.place)
             status = {"end": end, "code": code, "seconds": round(time.monotonic() - started - waited, 3)}
             shutil.rmtree(home, ignore_errors=True)
             return status, read(reply, 2**20), read(arrays, REPLY_BYTES), read(log, LOG_BYTES, tail=True)
@@ -140,7 +174,7 @@ class Worker:
             watch.register(0, 0)  # nothing more comes from the grader, but its end does
             while True:
                 if (0, select.POLLHUP) in watch.poll(1000 * POLL_SECONDS):
-                    os._exit(1)  # and with this, the first process of the namespace, the kernel ends all others
+                    self.place.leave()
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
                     code = os.waitstatus_to_exitcode(status)
@@ -149,7 +183,7 @@ class Worker:
                 waited = min(waiting_seconds(pid), elapsed * (1 - 1 / PATIENCE))
                 if elapsed - waited > seconds:
                     return "wall time", 0, waited
-                if used_memory(others()) > self.limits["memory_mb"] * 2**20:
+                if used_memory(self.place.others()) > self.limits["memory_mb"] * 2**20:
                     return "memory", 0, waited
 
     def child(self, probe: dict[str, Any], seconds: float, home: str, reply: int, arrays: int, log: int) -> None:
@@ -200,24 +234,17 @@ def limit(cpu_seconds: int, limits: dict[str, Any]) -> None:
         resource.setrlimit(kind, (value, more if hard == resource.RLIM_INFINITY else min(more, hard)))
 
 
-def others() -> list[int]:
-    """Every other process of this namespace: this is the first one, so all of them are below it."""
-    return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if folder.name != "1"]
-
-
-def end_all() -> None:
-    """End whatever the child has left running, each process by its number in this namespace, and collect it."""
+def end_all(place: Any) -> None:
+    """End whatever the child has left running, and collect it."""
     give_up = time.monotonic() + 5
-    while (found := others()) and time.monotonic() < give_up:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+    while place.others() and time.monotonic() < give_up:
+        place.kill_others()
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
         time.sleep(0.002)
-    if others():
-        os._exit(1)  # what multiplies faster than it can be ended goes with the namespace
+    if place.others():
+        place.leave()  # what multiplies faster than it can be ended goes with the namespace
 
 
 def waiting_seconds(pid: int) -> float:
@@ -256,7 +283,8 @@ def read(file: Any, most: int, tail: bool = False) -> bytes:
 
 def main() -> None:
     canary, network = sys.argv[1], sys.argv[2] == "open"
-    if wrong := unconfined(canary, network):
+    here = place(sys.argv)
+    if wrong := here.unconfined(canary, network):
         sys.exit(f"not confined, so nothing was run: {wrong}")
     for name in (signal.SIGINT, signal.SIGTERM):  # what its children send it: SIGKILL they cannot
         signal.signal(name, signal.SIG_IGN)
@@ -266,14 +294,14 @@ def main() -> None:
     os.dup2(2, 1)  # nothing that is printed here can look like an answer
     out.write(b'{"confined": true}\n')
     out.flush()
-    preload("--torch" in sys.argv)
+    preload("--torch" in sys.argv, here.root + GRADER)
     import numpy as np
 
     job = json.loads(sys.stdin.buffer.readline())
     prctl(PR_SET_DUMPABLE, 0)  # the children may not look into this process
     with np.load(io.BytesIO(sys.stdin.buffer.read(job["inputs"])), allow_pickle=False) as file:
         inputs = {key: file[key] for key in file.files}
-    Worker(job, inputs, out).run()
+    Worker(job, inputs, out, here).run()
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def probe(function: Callable[[Task], None]) -> Callable[[Task], None]:
 
 def load(with_torch: bool) -> None:
     """Fill PROBES. Without PyTorch, a submission cannot use it or its like either."""
-    from grading.worker import probes_numpy, probes_scripts  # noqa: F401
+    from grading.worker import probes_ladder, probes_numpy, probes_scripts  # noqa: F401
 
     if with_torch:
         from grading.worker import probes_convnet, probes_layernorm, probes_torch  # noqa: F401

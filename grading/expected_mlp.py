@@ -1,0 +1,28 @@
+"""Outputs of the MLPs of `networks`, and their gradients by central differences, for questions 1.2 and 2.1."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from grading import oracle
+from grading.networks import arrays, layers
+
+
+def logits(name: str, changed: dict[str, np.ndarray] | None = None) -> np.ndarray:
+    """Logits of the network, with some of its arrays replaced."""
+    values = arrays(name) | (changed or {})
+    weights, biases = ([values[f"{kind}{i}"] for i in layers(name)] for kind in ("weight", "bias"))
+    return oracle.mlp_logits(values["x"], weights, biases)
+
+
+@functools.cache
+def gradients(name: str) -> dict[str, np.ndarray]:
+    """{'0 weight', '0 bias', ...} of the sum of dout times the probabilities."""
+    def probabilities(key: str, value: np.ndarray) -> np.ndarray:
+        return oracle.softmax(logits(name, {key: value}))
+
+    dout = arrays(name)["dout"]
+    return {f"{i} {kind}": oracle.central_difference(functools.partial(probabilities, key), arrays(name)[key], dout)
+            for i in layers(name) for kind in ("weight", "bias") for key in [f"{kind}{i}"]}

@@ -1,0 +1,150 @@
+"""What a student has for each question, from the checks and from what a TA gave; every page and table reads it here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from grading.rubric import Question, Rubric
+from grading.submission import Record
+
+OPEN = "Open: graded by hand from the report."
+BY_HAND = "Graded by hand from the report."
+
+
+def points(number: float | None) -> str:
+    """A number of points as people write it, '' for None."""
+    return "" if number is None else f"{round(number, 2):g}"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a TA filled in for one student: a line of written.csv.
+
+    points: by question, code questions (an override) included. comments: by question. comment: on the whole.
+    """
+
+    points: Mapping[str, float] = field(default_factory=dict)
+    comments: Mapping[str, str] = field(default_factory=dict)
+    comment: str = ""
+    late_days: int = 0
+
+
+NOTHING = Given()
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One question of one student.
+
+    score: None while it is open, and where it could not be graded. note: how it was graded, or why it was not; ''
+    where the checks say it all. comment: a TA's.
+    """
+
+    question: Question
+    score: float | None
+    note: str
+    checks: Sequence[Mapping[str, Any]]
+    comment: str
+
+    @property
+    def overridden(self) -> bool:
+        """Whether a TA's points stand in place of the checks'."""
+        return not self.question.written and self.score is not None and bool(self.note)
+
+    @property
+    def cause(self) -> str:
+        """What is wrong, where it is the same for several checks and there is nothing else; else ''."""
+        failed = [check["diagnosis"] for check in self.checks if check["score"] < check["points"]]
+        return failed[0] if len(failed) > 1 and len(set(failed)) == 1 else ""
+
+    @property
+    def shown(self) -> list[Mapping[str, Any]]:
+        """The checks that a student reads: a remark (of 0 points) only where it found something."""
+        return [check for check in self.checks if check["points"] or is_remark(check)]
+
+
+def is_remark(check: Mapping[str, Any]) -> bool:
+    """Whether the check costs nothing and has found something."""
+    return not check["points"] and check["fraction"] < 1
+
+
+def mark(row: Question, record: Record, given: Given) -> Mark:
+    comment = given.comments.get(row.number, "")
+    by_hand = given.points.get(row.number)
+    if row.written:
+        return Mark(row, by_hand, OPEN if by_hand is None else BY_HAND, [], comment)
+    question = record["questions"].get(row.number, {"checks": [], "score": 0.0})
+    ungraded = f"Not graded: {question['ungraded']}." if question.get("ungraded") else ""
+    checks = [] if ungraded else question["checks"]
+    if by_hand is None:
+        return Mark(row, question["score"], ungraded, checks, comment)
+    automatic = ungraded or f"The checks gave {points(question['score'])} / {points(row.points)}."
+    return Mark(row, by_hand, f"Set by hand. {automatic}", checks, comment)
+
+
+class Marks:
+    """All that a student has, question by question and added up."""
+
+    def __init__(self, record: Record, rubric: Rubric, given: Given = NOTHING):
+        self.record, self.rubric, self.given = record, rubric, given
+        self.rows = [mark(row, record, given) for row in rubric.questions]
+
+    @property
+    def open(self) -> list[str]:
+        """Questions without points, of those that everybody has; a written bonus is not one."""
+        return [row.question.number for row in self.rows
+                if row.score is None and not (row.question.bonus and row.question.written)]
+
+    @property
+    def code(self) -> float | None:
+        """Points of the code questions; None where one of them has none."""
+        rows = [row for row in self.rows if not row.question.written]
+        return None if any(row.score is None for row in rows) else _sum(rows)
+
+    @property
+    def written(self) -> float:
+        """Points of the written questions, as far as they are graded."""
+        return _sum([row for row in self.rows if row.question.written])
+
+    @property
+    def deduction(self) -> float:
+        """What being late costs."""
+        late = self.rubric.late
+        return late.deduction(self.given.late_days, _sum(self.rows)) if late else 0.0
+
+    @property
+    def late(self) -> str:
+        """The line that says what being late costs, '' where nobody was."""
+        days = self.given.late_days
+        lost = f"-{points(self.deduction)} points" if self.deduction else "no deduction"
+        return f"{days} day{'s' * (days != 1)} late: {lost}" if days else ""
+
+    @property
+    def so_far(self) -> float:
+        """Points of what is graded, less what being late costs."""
+        return round(_sum(self.rows) - self.deduction, 2)
+
+    @property
+    def total(self) -> float | None:
+        """All points, None while a question has none."""
+        return None if self.open else self.so_far
+
+    @property
+    def state(self) -> str:
+        """In a few words whether the submission was graded."""
+        if self.record["error"]:
+            return f"not graded: {self.record['error']}"
+        missing = [f"{row.question.number} ({self.record['questions'][row.question.number]['ungraded']})"
+                   for row in self.rows if not row.question.written and row.score is None]
+        return f"partly ungraded: {', '.join(missing)}" if missing else "graded"
+
+    @property
+    def flags(self) -> list[str]:
+        """What a TA should look at, the state included where it is not plain."""
+        return [self.state] * (self.state != "graded") + self.record["flags"]
+
+
+def _sum(rows: Sequence[Mark]) -> float:
+    return round(sum(row.score or 0.0 for row in rows), 2)

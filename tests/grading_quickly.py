@@ -1,0 +1,65 @@
+"""Grades hand-ins of one's own without a sandbox, each probe in a forked child: for tests of single checks.
+
+    python tests/grading_quickly.py 1.2 3.1 -- folder folder ...     # prints {folder: {check: [fraction, text]}} as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def found(numbers: list[str], hand_ins: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """{hand-in: {check: diagnosis}} of the checks that are not passed; hand-ins are {file without .py: text}.
+
+    A check's name is that of the rubric, with its question where several are asked. Scripts are not run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        for name, files in hand_ins.items():
+            (Path(folder) / name).mkdir(parents=True)
+            for file, text in files.items():
+                (Path(folder) / name / f"{file}.py").write_text(text)
+        command = [sys.executable, __file__, *numbers, "--", *(str(Path(folder) / name) for name in hand_ins)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
+                              env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
+        assert done.returncode == 0, done.stderr
+        return {Path(path).name: failed for path, failed in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def main(numbers: list[str], folders: list[str]) -> None:
+    from test_grading_probes import Trusting
+
+    from grading import expected
+    from grading.checks import Context, Replies
+    from grading.submission import QUESTIONS
+    from grading.worker import serve
+
+    context = Context({}, np.zeros(0), np.zeros(0), False, expected=expected.values())
+    serve.preload(any(QUESTIONS[number].torch for number in numbers))
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "tests")]
+    answer: dict[str, dict[str, str]] = {}
+    for folder in folders:
+        answer[folder] = {}
+        for number in numbers:
+            question = QUESTIONS[number]
+            probes = question.asked(question.own_checks, context)
+            replies = Replies(Trusting(Path(folder)).run(Path(folder), probes, None, {}, question.torch))
+            for check in question.own_checks:
+                outcome = question.outcome(check, replies, context)
+                if not outcome.passed:
+                    name = f"{number} {check}" if len(numbers) > 1 else check
+                    answer[folder][name] = f"{outcome.diagnosis} ({outcome.numbers}; {outcome.fraction:.2f})"
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    here = sys.argv.index("--")
+    main(sys.argv[1:here], sys.argv[here + 1:])

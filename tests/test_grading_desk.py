@@ -1,0 +1,290 @@
+"""A TA's desk: marks, what written.csv gives, the summary, file names of Canvas and Brightspace, roster, gradebooks."""
+
+import csv
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from grading_help import grade, needs_confinement, reduced, submission
+
+from grading import classroom, rubric, summary, tables
+from grading.cli import main
+from grading.feedback import feedback
+from grading.files import folder_name, write_json
+from grading.marks import Given, Marks
+from grading.rubric import Late
+from grading.submission import scored
+
+pytestmark = [pytest.mark.grading]
+RULES = rubric.load()
+
+
+def record(student: str = "doe", fraction: float = 1.0, ungraded: dict[str, str] | None = None, **more) -> dict:
+    """What is kept of a submission: every check passed to the same part; ungraded: {question: why}."""
+    questions = {row.number: {"seconds": 1.0, "checks": [
+        {"id": check.id, "fraction": fraction, "diagnosis": "" if fraction == 1 else f"wrong {check.id}", "numbers": ""}
+        for check in row.checks]} | ({"ungraded": ungraded[row.number]} if row.number in (ungraded or {}) else {})
+        for row in RULES.code}
+    return {"key": "k", "student": student, "source": f"{student}.zip", "error": "", "flags": [], "questions": questions,
+            "seconds": 6.0, "data": "a stand-in"} | more
+
+
+def marks(given: Given | None = None, rules=RULES, **changes) -> Marks:
+    return Marks(scored(record(**changes), rules), rules, given or Given())
+
+
+def kept(out: Path, *records: dict) -> Path:
+    for one in records:
+        write_json(out / "students" / folder_name(one["student"]) / "record.json", one)
+    return out
+
+
+def filled(out: Path, header: str, *rows: str) -> Path:
+    (out / "written.csv").write_text("\n".join([header, *rows]) + "\n")
+    return out
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def page(out: Path, student: str = "doe") -> str:
+    return (out / "students" / student / "feedback.html").read_text()
+
+
+WRITTEN = [row.number for row in RULES.written]
+ALL = "student," + ",".join(WRITTEN)
+FULL = ",".join(["2"] * len(WRITTEN))
+
+
+# ---------------------------------------------------------------- remarks and ungraded questions
+
+
+def test_a_remark_is_shown_where_it_found_something_and_costs_nothing(tmp_path):
+    text = rubric.DEFAULT.read_text().replace('"norm_saved", points = 0.5', '"norm_saved", points = 0')
+    text = text.replace('"norm_none", points = 0.5', '"norm_none", points = 1')
+    (tmp_path / "rubric.toml").write_text(text)
+    rules = rubric.load(tmp_path / "rubric.toml")
+    one = record()
+    for fraction, seen in ((0.0, True), (1.0, False)):
+        check = next(check for check in one["questions"]["3.2b"]["checks"] if check["id"] == "norm_saved")
+        check.update(fraction=fraction, diagnosis="x-hat is kept as well")
+        write_json(tmp_path / "students" / "doe" / "record.json", one)
+        filled(tmp_path, ALL, f"doe,{FULL}")
+        assert main("", ["--merge", "--out", str(tmp_path), "--rubric", str(tmp_path / "rubric.toml")]) == 0
+        shown = page(tmp_path)
+        assert ("x-hat is kept as well" in shown) == seen and (">remark<" in shown) == seen
+        assert ("Normalized input not kept" in shown) == seen and "0 / 0" not in shown
+        test = next(test for test in json.loads((tmp_path / "students/doe/results.json").read_text())["tests"]
+                    if test["number"] == "3.2b")
+        assert test["score"] == 3 and test["status"] == "passed" and "/ 0 " not in test["output"]
+        assert ("remark  Normalized input not kept for backward\n    x-hat is kept as well" in test["output"]) == seen
+    assert not summary.hardest([scored(one, rules)])
+
+
+def test_an_ungraded_question_has_no_score_anywhere(tmp_path):
+    kept(tmp_path, record(ungraded={"3.1": "needs pandas, which is not installed here"}), record("roe"))
+    filled(tmp_path, ALL, f"doe,{FULL}", f"roe,{FULL}")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 1
+    row, other = table(tmp_path / "grades.csv")
+    assert row["3.1"] == row["code"] == "" and row["1.2"] == "15" and other["code"] == "57"
+    assert row["flags"] == "partly ungraded: 3.1 (needs pandas, which is not installed here)"
+    assert table(tmp_path / "final.csv")[0]["total"] == "" and table(tmp_path / "final.csv")[1]["total"] == "73"
+    test = next(test for test in json.loads((tmp_path / "students/doe/results.json").read_text())["tests"]
+                if test["number"] == "3.1")
+    assert "score" not in test and "status" not in test
+    assert test["output"] == "Not graded: needs pandas, which is not installed here."
+    assert "Not graded: needs pandas" in page(tmp_path) and "open / 8" in page(tmp_path) and "Total" not in page(tmp_path)
+    shown = (tmp_path / "summary.html").read_text()
+    assert "Not gradable on this machine" in shown and "1 question: needs pandas" in shown
+    filled(tmp_path, f"{ALL},3.1", f"doe,{FULL},7", f"roe,{FULL},")  # the way out: a TA gives the points
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    assert [row["total"] for row in table(tmp_path / "final.csv")] == ["72", "73"]
+    assert "Set by hand. Not graded: needs pandas" in page(tmp_path)
+
+
+# ---------------------------------------------------------------- what a TA gives
+
+
+def test_an_override_and_its_comment_reach_page_gradescope_and_table(tmp_path):
+    kept(tmp_path, record(fraction=0.0), record("roe"))
+    filled(tmp_path, f"{ALL},1.2,1.2 comment,1.1a comment", f"doe,{FULL},\"12,5\",only a <typo>,see page 2", f"roe,{FULL},,,")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    row, other = table(tmp_path / "final.csv")
+    assert row["1.2"] == "12.5" and row["2.1"] == "0" and row["total"] == "28.5" and other["1.2"] == "15"
+    assert table(tmp_path / "grades.csv")[0]["1.2"] == "0"  # what the checks gave
+    shown = page(tmp_path)
+    assert "Set by hand. The checks gave 0 / 15." in shown and "only a &lt;typo&gt;" in shown and "see page 2" in shown
+    assert ">0 / 1<" in shown and ">remark<" not in shown
+    assert "wrong linear_forward" in shown and "Set by hand" not in page(tmp_path, "roe")
+    tests = {test["number"]: test for test in json.loads((tmp_path / "students/doe/results.json").read_text())["tests"]}
+    assert tests["1.2"]["score"] == 12.5
+    assert tests["1.2"]["output"].startswith("Set by hand. The checks gave 0 / 15.\nonly a <typo>\n")
+    assert "see page 2" in tests["1.1a"]["output"]
+
+
+@pytest.mark.parametrize("days, lost, line", [
+    ("", 0, ""), ("1", 0, "1 day late: no deduction"), ("2", 10, "2 days late: -10 points"),
+    ("3", 20, "3 days late: -20 points"), ("4", 73, "4 days late: -73 points")])
+def test_late_days_cost_what_the_rubric_says(tmp_path, days, lost, line):
+    (tmp_path / "rubric.toml").write_text(
+        rubric.DEFAULT.read_text().replace("# [late]\n# points_per_day = 10\n# free_days = 0\n# max_days = 3",
+                                           "[late]\npoints_per_day = 10\nfree_days = 1\nmax_days = 3"))
+    flags = ["--merge", "--out", str(tmp_path), "--rubric", str(tmp_path / "rubric.toml")]
+    filled(kept(tmp_path, record()), f"{ALL},late_days", f"doe,{FULL},{days}")
+    assert main("", flags) == 0
+    [row] = table(tmp_path / "final.csv")
+    assert (row["late_days"], row["deduction"], row["total"]) == (days or "0", str(lost), str(73 - lost))
+    assert json.loads((tmp_path / "students/doe/results.json").read_text())["score"] == 73 - lost
+    assert line in page(tmp_path) and ("late" in page(tmp_path)) == bool(line)
+    assert f"Total: {73 - lost} / 100" in page(tmp_path)
+
+
+def test_a_deduction_takes_no_more_than_there_is():
+    late = Late(points_per_day=10)
+    assert marks(Given(late_days=3), rules=dataclasses.replace(RULES, late=late), fraction=0.1).so_far == 0
+    assert late.deduction(1, 0) == 0 and late.deduction(9, 57) == 57
+
+
+@pytest.mark.parametrize("section, message", [
+    ("points_per_day = 0", "late: points_per_day must be a number above 0"), ("free_days = 1", "points_per_day must be"),
+    ("points_per_day = 5\nmax_days = -1", "max_days must be"), ("points_per_day = 5\nper_week = 1", "'per_week' is not one"),
+    ("points_per_day = 5\nfree_days = 4\nmax_days = 3", "free_days must not be above max_days")])
+def test_a_wrong_section_late_is_one_line(tmp_path, section, message):
+    text = rubric.DEFAULT.read_text().replace("# [late]", f"[late]\n{section}\n# ")
+    (tmp_path / "rubric.toml").write_text(text)
+    with pytest.raises(rubric.RubricError, match=message):
+        rubric.load(tmp_path / "rubric.toml")
+
+
+def test_what_is_filled_in_survives_grading_again(tmp_path):
+    one = scored(record(), RULES)
+    tables.write_form(tmp_path, [one], RULES)
+    header, [row] = tables.read(tmp_path / "written.csv")
+    assert header == ["student", *tables.form_columns(RULES)] and {"1.2", "late_days", "1.2 comment", "comment"} <= {*header}
+    row.update({"1.2": "3", "late_days": "1", "1.1a comment": "a, b", "comment": "c"})
+    (tmp_path / "written.csv").write_text(tables.to_csv([header, list(row.values())]))
+    tables.write_form(tmp_path, [one, scored(record("roe"), RULES)], RULES)
+    assert dict(tables.read(tmp_path / "written.csv")[1][0]) == row
+
+
+# ---------------------------------------------------------------- the summary
+
+
+def test_the_summary_has_everybody_with_state_and_link(tmp_path):
+    kept(tmp_path, record(flags=["modules.py: uses <eval>"]), record("roe", error="is not a ZIP file", fraction=0.0),
+         record("=poe", ungraded={"4a": "needs seaborn"}))
+    filled(tmp_path, ALL, f"doe,{FULL}")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 1
+    shown = (tmp_path / "summary.html").read_text()
+    rows = {name: row for row in re.findall(r"<tr>(.*?)</tr>", shown, re.S) for name in ("doe", "roe", "=poe")
+            if f">{name}</a>" in row}
+    cells = {name: re.findall(r"<td.*?>(.*?)</td>", row, re.S) for name, row in rows.items()}
+    assert [cells["doe"][i] for i in (1, 2, 3, 4)] == ["57", "16", "73", "graded"] and "&lt;eval&gt;" in cells["doe"][5]
+    assert cells["roe"][4] == "not graded: is not a ZIP file" and cells["=poe"][1] == "" == cells["=poe"][3]
+    assert cells["=poe"][4] == "partly ungraded: 4a (needs seaborn)"
+    for link in re.findall(r'href="(.*?)"', shown):
+        assert (tmp_path / link).is_file(), link
+
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 1117 }}{% raw %}&lt;\x00\ud800\u202e\n"
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and its attributes."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: set[str] = set()
+        self.attributes: set[tuple[str, str]] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.add(tag)
+        self.attributes |= {(name, value) for name, value in attributes}
+
+
+def test_no_text_of_a_student_or_a_ta_is_markup():
+    one = record(EVIL, fraction=0.5, ungraded={"4a": EVIL}, flags=[EVIL], data=EVIL)
+    for question in one["questions"].values():
+        for i, check in enumerate(question["checks"]):
+            check.update(diagnosis=f"{EVIL}{i}", numbers=EVIL)
+    given = Given({"1.1a": 1, "1.2": 2}, {"1.1a": EVIL, "1.2": EVIL}, EVIL, late_days=1)
+    rules = dataclasses.replace(RULES, title=EVIL, late=Late(1), questions=tuple(
+        dataclasses.replace(row, title=EVIL) for row in RULES.questions))
+    all_marks = [Marks(scored({**one, "student": f"{i}{EVIL}".replace("\ud800", "\udcff"), "error": error}, rules), rules, given)
+                 for i, error in enumerate(["", "", "", "", "", EVIL])]
+    shown = [feedback(all_marks[0], EVIL), feedback(all_marks[5]), summary.summary(
+        all_marks, rules, b"", [EVIL], {one.record["student"]: EVIL for one in all_marks}, True, [(EVIL, EVIL)])]
+    for text in shown:
+        tags = Tags(text)
+        assert tags.found <= {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "section", "div", "b",
+                              "span", "i", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "a", "br", "img"}
+        assert {value for name, value in tags.attributes if name == "src"} <= {"data:image/png;base64,"}
+        assert not [name for name, _ in tags.attributes if name.startswith("on")]
+        assert {name for name, _ in tags.attributes} <= {"lang", "charset", "name", "content", "http-equiv", "class", "style",
+                                                         "href", "src", "alt"}
+        links = [value for name, value in tags.attributes if name == "href"]
+        assert all(re.fullmatch(r"students/[\w .+@()-]+/feedback.html", link) for link in links)
+        assert text.count("{{ 7 * 1117 }}") > 3 and "7819" not in text and text.encode()
+        assert not [c for c in text if not c.isprintable() and c != "\n"]
+
+
+def test_a_check_that_almost_nobody_passes_is_the_grader_s_suspect():
+    def class_(right: int, wrong: int) -> list[dict]:
+        return [scored(record(f"s{i}", fraction=1.0 if i < right else 0.0), RULES) for i in range(right + wrong)]
+
+    assert not summary.suspects(class_(2, 4)) and not summary.suspects(class_(0, 4))  # too many pass; too few to say
+    found = summary.suspects(class_(1, 4))
+    assert len(found) == sum(len(row.checks) for row in RULES.code)
+    assert found[0] == {"question": "1.2", "titles": ["LinearModule: forward"], "failed": 4, "graded": 5,
+                        "messages": [("wrong linear_forward", 4)]}
+    shown = summary.summary([Marks(one, RULES) for one in class_(1, 4)], RULES, b"")
+    assert shown.index("The grader may be at fault") < shown.index("Histogram") and "4 × wrong linear_forward" in shown
+    assert "may be at fault" not in summary.summary([Marks(one, RULES) for one in class_(3, 2)], RULES, b"")
+    for diagnosis, rows in (("It raises KeyError.", 7), ("modules.py is not in the submission.", 0)):
+        same = class_(1, 9)
+        for one in same[1:]:
+            for question in one["questions"].values():
+                for check in question["checks"]:
+                    check["diagnosis"] = diagnosis
+        assert len(found := summary.suspects(same)) == (rows and len(RULES.code))  # a row for a question's one message
+        assert not found or len(found[0]["titles"]) == len(RULES.code[0].checks)
+
+
+# ---------------------------------------------------------------- --only
+
+
+@needs_confinement
+def test_only_grades_a_question_again_and_keeps_the_others(tmp_path, monkeypatch):
+    rules, folder = reduced(["3.2b", "3.2c"]), submission(tmp_path / "doe")
+    out = tmp_path / "out"
+    first = grade([folder], rules, out, only=["3.2c"])["doe"]
+    assert first["questions"]["3.2b"]["score"] is None and first["questions"]["3.2c"]["score"] == 0
+    whole = grade([folder], rules, out)["doe"]  # what was not graded yet, and no more
+    assert whole["questions"]["3.2b"]["score"] == 0 and whole["questions"]["3.2c"] == first["questions"]["3.2c"]
+    assert not [flag for flag in whole["flags"] if "alone" in flag]
+    path = out / "students" / "doe" / "record.json"
+    path.write_text(path.read_text().replace("is not in the submission", "KEPT"))
+    monkeypatch.setattr(classroom.submission, "grader_digest", lambda: "another grader")
+    again = grade([folder], rules, out, only=["3.2b"])["doe"]
+    assert "KEPT" in str(again["questions"]["3.2c"]) and "KEPT" not in str(again["questions"]["3.2b"])
+    assert again["flags"][0] == "graded again alone: 3.2b, by another version of the grader or rubric than the rest"
+    assert again["key"] == whole["key"]
+    final = grade([folder], rules, out)["doe"]  # the other grader has not graded all of it
+    assert "KEPT" not in str(final) and final["key"] != whole["key"] and "alone" not in str(final["flags"])
+    (folder / "custom_layernorm.py").write_text("raise ValueError('new')")
+    changed = grade([folder], rules, out, only=["3.2b"])["doe"]  # of another submission nothing is kept
+    assert changed["questions"]["3.2c"]["ungraded"] == "not graded yet" and "new" in str(changed["questions"]["3.2b"])
+
+
+def test_only_names_code_questions(tmp_path, capsys):
+    (tmp_path / "doe").mkdir()
+    for wrong in ("1.1a", "x.zip"):
+        assert main("", [str(tmp_path / "doe"), "--out", str(tmp_path / "out"), "--only", "3.1", wrong]) == 2
+        error = capsys.readouterr().err
+        assert f"--only: '{wrong}' is not a code question; they are 1.2, 2.1" in error and error.count("\n") == 1

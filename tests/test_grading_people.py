@@ -1,0 +1,186 @@
+"""Who handed in: file names of Canvas and Brightspace, the roster, pseudonyms, and the gradebooks made from them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from test_grading_class import packed, table
+from test_grading_desk import ALL, FULL, RULES, filled, kept, marks, record
+
+from grading import classroom, gradebooks, people
+from grading.cli import main
+from grading.people import HandIn, Person
+from grading.spreadsheets import TableError
+
+pytestmark = [pytest.mark.grading]
+
+CANVAS = '''Student,ID,SIS User ID,SIS Login ID,Section,Practical 1 (777)
+    Points Possible,,,,,100
+"Doe, Jane",1001,s11,jdoe@uni.example,TA 1,
+"de Vries, Sam",1003,s13,svries,TA 2,
+"Łoś, Ana",1004,s14,alos,TA 2,
+"Student, Test",1999,,,TA 1,
+'''
+
+
+@pytest.mark.parametrize("name, student, rest", [
+    ("doejane_LATE_12345_6789012_doe_assignment1.zip", "doejane_12345", {"id": "12345", "late": True, "order": 6789012}),
+    ("doejane_12345_6789013_doe_assignment1-1.zip", "doejane_12345", {"id": "12345", "order": 6789013}),
+    ("12345-678901 - Jane Doe - Nov 12, 2026 1131 PM - doe_assignment1.zip", "Jane Doe 12345", {"name": "Jane Doe"}),
+    ("12345-678901 - Jane Doe- Nov 12, 2026 131 PM", "Jane Doe 12345",
+     {"name": "Jane Doe", "file": "12345-678901 - Jane Doe- Nov 12, 2026 131 PM"}),
+    ("doe_assignment1.zip", "doe_assignment1", {}), ("doe_2026_1_assignment1.zip", "doe_2026_1_assignment1", {"file": "doe_2026_1_assignment1"})])
+def test_file_names_say_who(name, student, rest):
+    found = people.parse(Path("class") / name)
+    assert found == HandIn(student, **{"order": found.order, "file": "doe_assignment1"} | rest)
+
+
+def test_brightspace_names_the_folder_around_a_zip():
+    assert people.parse(Path("12345-67 - Jane Doe - Nov 12, 2026 1131 PM/doe.zip")).student == "Jane Doe 12345"
+    early, late = (people.parse(Path(f"1-2 - Jane Doe - Nov 12, 2026 {time}")) for time in ("131 PM", "1131 PM"))
+    assert 0 < early.order < late.order and early.student == late.student
+
+
+def test_the_last_hand_in_of_a_student_is_graded(tmp_path):
+    for name in ("doejane_1_600001_doe.zip", "doejane_LATE_1_600093_doe-1.zip", "roe_1_600002_roe.zip"):
+        packed(tmp_path / name)
+    doe, roe = classroom.submissions(sorted(tmp_path.iterdir()))
+    assert (doe.student, doe.path.name) == ("doejane_1", "doejane_LATE_1_600093_doe-1.zip") and roe.student == "roe_1"
+    assert doe.notes == ["late, says the file's name", "1 earlier of the same student left out"] and not roe.notes
+    (tmp_path / "twin").mkdir()
+    packed(tmp_path / "twin" / "roe_1_600002_roe.zip")
+    with pytest.raises(classroom.ClassError, match="two submissions are called roe_1"):
+        classroom.submissions([*tmp_path.glob("*.zip"), *tmp_path.glob("twin/*.zip")])
+
+
+# ---------------------------------------------------------------- roster
+
+
+@pytest.mark.parametrize("source, expected", [
+    (CANVAS, {"doejane_1001": "Jane Doe", "jdoe_assignment1": "Jane Doe", "doe_assignment1": "Jane Doe",
+              "s13": "Sam de Vries", "de_vries_assignment1": "Sam de Vries", "vries_assignment1": None,
+              "Ana Łoś 77": "Ana Łoś", "Sam de Vries 55": "Sam de Vries", "samdevries_hw1": "Sam de Vries", "roe": None}),
+    ("OrgDefinedId,Username,Last Name,First Name\n#11,#jdoe,Doe,Jane\n#12,#rdoe,Doe,Rae\n",
+     {"jdoe_assignment1": "Jane Doe", "12_assignment1": "Rae Doe", "doe_assignment1": None, "Rae Doe 5": "Rae Doe"}),
+    ("login;name\njd1;Jane van der Doe\n", {"vanderdoe_x": "Jane van der Doe", "doe_x": "Jane van der Doe", "jd1": "Jane van der Doe"})])
+def test_a_roster_knows_them_by_id_login_number_or_name(tmp_path, source, expected):
+    (tmp_path / "roster.csv").write_text(source)
+    known = people.People(people.read_roster(tmp_path / "roster.csv"))
+    for student, name in expected.items():
+        hand_in = people.parse(Path(f"{student}_600001_x" if student.endswith("_1001") else student))
+        one = {"student": student, "name": hand_in.name, "id": hand_in.id}
+        found = known.person(one)
+        assert (found and found.name) == name, student
+
+
+@pytest.mark.parametrize("source, message", [
+    ("name\nJane\n", "no column id, login or number"), ("id\n1\n", "no column name"),
+    ("id,name\n1,a\n1,b\n", "has the id 1 twice"), (None, "cannot be read")])
+def test_a_wrong_roster_is_one_line(tmp_path, capsys, source, message):
+    if source is not None:
+        (tmp_path / "roster.csv").write_text(source)
+    (tmp_path / "doe").mkdir()
+    assert main("", [str(tmp_path / "doe"), "--roster", str(tmp_path / "roster.csv"), "--out", str(tmp_path / "out")]) == 2
+    assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    """Two graded students of Canvas, a third in no roster, and what a TA gave."""
+    (tmp_path / "canvas.csv").write_text(CANVAS)
+    out = kept(tmp_path / "out", record("doejane_1001", id="1001"), record("devriessam_1003", id="1003", fraction=0.0),
+               record("poe_assignment1"))
+    return filled(out, ALL, f"doejane_1001,{FULL}", "devriessam_1003,1,,,,,,,", f"poe_assignment1,{FULL}")
+
+
+def merge(out: Path, *flags: str) -> int:
+    return main("", ["--merge", "--out", str(out), *flags])
+
+
+def test_gradebooks_are_what_canvas_and_brightspace_import(out, capsys):
+    assert merge(out, "--roster", str(out.parent / "canvas.csv"), "--assignment", "Practical 1, CNNs (777)") == 1
+    said = capsys.readouterr()
+    assert "canvas.csv" in said.out and "note: not in the roster: poe_assignment1\n" in said.err
+    assert (out / "canvas.csv").read_text() == '''Student,ID,SIS User ID,SIS Login ID,Section,"Practical 1, CNNs (777)"
+    Points Possible,,,,,100
+"de Vries, Sam",1003,s13,svries,TA 2,
+"Doe, Jane",1001,s11,jdoe@uni.example,TA 1,73
+poe_assignment1,,,,,73
+"Łoś, Ana",1004,s14,alos,TA 2,
+'''
+    assert (out / "brightspace.csv").read_text() == '''OrgDefinedId,Username,Last Name,First Name,Practical 1 CNNs Points Grade,End-of-Line Indicator
+#s13,#svries,de Vries,Sam,,#
+#s11,#jdoe@uni.example,Doe,Jane,73,#
+,,,,73,#
+#s14,#alos,Łoś,Ana,,#
+'''
+    rows = {row["student"]: row["name"] for row in table(out / "final.csv")}
+    assert rows == {"doejane_1001": "Jane Doe", "devriessam_1003": "Sam de Vries", "poe_assignment1": ""}
+    shown = (out / "summary.html").read_text()
+    assert ">Jane Doe</a>" in shown and re.search(r"Ana Łoś</td>.*no submission", shown)
+    assert "Test Student" not in shown and "Points Possible" not in shown
+    assert "<h1>Jane Doe</h1>" in (out / "students" / "doejane_1001" / "feedback.html").read_text()
+    assert merge(out) == 1 and "Jane Doe" in (out / "final.csv").read_text()  # the roster is kept
+
+
+def test_without_ids_there_is_no_gradebook(tmp_path):
+    out = filled(kept(tmp_path, record()), ALL, f"doe,{FULL}")
+    (out / "canvas.csv").write_text("of an earlier merge")
+    assert merge(out) == 0 and not (out / "canvas.csv").exists() and not (out / "brightspace.csv").exists()
+    assert "name" not in table(out / "final.csv")[0]
+
+
+def test_two_submissions_of_one_student_are_told(tmp_path, capsys):
+    (tmp_path / "canvas.csv").write_text(CANVAS)
+    out = filled(kept(tmp_path / "out", record("jdoe_a"), record("doe_b")), ALL, f"jdoe_a,{FULL}", f"doe_b,{FULL}")
+    assert merge(out, "--roster", str(tmp_path / "canvas.csv")) == 0
+    assert "doe_b and jdoe_a are the same student in the roster; rename or remove one" in capsys.readouterr().err
+    assert '"Doe, Jane",1001,s11,jdoe@uni.example,TA 1,\n' in (out / "canvas.csv").read_text()
+
+
+def test_names_that_look_like_formulas_stay_text():
+    known = people.People([Person("=cmd()", id="1")])
+    lines = gradebooks.lines([marks(student="1")], known)
+    assert "'=cmd()" in gradebooks.canvas(lines, "x", 100)
+
+
+# ---------------------------------------------------------------- pseudonyms
+
+
+def test_pseudonyms_hide_names_and_stay_the_same(tmp_path, capsys):
+    (tmp_path / "canvas.csv").write_text(CANVAS)
+    zips = [tmp_path / "doejane_1001_600001_doe.zip", tmp_path / "devriessam_1003_600003_x.zip"]
+    for path in zips:
+        path.write_text("no ZIP file")
+    out, flags = tmp_path / "out", ["--anonymous", "--roster", str(tmp_path / "canvas.csv")]
+    assert main("", [str(zips[0]), "--out", str(out), *flags]) == 1
+    first = [path.name for path in (out / "students").iterdir()]
+    assert main("", [*map(str, zips), "--out", str(out)]) == 1  # goes by the key it finds
+    students = sorted(path.name for path in (out / "students").iterdir())
+    assert len(students) == 2 and set(first) < set(students)
+    assert all(re.fullmatch(r"student-[0-9a-f]{6}", name) for name in students)
+    secret = re.compile("doe|jane|vries|sam|1001|600003", re.I)
+    for path in [*out.glob("students/*/*"), out / "summary.html", out / "grades.csv", out / "written.csv"]:
+        text = re.sub("data:image.*?\"|same|sample", "", path.read_text())
+        assert not secret.search(text), (path, secret.search(text))
+    assert not secret.search(re.sub(r"/\S*|same|sample", "", capsys.readouterr().err))
+    assert re.search(r"1 of the roster</td>.*no submission", (out / "summary.html").read_text())
+    key = {row["pseudonym"]: row["student"] for row in table(out / "anonymous.csv")}
+    assert key[first[0]] == "doejane_1001" and set(key) == set(students)
+    filled(out, ALL, *(f"{name},{FULL}" for name in students))
+    assert merge(out) == 0
+    assert {row["student"]: row["name"] for row in table(out / "final.csv")}[first[0]] == "Jane Doe"
+    assert '"Doe, Jane",1001,s11,jdoe@uni.example,TA 1,16\n' in (out / "canvas.csv").read_text()
+    assert f"<h1>{first[0]}</h1>" in (out / "students" / first[0] / "feedback.html").read_text()
+
+
+def test_names_and_pseudonyms_do_not_mix(tmp_path, capsys):
+    kept(tmp_path / "out", record())
+    path = packed(tmp_path / "roe.zip")
+    assert main("", [str(path), "--anonymous", "--out", str(tmp_path / "out")]) == 2
+    assert "was graded with names; choose another folder" in (error := capsys.readouterr().err) and error.count("\n") == 1
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "anonymous.csv").write_text("a,b\n")
+    with pytest.raises(TableError, match="not the key of the pseudonyms"):
+        people.load(tmp_path / "other")
+    assert RULES.code
