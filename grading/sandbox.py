@@ -174,6 +174,9 @@ class Sandbox:
                                            f"matplotlib and torch must be importable by {sys.executable} -I, and by "
                                            "every user of this machine")
                 worker.prove(self.network)  # nothing of the submission is run before this
+                if json.loads(read_line(worker.stdout) or b"null") != {"ready": True}:
+                    raise ConfinementError("a worker ended before it ran anything of a submission: "
+                                           f"{worker.last_line() or 'no answer'}")
                 worker.stdin.write(json.dumps(job).encode() + b"\n" + inputs.getvalue())
                 worker.stdin.flush()
                 for name in probes:

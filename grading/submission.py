@@ -212,9 +212,8 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
 
 def needed(replies: Mapping[str, Any]) -> list[str]:
     """Packages that the submission used and that are not installed here."""
-    names: set[str] = set()
-    with contextlib.suppress(TypeError, AttributeError):
-        names = {name for reply in replies.values() for name in reply.notes.get("needs") or []}
+    said = [reply.notes.get("needs") for reply in replies.values()]
+    names = {str(name) for names in said if isinstance(names, list) for name in names}
     return sorted(name for name in names & PACKAGES if importlib.util.find_spec(name) is None)
 
 
