@@ -20,18 +20,19 @@ LOSSES = {"log-probabilities": -CLASS / 2, "probabilities": -CLASS / 2 / OUTPUT}
 
 
 def found(numbers: list[str], hand_ins: dict[str, dict[str, str]], loss: str = "",
-          skipped: str = "") -> dict[str, dict[str, str]]:
+          skipped: str = "", without: str = "") -> dict[str, dict[str, str]]:
     """{hand-in: {check: diagnosis}} of the checks that are not passed; hand-ins are {file without .py: text}.
 
     A check's name is that of the rubric, with its question where several are asked. Scripts are not run.
-    loss: what the loss of the hand-ins' scripts reads, a key of LOSSES. skipped: a probe that is not run.
+    loss: what the loss of the hand-ins' scripts reads, a key of LOSSES. skipped: a probe that is not run. without: a
+    check that is left out.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name, files in hand_ins.items():
             (Path(folder) / name).mkdir(parents=True)
             for file, text in files.items():
                 (Path(folder) / name / f"{file}.py").write_text(text)
-        command = [sys.executable, __file__, *numbers, f"loss={loss}", f"skipped={skipped}", "--", *(str(Path(folder) / name) for name in hand_ins)]
+        command = [sys.executable, __file__, *numbers, f"loss={loss}", f"skipped={skipped}", f"without={without}", "--", *(str(Path(folder) / name) for name in hand_ins)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
                               env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
         assert done.returncode == 0, done.stderr
@@ -63,6 +64,8 @@ def main(words: list[str], folders: list[str]) -> None:
             if loss:
                 replies["script"] = Reply({"output": OUTPUT, "output gradient": LOSSES[loss]})
             for check in question.own_checks:
+                if check == options["without"]:
+                    continue
                 outcome = question.outcome(check, replies, context)
                 if not outcome.passed:
                     name = f"{number} {check}" if len(numbers) > 1 else check

@@ -63,7 +63,8 @@ class Network:
         if self.asked:
             return
         self.asked = True
-        flags = FLAGS | {"--data_dir": folder for folder in list(self.task.data.values())[:1]}
+        data = next(iter(self.task.data.values()), None)
+        flags = FLAGS | ({"--data_dir": data} if data else {})
 
         def called(model: Any, *arguments: Any, **keywords: Any) -> None:
             self.call = list(arguments), keywords
