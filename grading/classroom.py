@@ -131,7 +131,7 @@ class Classroom:
             one.notes.append(f"graded again alone: {', '.join(alone)}"
                              + ", by another version of the grader or rubric than the rest" * (len(versions) > 1))
         return {**one.record(self.rubric), "data": REAL if context.real else STANDIN, "submission": one.digest,
-                **one.about}
+                "warnings": self.sandbox.warnings(), **one.about}
 
     def grade(self, class_: Sequence[Submission], finish: Callable[[Record, bool], None]) -> None:
         """Grade the submissions and hand each record to `finish(record, new)` as soon as it is complete.

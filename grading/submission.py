@@ -163,16 +163,15 @@ def blank(row: Row, reason: str) -> dict[str, Any]:
 def scored(record: Record, rubric: Rubric) -> Record:
     """The record with a title, points and a score for each check, and a score for each question that was graded.
 
-    One that was graded by other checks than the rubric's is in error: it has to be graded again.
+    A question that was graded by other checks than the rubric's has none: it has to be graded again.
     """
     questions = {}
     for row in rubric.code:
         question = record["questions"].get(row.number, {"checks": []})
         found = {check["id"]: check for check in question["checks"] if "fraction" in check}
         if found.keys() != {check.id for check in row.checks}:
-            question = blank(row, "")
+            question = {**blank(row, ""), "ungraded": "it was graded by other checks; grade it again"}
             found = {check["id"]: check for check in question["checks"]}
-            record = {**record, "error": record["error"] or "was graded by other checks; grade it again"}
         checks = [{**found[check.id], "title": check.title, "points": check.points,
                    "score": points_of(found[check.id], check.points, rubric.partial)} for check in row.checks]
         questions[row.number] = {**question, "checks": checks, "score": None if question.get("ungraded") else round(
