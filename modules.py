@@ -105,6 +105,22 @@ class ReLUModule:
         return dout * (self.x > 0)
 
 
+class LeakyReLUModule:
+    """h(x) = x for x > 0, neg_slope x below, element by element: what the edition of 2019 asked for in ELU's place."""
+
+    def __init__(self, neg_slope: float = 0.02) -> None:
+        self.neg_slope = neg_slope
+
+    def forward(self, x: Array) -> Array:
+        """h(x), of the shape of x, which is any."""
+        self.x = x
+        return np.where(x > 0, x, self.neg_slope * x)
+
+    def backward(self, dout: Array) -> Array:
+        """dL/dX = dL/dY ∘ h'(X), so that h'(0) = neg_slope (question 1.1b). All of the shape of x."""
+        return np.where(self.x > 0, dout, self.neg_slope * dout)
+
+
 class TanhModule:
     """h(x) = tanh(x), element by element."""
 

@@ -68,10 +68,13 @@ def digest(path: Path) -> str:
         if path.is_dir():
             for entry in unpack.folder_entries(path, _inside(path)):
                 parts = parts_of(entry.name)
-                if parts and entry.kind in ("file", "folder") and sorted_out(parts, entry.kind) == parts:
+                if not parts or parts[-1].startswith(".") or parts[-1].lower() in EMPTIED:
+                    continue
+                kept = sorted_out(parts, entry.kind)
+                if entry.kind in ("file", "folder") and kept[:len(parts) - 1] == parts[:-1]:
                     result.update(f"{entry.name}\0{entry.kind}\0{entry.size}\0".encode("utf-8", "surrogateescape"))
                     with entry.open() as stream:
-                        result.update(stream.read() if entry.size <= MAX_FILE else b"")
+                        result.update(stream.read() if kept == parts and entry.size <= MAX_FILE else b"")
         else:
             with open(path, "rb") as stream:
                 while chunk := stream.read(2**20):
@@ -182,10 +185,10 @@ class Layout:
 
     def unpack(self, file: IO[bytes], nested: bool, prefix: tuple[str, ...] = ()) -> None:
         """Lay out an archive. nested: where it holds no code, take the one archive in it that does."""
-        names = [entry.name for entry in unpack.entries(file) if entry.kind == "file"]
-        environments = _folders_of(names, ENVIRONMENT) - _folders_of(names, *EXPECTED)
+        files = kept_files(file)
+        environments = folders_of(files, ENVIRONMENT) - folders_of(files, *EXPECTED)
         with readable():
-            inner = self._archives_with_code(file) if nested and not holds_code(names) else {}
+            inner = self._archives_with_code(file) if nested and not folders_of(files, *EXPECTED) else {}
             if len(inner) > 1:
                 raise Unreadable(f"holds {len(inner)} archives with code ({', '.join(list(inner)[:3])}): hand in one")
             self.add(unpack.entries(file), prefix, environments)
@@ -204,7 +207,7 @@ class Layout:
             try:
                 if reason := self._write(entry, content, MAX_TOTAL):
                     raise Unreadable(f"has {reason}")
-                if holds_code([inner.name for inner in unpack.entries(content) if inner.kind == "file"]):
+                if folders_of(kept_files(content), *EXPECTED):
                     found[entry.name] = content
             except Unreadable as error:
                 wrong = wrong or f"holds no {MARKER} but {PurePosixPath(entry.name).name}, which {error}"
@@ -238,11 +241,12 @@ class Layout:
         target = self.folder.joinpath(*prefix, *kept)
         try:
             if kept != parts or entry.kind == "folder":
-                target.mkdir(parents=True, exist_ok=True)
-                self._member(entry.kind == "folder")
+                if not target.is_dir():
+                    self._member()
+                    target.mkdir(parents=True)
             else:
+                self._member()
                 target.parent.mkdir(parents=True, exist_ok=True)
-                self._member(True)
                 with open(target, "xb") as out:
                     reason = self._write(entry, out, MAX_FILE)
                 if reason:
@@ -251,8 +255,8 @@ class Layout:
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise Unreadable(f"holds {entry.name[:80]!r} twice, or as file and folder") from None
 
-    def _member(self, counts: bool) -> None:
-        self.members += counts
+    def _member(self) -> None:
+        self.members += 1
         if self.members > MAX_MEMBERS:
             raise Unreadable(f"holds more than {MAX_MEMBERS} files: hand in the code without environments and "
                              "data sets")
@@ -281,11 +285,12 @@ class Layout:
         return ""
 
 
-def _folders_of(names: Collection[str], *wanted: str) -> set[tuple[str, ...]]:
-    """The parts of each folder that holds one of the wanted files."""
-    paths = [PurePosixPath(name) for name in names]
-    return {path.parent.parts for path in paths if path.name in wanted}
+def kept_files(file: IO[bytes]) -> list[tuple[str, ...]]:
+    """The parts of the files of an archive that would be kept."""
+    found = [parts_of(entry.name) for entry in unpack.entries(file) if entry.kind == "file"]
+    return [parts for parts in found if parts and sorted_out(parts, "file") == parts]
 
 
-def holds_code(names: Collection[str]) -> bool:
-    return bool(_folders_of(names, *EXPECTED))
+def folders_of(files: Collection[tuple[str, ...]], *names: str) -> set[tuple[str, ...]]:
+    """The parts of each folder that holds a file of one of these names."""
+    return {parts[:-1] for parts in files if parts[-1] in names}

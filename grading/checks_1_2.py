@@ -168,7 +168,7 @@ def unless_wrong(base: Outcome, reply: Reply, *outcomes: Outcome) -> Outcome:
     The answers must be finite even then.
     """
     answers = [reply.arrays[name] for name in ("forward", "input") if name in reply.arrays]
-    if not base.passed and len(answers) == 2 and all(np.isfinite(answer).all() for answer in answers):
+    if not base.passed and answers and all(np.isfinite(answer).all() for answer in answers):
         return PASSED
     return all_of(*outcomes)
 

@@ -19,6 +19,7 @@ from grading import (
     changes,
     classroom,
     gradebooks,
+    home,
     people,
     rubric,
     similarity,
@@ -33,6 +34,7 @@ from grading.datasets import FILES
 from grading.feedback import feedback
 from grading.files import OutputError, folder_name, write, write_json
 from grading.gradescope import results
+from grading.home import HomeError
 from grading.marks import NOTHING, Given, Marks
 from grading.people import People
 from grading.rubric import Rubric, RubricError
@@ -95,6 +97,8 @@ def parser(description: str) -> argparse.ArgumentParser:
                        help="class list: names, and an id, login or number; a gradebook exported from Canvas or "
                             f"Brightspace is one (default: the one given before, OUT/{people.ROSTER})")
     group = made.add_argument_group("other tasks")
+    group.add_argument("--check", nargs="*", metavar="QUESTION", help="check your own folder (SUBMISSION, or the current "
+                       "one) as the grader would: questions such as 1.2, or training scripts (default: everything)")
     group.add_argument("--starter", type=Path, metavar="DIR", help="write the handout from the reference")
     group.add_argument("--autograder", type=Path, metavar="ZIP", help="write the file to upload to Gradescope")
     return made
@@ -103,6 +107,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser(description)
     options = flags.parse_args(argv)
+    if options.check is not None:
+        return options
     others = [name for name in ("merge", "starter", "autograder") if getattr(options, name) is not None]
     if len(others) > 1 or (others and options.submissions):
         flags.error(f"--{others[0]} stands alone, without submissions and other tasks")
@@ -113,8 +119,8 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
             flags.error(f"--{name} takes exactly one submission")
     if options.assignment is not None and options.merge is None:
         flags.error("--assignment belongs to --merge")
-    if options.only and options.merge is not None:
-        flags.error("--only grades questions; --merge needs no grading")
+    if others and (idle := [name for name in ("only", "anonymous") if getattr(options, name)]):
+        flags.error(f"--{idle[0]} belongs to submissions to grade, not to --{others[0]}")
     return options
 
 
@@ -137,8 +143,10 @@ def write_class(out: Path, rules: Rubric, warnings: Sequence[str] = (), known: P
     names = known.names(records)
     tables.write_grades(out, records, rules, names)
     unfinished = [(name, "interrupted: not graded yet") for name in interrupted]
-    unfinished += [(person.name if known.pseudonyms is None else "in the roster", "no submission")
-                   for person in known.absent(records)]
+    absent = [person.name for person in known.absent(records)]
+    if absent and known.pseudonyms is not None:
+        absent = [f"{len(absent)} of the roster"]
+    unfinished += [(name, "no submission") for name in absent]
     marks = [Marks(record, rules, (given or {}).get(record["student"], NOTHING)) for record in records]
     changed = changes.update(out, records)
     for line in [change.line() for change in changed[:MOST_LINES]] + ["..."] * (len(changed) > MOST_LINES):
@@ -303,6 +311,8 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
 
     handler = signal.signal(signal.SIGTERM, stop)
     try:
+        if options.check is not None:
+            return home.check(options.submissions[0] if options.submissions else Path(), options.check)
         if options.starter:
             files = starter.write_starter(options.starter, submission.REFERENCE)
             print(f"{len(files)} files in {options.starter}")
@@ -312,7 +322,8 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
             return 0
         rules = rubric.load(options.rubric)
         return merge(options, rules) if options.merge is not None else grade(options, rules)
-    except (RubricError, ClassError, OutputError, TableError, StarterError, ConfinementError) as error:
+    except (RubricError, ClassError, OutputError, TableError, StarterError, ConfinementError,
+            HomeError) as error:
         say(f"grade.py: {error}")
         return 2
     except KeyboardInterrupt:

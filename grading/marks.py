@@ -49,6 +49,11 @@ class Mark:
     comment: str
 
     @property
+    def overridden(self) -> bool:
+        """Whether a TA's points stand in place of the checks'."""
+        return not self.question.written and self.score is not None and bool(self.note)
+
+    @property
     def cause(self) -> str:
         """What is wrong, where it is the same for several checks and there is nothing else; else ''."""
         failed = [check["diagnosis"] for check in self.checks if check["score"] < check["points"]]

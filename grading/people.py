@@ -17,6 +17,7 @@ from typing import Any
 from grading import spreadsheets
 from grading.files import write
 from grading.spreadsheets import Row, TableError, cell, plain, same, to_csv
+from grading.unpack import without_ending
 
 KEY, ROSTER = "anonymous.csv", "roster.csv"
 CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<order>\d{4,})_(?P<file>.+?)(-\d+)?")
@@ -71,8 +72,8 @@ def squash(text: str) -> str:
 
 
 def parse(path: Path) -> HandIn:
-    """What the name of a ZIP or folder says of its student; Brightspace names the folder around it, too."""
-    name = path.stem if path.suffix.lower() == ".zip" and not path.is_dir() else path.name
+    """What the name of an archive or folder says of its student; Brightspace names the folder around it, too."""
+    name = path.name if path.is_dir() else without_ending(path.name)
     if found := CANVAS.fullmatch(name):
         return HandIn(f"{found['name']}_{found['id']}", "", found["id"], bool(found["late"]), int(found["order"]),
                       found["file"])

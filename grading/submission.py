@@ -75,11 +75,11 @@ def data_utilities() -> list[Path]:
 class Submission:
     """A submission on its way through the grader.
 
-    path: what was handed in. student: its name. key: what its grades depend on. digest: of what was handed in. about:
-    further entries of its record. notes: flags that its file's name and its earlier record give. todo: the questions to
-    grade, where it is not all of them. hide: names that its record must not tell. error: why it was not graded.
-    ungraded: the same, where that is not its fault, so that it has no score instead of 0. trouble: of this machine or
-    the grader, so that another run may find it gone. expected: the files that are to be in it.
+    path: what was handed in. student: its name. key: what its grades depend on. error: why it was not graded.
+    ungraded: the same, where that is not its fault, so that it has no score instead of 0. digest: of what was handed
+    in. about: further entries of its record. notes: flags that its file's name and its earlier record give. todo: the
+    questions to grade, where it is not all of them. hide: names that its record must not tell. expected: the
+    files that are to be in it.
     """
 
     path: Path
@@ -89,7 +89,6 @@ class Submission:
     folder: Path | None = None
     error: str = ""
     ungraded: str = ""
-    trouble: bool = False
     expected: Sequence[str] = archive.EXPECTED
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -111,7 +110,7 @@ class Submission:
         except Exception as error:  # whatever somebody handed in, the others are graded
             what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self.error = one_line(f"could not be taken in by the grader ({type(error).__name__}: {what})")
-            self.ungraded, self.trouble = self.error, True
+            self.ungraded = self.error
 
     def _look_at(self, taken: archive.Submission) -> None:
         """Scan it, add what it need not bring, and let its worker, who is another user, read it."""
@@ -137,20 +136,16 @@ class Submission:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def record(self, rubric: Rubric) -> Record:
-        """What is kept of it; a question that was not graded says why.
-
-        Without a key where something was amiss here, so that the next run grades it again.
-        """
-        error = self._hidden(self.error)
-        reason, ungraded = "", "the grader itself failed at this question"
-        if error:
-            reason = f"The submission {error}."
-            ungraded = f"the submission {self._hidden(self.ungraded)}" if self.ungraded else ""
-        questions = {row.number: self.questions.get(row.number) or blank(row, reason, ungraded) for row in rubric.code}
-        again = self.trouble or (not error and any("ungraded" in question for question in questions.values()))
-        flags = list(dict.fromkeys(one_line(flag) for flag in [*self.notes, *self.flags]))
-        return {"key": "" if again else self.key, "student": self.student, "source": self._hidden(self.path.name),
-                "error": error, "flags": [self._hidden(flag) for flag in flags], "questions": questions,
+        """What is kept of it. A question that was not graded has no score, or counts 0 where that is its own fault."""
+        error, questions = self._hidden(self.error), {}
+        for row in rubric.code:
+            failed = blank(row, f"The submission {error}." if error else "")
+            if self.ungraded or not error:
+                failed["ungraded"] = f"the submission {error}" if error else "the grader itself failed at it"
+            questions[row.number] = self.questions.get(row.number) or failed
+        flags = dict.fromkeys(self._hidden(one_line(flag)) for flag in [*self.notes, *self.flags])
+        return {"key": self.key, "student": self.student, "source": self._hidden(self.path.name), "error": error,
+                "flags": list(flags), "questions": questions,
                 "seconds": round(sum(question["seconds"] for question in questions.values()), 2)}
 
     def _hidden(self, text: str) -> str:
@@ -159,9 +154,9 @@ class Submission:
         return text
 
 
-def blank(row: Row, reason: str, ungraded: str = "") -> dict[str, Any]:
-    """A question of which nothing is right, for one reason; or which could not be graded, for another."""
-    return {"seconds": 0.0, **({"ungraded": ungraded} if ungraded else {}), "checks": [
+def blank(row: Row, reason: str) -> dict[str, Any]:
+    """A question of which nothing is right, for one reason."""
+    return {"seconds": 0.0, "checks": [
         {"id": check.id, "fraction": 0.0, "diagnosis": reason, "numbers": ""} for check in row.checks]}
 
 
@@ -210,7 +205,8 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
     result: dict[str, Any] = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
     packages = needed(replies)
     if packages and any(check["fraction"] < 1 for check in checks):
-        result["ungraded"] = f"needs {', '.join(packages)}, not installed on the grader's machine"
+        result["ungraded"] = (f"needs {' and '.join(packages)}, which {'is' if len(packages) == 1 else 'are'} not "
+                              "installed on this machine")
     with submission.lock:
         submission.questions[row.number] = result
         submission.flags += found_while_running(row.number, replies)

@@ -56,6 +56,12 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(ENDINGS)
 
 
+def without_ending(name: str) -> str:
+    """'doe_assignment1' of 'doe_assignment1.tar.gz'."""
+    ending = next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(ending)), "")
+    return name[:len(name) - len(ending)]
+
+
 def parts_of(name: str) -> tuple[str, ...] | None:
     """The parts of an entry's path below its folder; None for one that leaves it or cannot be a file's name here."""
     path = PurePosixPath(name)

@@ -175,6 +175,8 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     assert "run it again for the rest" in rest and "Traceback" not in rest
     kept = [row["student"] for row in table(tmp_path / "out" / "grades.csv")]
     assert {"student0", "student1"} <= set(kept) and len(kept) < 6
+    page = (tmp_path / "out" / "summary.html").read_text()
+    assert page.count("interrupted: not graded yet") == 6 - len(kept) and ">student5<" in page
 
 
 # ---------------------------------------------------------------- the same table twice

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from grading_help import grade, needs_confinement, reduced, submission
 
 from grading import classroom, rubric, summary, tables
 from grading.cli import main
+from grading.feedback import feedback
 from grading.files import folder_name, write_json
 from grading.marks import Given, Marks
 from grading.rubric import Late
@@ -117,6 +119,7 @@ def test_an_override_and_its_comment_reach_page_gradescope_and_table(tmp_path):
     assert table(tmp_path / "grades.csv")[0]["1.2"] == "0"  # what the checks gave
     shown = page(tmp_path)
     assert "Set by hand. The checks gave 0 / 15." in shown and "only a &lt;typo&gt;" in shown and "see page 2" in shown
+    assert ">0 / 1<" in shown and ">remark<" not in shown
     assert "wrong linear_forward" in shown and "Set by hand" not in page(tmp_path, "roe")
     tests = {test["number"]: test for test in json.loads((tmp_path / "students/doe/results.json").read_text())["tests"]}
     assert tests["1.2"]["score"] == 12.5
@@ -186,6 +189,49 @@ def test_the_summary_has_everybody_with_state_and_link(tmp_path):
     assert cells["=poe"][4] == "partly ungraded: 4a (needs seaborn)"
     for link in re.findall(r'href="(.*?)"', shown):
         assert (tmp_path / link).is_file(), link
+
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{ 7 * 1117 }}{% raw %}&lt;\x00\ud800\u202e\n"
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and its attributes."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: set[str] = set()
+        self.attributes: set[tuple[str, str]] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.add(tag)
+        self.attributes |= {(name, value) for name, value in attributes}
+
+
+def test_no_text_of_a_student_or_a_ta_is_markup():
+    one = record(EVIL, fraction=0.5, ungraded={"4a": EVIL}, flags=[EVIL], data=EVIL)
+    for question in one["questions"].values():
+        for i, check in enumerate(question["checks"]):
+            check.update(diagnosis=f"{EVIL}{i}", numbers=EVIL)
+    given = Given({"1.1a": 1, "1.2": 2}, {"1.1a": EVIL, "1.2": EVIL}, EVIL, late_days=1)
+    rules = dataclasses.replace(RULES, title=EVIL, late=Late(1), questions=tuple(
+        dataclasses.replace(row, title=EVIL) for row in RULES.questions))
+    all_marks = [Marks(scored({**one, "student": f"{i}{EVIL}".replace("\ud800", "\udcff"), "error": error}, rules), rules, given)
+                 for i, error in enumerate(["", "", "", "", "", EVIL])]
+    shown = [feedback(all_marks[0], EVIL), feedback(all_marks[5]), summary.summary(
+        all_marks, rules, b"", [EVIL], {one.record["student"]: EVIL for one in all_marks}, True, [(EVIL, EVIL)])]
+    for text in shown:
+        tags = Tags(text)
+        assert tags.found <= {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "section", "div", "b",
+                              "span", "i", "ul", "li", "table", "thead", "tbody", "tr", "th", "td", "a", "br", "img"}
+        assert {value for name, value in tags.attributes if name == "src"} <= {"data:image/png;base64,"}
+        assert not [name for name, _ in tags.attributes if name.startswith("on")]
+        assert {name for name, _ in tags.attributes} <= {"lang", "charset", "name", "content", "http-equiv", "class", "style",
+                                                         "href", "src", "alt"}
+        links = [value for name, value in tags.attributes if name == "href"]
+        assert all(re.fullmatch(r"students/[\w .+@()-]+/feedback.html", link) for link in links)
+        assert text.count("{{ 7 * 1117 }}") > 3 and "7819" not in text and text.encode()
+        assert not [c for c in text if not c.isprintable() and c != "\n"]
 
 
 def test_a_check_that_almost_nobody_passes_is_the_grader_s_suspect():

@@ -28,6 +28,10 @@ pytestmark = [pytest.mark.grading]
     (["{zip}", "--data_dir", "nowhere"], "nowhere has no data_batch_1"),
     (["{zip}", "--rubric", "{zip}"], "is not TOML"), (["{zip}", "--merge"], "stands alone"), (["--unknown"], "unknown"),
     (["{zip}", "{zip}", "--results", "r.json"], "takes exactly one submission"),
+    (["{zip}", "--assignment", "x"], "--assignment belongs to --merge"),
+    (["--merge", "--anonymous"], "--anonymous belongs to submissions to grade, not to --merge"),
+    (["--merge", "--only", "3.1"], "--only belongs to submissions to grade"),
+    (["{zip}", "--only"], "--only: expected at least one argument"),
     (["--merge", "--out", "nowhere"], "holds no graded submissions")])
 def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)

@@ -16,6 +16,7 @@ from grading_help import MLP, MODULES, ROOT, needs_confinement, submission
 
 from grading import archive, scan, unpack
 from grading.archive import Unreadable
+from grading.people import parse
 from grading.submission import Submission
 
 pytestmark = [pytest.mark.grading]
@@ -81,6 +82,8 @@ def test_an_environment_is_no_reason_to_lose_the_code_beside_its_configuration(t
     assert laid_out(archive.take_in(path, tmp_path / "in").code) == ["lib/", "lib/site-packages/", "modules.py", "pyvenv.cfg"]
     many = {f"doe/venv/{i}.py": "" for i in range(6000)}
     assert archive.take_in(zipped(tmp_path / "b.zip", CODE | many), tmp_path / "b").notes == []
+    with pytest.raises(Unreadable, match="more than 5000 files"):  # a folder each, for what is left out
+        archive.take_in(zipped(tmp_path / "c.zip", CODE | {f"{i}/x.pdf": "" for i in range(6000)}), tmp_path / "c")
 
 
 def test_a_folder_s_digest_knows_its_empty_folders_and_not_what_this_program_writes(tmp_path):
@@ -89,12 +92,12 @@ def test_a_folder_s_digest_knows_its_empty_folders_and_not_what_this_program_wri
     (folder / "grades").mkdir()
     (folder / "grades" / "grades.csv").write_text("x")
     (folder / ".git").mkdir()
-    (folder / "grades.pdf").write_text("x")
-    with_grades = archive.digest(folder)
-    (folder / "grades" / "grades.csv").write_text("y")
-    assert archive.digest(folder) == with_grades
+    assert archive.digest(folder) == before
+    found = {before}
+    (folder / "report.pdf").write_text("x")
+    found.add(archive.digest(folder))
     (folder / "results").mkdir()
-    assert len({before, archive.digest(folder)}) == 2
+    assert len({*found, archive.digest(folder)}) == 3
 
 
 def test_large_files_beside_the_code_are_left_out_with_a_note(tmp_path):
@@ -158,6 +161,13 @@ def test_tar_archives_are_taken_like_zips(tmp_path, mode):
     path = tarred(tmp_path / "doe.tar", {name: text for name, text in MEMBERS.items() if not name.endswith("/")}, mode)
     archive.take_in(path, tmp_path / "in")
     assert laid_out(tmp_path / "in") == [name for name in LAID_OUT if name != "doe/results/"]
+
+
+@pytest.mark.parametrize("name, student", [
+    ("doe.zip", "doe"), ("doe.tar.gz", "doe"), ("Doe.TGZ", "Doe"), ("doe.v1.tar", "doe.v1"), ("doe.rar", "doe")])
+def test_the_student_is_the_archive_s_name(tmp_path, name, student):
+    (tmp_path / name).touch()
+    assert parse(tmp_path / name).student == student
 
 
 def test_no_member_of_a_tar_archive_leaves_the_folder(tmp_path):

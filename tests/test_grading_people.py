@@ -164,6 +164,7 @@ def test_pseudonyms_hide_names_and_stay_the_same(tmp_path, capsys):
         text = re.sub("data:image.*?\"|same|sample", "", path.read_text())
         assert not secret.search(text), (path, secret.search(text))
     assert not secret.search(re.sub(r"/\S*|same|sample", "", capsys.readouterr().err))
+    assert re.search(r"1 of the roster</td>.*no submission", (out / "summary.html").read_text())
     key = {row["pseudonym"]: row["student"] for row in table(out / "anonymous.csv")}
     assert key[first[0]] == "doejane_1001" and set(key) == set(students)
     filled(out, ALL, *(f"{name},{FULL}" for name in students))
