@@ -131,6 +131,7 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
            npz: int) -> None:
     """Run the probe and write what it sent and noted, whatever happened on the way."""
     packages.folder = os.getcwd()
+    packages.needed.clear()
     task = Task(arrays, request["options"], data)
     error = None
     try:
