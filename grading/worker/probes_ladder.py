@@ -6,8 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from grading.worker.probes_numpy import watch_linear_modules
 from grading.worker.student import Task, probe, submitted
+
+
+def watch_linear_modules() -> list[Any]:
+    """Every LinearModule made from now on, in the order they are made."""
+    modules = submitted("modules")
+    made: list[Any] = []
+    original = modules.LinearModule.__init__
+
+    def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
+        original(self, *arguments, **keywords)
+        made.append(self)
+
+    modules.LinearModule.__init__ = __init__
+    return made
 
 
 @probe
