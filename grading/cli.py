@@ -254,7 +254,8 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
                                           known.names(records), options.handout, options.compare_with).pairs
             if pairs:
-                say(f"note: {len(pairs)} pairs of submissions are similar; look at {options.out / similarity.PAGE}")
+                many = f"{len(pairs)} pairs of submissions are" if len(pairs) > 1 else "1 pair of submissions is"
+                say(f"note: {many} similar: look at {options.out / similarity.PAGE}")
     for problem in known.problems(records):
         say(f"note: {problem}")
     if doubtful := summary.suspects(records):
