@@ -6,6 +6,7 @@
     python grade.py submissions/*.zip --out blind/ --roster roster.csv --anonymous
     python grade.py --merge --out grades/ --assignment "Practical 1 (12345)"     # and the gradebooks
     python grade.py --starter handout/           # the handout for students, from the reference beside this file
+    python grade.py --check                      # your own code in this folder, as the grader would; --check 1.2
     python grade.py --autograder autograder.zip  # for upload to Gradescope
 
 Per student a results file for Gradescope and a feedback page; for the class grades.csv, summary.html and written.csv.

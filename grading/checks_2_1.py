@@ -9,7 +9,7 @@ import numpy as np
 
 from grading import checks_scripts, networks
 from grading.checks import Context, Question, Replies
-from grading.compare import Outcome, all_of, failed, judge, missing
+from grading.compare import Outcome, all_of, judge, missing
 from grading.networks import NETWORKS
 from grading.sandbox import Probe, Reply
 
@@ -40,14 +40,23 @@ def fact(reply: Reply, name: str, key: str) -> Any:
 
 
 def unanswered(reply: Reply, name: str) -> Outcome:
+    failure = str(fact(reply, name, "failed"))
+    if failure.startswith("Absent: "):
+        return Outcome(0.0, f"{failure.removeprefix('Absent: ')}.")
+    if fact(reply, name, "layers") is not None and not fact(reply, name, "failed"):
+        return Outcome(0.0, "Not compared: the linear layers or the output's shape are not as asked for (see there).")
     return Outcome(0.0, missing(reply, f"{name} "))
 
 
 def mlp_shape(replies: Replies, context: Context) -> Outcome:
-    reply = replies["networks"]
-    return all_of(*(
-        judge(reply, f"{name} shape", np.array([5, sizes[-1]]), f"For input of shape (5, {sizes[0]}) the output's shape "
-              f"must be (5, {sizes[-1]}).") for name, sizes in NETWORKS.items()))
+    reply, outcomes = replies["networks"], []
+    for name, sizes in NETWORKS.items():
+        hint = f"For input of shape (5, {sizes[0]}) the output's shape must be (5, {sizes[-1]})."
+        received = reply.arrays.get(f"{name} shape")
+        right = received is not None and received.tolist() == [5, sizes[-1]]
+        outcomes.append(unanswered(reply, name) if received is None else Outcome(
+            float(right), "" if right else hint, f"received {tuple(received.tolist())}"))
+    return all_of(*outcomes)
 
 
 def layers_of(reply: Reply, name: str) -> Outcome:
@@ -92,7 +101,7 @@ def is_activation(name: str) -> bool:
 
 
 def difference(reply: Reply, name: str, reading: str) -> str:
-    """What the network does other than the assignment's, from the functions that it applies; '' where they are right."""
+    """What the network does other than the assignment's, from the functions that it applies; '' if they are right."""
     functions = fact(reply, name, "functions") or [[]]
     between, tail = functions[:-1], functions[-1]
     if any(not names for names in between):
@@ -104,19 +113,17 @@ def difference(reply: Reply, name: str, reading: str) -> str:
         return f"An activation ({other[0]}) follows the last linear layer: return its output."
     if sentence := networks.against_its_loss(reading, tail):
         return sentence
-    if bare := fact(reply, name, "without bias"):
-        return f"{layer(bare)} without a bias."
     return ""
 
 
 def values_of(replies: Replies, context: Context, name: str) -> Outcome:
     """The class probabilities behind the loss of the hand-in's own script."""
     reply, reading = replies["networks"], networks.reading(replies)
-    if fact(reply, name, "layers") is not None and not layers_of(reply, name).passed:
-        return Outcome(0.0, "The linear layers are others than asked for (see there), so that values cannot be compared.")
     if f"{name} {reading}" not in reply.arrays:
         return unanswered(reply, name)
-    found = judge(reply, f"{name} {reading}", context.expected[f"2.1 {name} probabilities"],
+    bare = fact(reply, name, "without bias") or []  # what is not there is for the number of parameters to say
+    key = f"2.1 {name} probabilities" + (f": no bias in {bare}" if bare else "")
+    found = judge(reply, f"{name} {reading}", context.expected[key],
                   difference(reply, name, reading) or f"The class probabilities are wrong: {RIGHT[reading]}.")
     extra = reply.notes.get("extra")
     if found.passed and isinstance(extra, list) and extra:
@@ -133,11 +140,9 @@ def mlp_gradients(replies: Replies, context: Context) -> Outcome:
     reply, reading, outcomes = replies["networks"], networks.reading(replies), []
     for name in NETWORKS:
         if f"{name} {reading}" not in reply.arrays:
-            outcomes.append(unanswered(reply, name) if fact(reply, name, "layers") is None or layers_of(
-                reply, name).passed else Outcome(0.0, "The linear layers are others than asked for (see there), so that "
-                                                      "gradients cannot be compared."))
+            outcomes.append(unanswered(reply, name))
             continue
-        right = values_of(replies, context, name).passed
+        right = values_of(replies, context, name).passed and not fact(reply, name, "without bias")
         for i in networks.layers(name):
             for kind in ("weight", "bias"):
                 outcomes.append(gradient(reply, context, name, reading, f"{i} {kind}", right))
@@ -149,16 +154,17 @@ def gradient(reply: Reply, context: Context, name: str, reading: str, key: str, 
     received = reply.arrays.get(f"{name} {reading} {key}")
     if received is None:
         if kind == "bias" and int(position) in (fact(reply, name, "without bias") or []):
-            return Outcome(1.0)  # what is not there is for the number of parameters to say
-        return Outcome(0.0, f"The {kind} of linear layer {int(position) + 1} receives no gradient: keep everything from "
-                            "input to output in torch operations, without detach, .data or NumPy.")
+            return Outcome(1.0)
+        return Outcome(0.0, f"The {kind} of linear layer {int(position) + 1} receives no gradient: keep everything "
+                            "from input to output in torch operations, without detach, .data or NumPy.")
     if right:
         return judge(reply, f"{name} {reading} {key}", context.expected[f"2.1 {name} {key}"],
                      f"The gradient of linear layer {int(position) + 1}'s {kind} is wrong: keep everything in torch "
                      "operations.")
     if not np.isfinite(received).all() or not received.any():
-        return Outcome(0.0, f"The {kind} of linear layer {int(position) + 1} receives no gradient.", "all 0 or not finite")
-    return Outcome(1.0, "", "only that there are gradients, since the values are wrong")
+        return Outcome(0.0, f"The {kind} of linear layer {int(position) + 1} receives no gradient.",
+                       "all 0 or not finite")
+    return Outcome(1.0, "", "only that there are gradients, since the values or parameters are others")
 
 
 QUESTION = Question(

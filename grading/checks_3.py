@@ -5,16 +5,19 @@ What is right for them, and what well-known mistakes give, is recorded in `Conte
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from grading.checks import Context, Question, Replies
-from grading.compare import Outcome, all_of, close, failed, judge, judge_by
+from grading.compare import PASSED, Outcome, all_of, close, failed, judge, judge_by
 from grading.inputs import EPS
 from grading.inputs import LAYER_NORM as INPUTS
 from grading.sandbox import Probe, Reply
 
 NEURONS = 6
-RIGHT, WRONG = (4, NEURONS), ((4, 1), (4, NEURONS + 1), (2, 4, NEURONS), (NEURONS,))
+RIGHT, FEATURES, DIMENSIONS = (4, NEURONS), [(4, 1), (4, NEURONS + 1)], [(2, 4, NEURONS), (NEURONS,)]
 BESSEL = "The variance has Bessel's correction: use unbiased=False (or correction=0)."
 
 
@@ -32,10 +35,9 @@ def value_probes(function: str, **options: str) -> dict[str, Probe]:
 
 
 def module_probes(name: str) -> dict[str, Probe]:
-    return {
-        "parameters": Probe("norm_parameters", options={"class": name, "n_neurons": NEURONS}),
-        "shapes": Probe("norm_shapes", options={"class": name, "n_neurons": NEURONS, "right": RIGHT, "wrong": WRONG}),
-    }
+    options = {"class": name, "n_neurons": NEURONS}
+    return {"parameters": Probe("norm_parameters", options=options),
+            "shapes": Probe("norm_shapes", options={**options, "right": RIGHT, "wrong": FEATURES + DIMENSIONS})}
 
 
 def probes_autograd(context: Context) -> dict[str, Probe]:
@@ -59,14 +61,11 @@ def norm_parameters(replies: Replies, context: Context) -> Outcome:
     reply = replies["parameters"]
     if reply.error:
         return failed(reply)
-    outcomes = []
-    for name, value, start in (("gamma", np.ones(NEURONS), "ones"), ("beta", np.zeros(NEURONS), "zeros")):
-        if name not in reply.arrays:
-            outcomes.append(Outcome(0.0, f"The module has no nn.Parameter called {name}."))
-            continue
-        outcomes.append(judge(reply, name, value,
-                              f"{name} must be a parameter of shape (n_neurons,) that starts as {start}."))
-    return all_of(*outcomes)
+    return all_of(*(
+        Outcome(0.0, f"{name} is not an nn.Parameter: the module does not register it.")
+        if f"{name} is no parameter" in reply.notes else
+        judge(reply, name, value, f"{name} must be a parameter with a number for each neuron that starts as {start}.")
+        for name, value, start in (("gamma", np.ones(NEURONS), "1"), ("beta", np.zeros(NEURONS), "0"))))
 
 
 VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the variance.",
@@ -87,40 +86,63 @@ GRADIENTS = {
         "features": "The gradient of beta is summed over the features, not over the batch."})}
 
 
+KEPT = {"normalized": "the normalized input", "normalized and scaled": "the normalized input times gamma",
+        "output": "the output", "centred": "the centred input"}
+
+
+def value_at(replies: Replies, context: Context, name: str) -> Outcome:
+    return judge_by(context.expected, f"3 {name} forward", replies[name], "forward",
+                    "The value differs from gamma (x - mean) / sqrt(variance + eps) + beta, over each row.", VALUE,
+                    1e-5)
+
+
 def norm_value(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(judge_by(
-        context.expected, f"3 {name} forward", replies[name], "forward",
-        "The value differs from gamma (x - mean) / sqrt(variance + eps) + beta, over each row.", VALUE, 1e-6)
-        for name in EPS))
+    return all_of(*(value_at(replies, context, name) for name in EPS))
 
 
-def gradients(reply: Reply, context: Context, name: str, tolerance: float) -> list[Outcome]:
-    """The three gradients of a reply, against those for the eps of the probe `name`."""
-    return [judge_by(context.expected, f"3 {name} {kind}", reply, kind, hint, suspects, tolerance)
+def gradients(reply: Reply, expected: Mapping[str, np.ndarray], name: str, tolerance: float) -> list[Outcome]:
+    """The three gradients of a reply, against those recorded for the probe `name`."""
+    return [judge_by(expected, f"3 {name} {kind}", reply, kind, hint, suspects, tolerance)
             for kind, (hint, suspects) in GRADIENTS.items()]
 
 
 def norm_gradients(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(outcome for name in EPS for outcome in gradients(replies[name], context, name, 1e-5)))
+    """Gradients for both eps. An eps that is not used is told with the value, and so is any other wrong formula."""
+    outcomes = []
+    for name in EPS:
+        value = value_at(replies, context, name)
+        used = "value" if value.diagnosis == VALUE["own eps"] else name
+        found = gradients(replies[name], context.expected, used, 1e-4)
+        if not value.passed and "forward" in replies[name].arrays:
+            found = [outcome if outcome.passed else replace(
+                outcome, diagnosis=f"These are not the gradients of the right value, which is wrong above: "
+                                   f"{value.diagnosis}") for outcome in found]
+        outcomes += found
+    return all_of(*outcomes)
 
 
 def norm_float32(replies: Replies, context: Context) -> Outcome:
-    reply = replies["float32"]
-    value = judge_by(context.expected, "3 value forward", reply, "forward", "The value is wrong in float32.",
-                     tolerance=2e-3)
+    """Against what is right, and what is wrong in float64 already against that."""
+    reply, other = replies["float32"], replies["value"]
     kind = reply.notes.get("dtype")
-    if value.passed and kind != "float32":
-        value = Outcome(0.0, "A float32 input must give a float32 output.", f"received {str(kind)[:20]}")
-    return all_of(value, *gradients(reply, context, "value", 5e-3))
+    if "forward" in reply.arrays and kind != "float32":
+        return Outcome(0.0, "A float32 input must give a float32 output.", f"received {str(kind)[:20]}")
+    expected = {f"3 value {name}": other.arrays[name] for name in ("forward", *GRADIENTS) if name in other.arrays}
+    known = [name for name in ("forward", *GRADIENTS) if f"3 value {name}" in expected]
+    if not known:
+        return failed(reply) if reply.error else Outcome(0.0, "It cannot be judged before float64 works.")
+    return all_of(*(judge_by(expected, f"3 value {name}", reply, name, "In float32 it differs from float64.",
+                             tolerance=5e-3) for name in known))
 
 
 def norm_variance(replies: Replies, context: Context) -> Outcome:
-    """With two features, Bessel's correction doubles the variance."""
+    """With two features, Bessel's correction doubles the variance; how eps is used is judged elsewhere."""
     return judge_by(context.expected, "3 narrow forward", replies["narrow"], "forward",
-                    "The variance of a row must be the mean of the squared deviations.", {"bessel": BESSEL}, 1e-6)
+                    "The variance of a row must be the mean of the squared deviations.", {"bessel": BESSEL}, 1e-2)
 
 
-def norm_shapes(replies: Replies, context: Context) -> Outcome:
+def accepted(replies: Replies, wrong: Sequence[tuple[int, ...]], sentence: str) -> Outcome:
+    """The outcome of a check that these shapes are refused, in whatever way."""
     reply = replies["shapes"]
     refused = reply.notes.get("refused")
     if not isinstance(refused, list) or "right" not in reply.arrays:
@@ -129,10 +151,18 @@ def norm_shapes(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, f"An input of shape {RIGHT} must give an output of the same shape.")
     if any(str(error).startswith("NotImplementedError") for error in refused):
         return Outcome(0.0, "It is not implemented.")
-    accepted = [str(shape) for shape, error in zip(WRONG, refused, strict=True) if error is None]
-    return Outcome(1 - len(accepted) / len(WRONG),
-                   "An input that is not of shape (batch, n_neurons) must be refused: compare input.shape."
-                   if accepted else "", f"with n_neurons {NEURONS}, accepted {', '.join(accepted)}" if accepted else "")
+    answers = dict(zip(FEATURES + DIMENSIONS, refused, strict=True))
+    found = [str(shape) for shape in wrong if answers[shape] is None]
+    return Outcome(0.0, sentence, f"with n_neurons {NEURONS}, accepted {', '.join(found)}") if found else PASSED
+
+
+def norm_shapes(replies: Replies, context: Context) -> Outcome:
+    return accepted(replies, FEATURES, "An input with another number of features than n_neurons must be refused: "
+                                       "compare input.shape.")
+
+
+def norm_dimensions(replies: Replies, context: Context) -> Outcome:
+    return accepted(replies, DIMENSIONS, "An input that is not of shape (batch, n_neurons) is best refused, too.")
 
 
 def norm_none(replies: Replies, context: Context) -> Outcome:
@@ -140,7 +170,9 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
     returned = reply.notes.get("returned")
     if not isinstance(returned, dict) or reply.error:
         return failed(reply)
-    names, wrong, lost = ("input", "gamma", "beta"), set(), set()
+    names = ("input", "gamma", "beta")
+    wrong: set[str] = set()
+    lost: set[str] = set()
     right = 0
     for needs, given in returned.items():
         wanted = [need == "1" for need in needs]
@@ -150,29 +182,29 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
                 wrong.add(name)
             if want and not has:
                 lost.add(name)
-    if lost:
-        return Outcome(0.0, f"backward returns None for {', '.join(sorted(lost))} though its gradient is needed.")
-    return Outcome(right / 7, "backward must return None for each input without ctx.needs_input_grad." if wrong else "",
+    if lost == set(names):  # where one is missing, its own check says so
+        return Outcome(0.0, "backward returns None for every input, also where its gradient is needed.")
+    return Outcome(right / 7 if wrong else 1.0,
+                   "backward must return None for each input without ctx.needs_input_grad." if wrong else "",
                    f"a gradient is computed in vain for {', '.join(n for n in names if n in wrong)}" if wrong else "")
 
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
-    reply = replies["saved"]
-    kept = [array for name, array in reply.arrays.items() if name.startswith("saved ")]
-    if reply.error or not kept:
-        return failed(reply) if reply.error else Outcome(
-            0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
-    if not all_of(*gradients(replies["value"], context, "value", 1e-3)).passed:
-        return Outcome(0.0, "What is kept cannot be judged before the gradients are right.")
-    wanted = {"the normalized input": "normalized", "the normalized input times gamma": "normalized and scaled",
-              "the output": "output", "the centred input": "centred"}
-    for what, name in wanted.items():
-        value = context.expected[f"3 kept {name}"]
-        if any(close(value, array, 1e-5) or close(value.T, array, 1e-5) for array in kept):
-            return Outcome(0.0, f"{what[0].upper()}{what[1:]} is kept for backward: keep the input, the mean and the "
-                                "reciprocal standard deviation, and compute it again.")
-    size = sum(array.size for array in kept)
-    return Outcome(1.0, "", f"{len(kept)} tensors kept, {size} numbers for an input of {INPUTS['x'].size}")
+    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste."""
+    reply, size = replies["saved"], INPUTS["x"].size
+    kept, blocks = list(reply.arrays.values()), reply.notes.get("saved")
+    if reply.error or not isinstance(blocks, list):
+        return failed(reply)
+    if not kept:
+        return Outcome(0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
+    numbers = f"{len(kept)} tensors kept, {sum(blocks)} numbers for an input of {size}"
+    if sum(block for block in blocks if block >= size) <= size:
+        return Outcome(1.0, "", numbers)
+    known = {"the input": INPUTS["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
+    found = [text for text, value in known.items()
+             if any(close(value, array, 1e-5) or close(value.T, array, 1e-5) for array in kept)]
+    return Outcome(0.0, f"More than one tensor of the input's size is kept for backward{': ' * bool(found)}"
+                        f"{', '.join(found)}. Keep one of them, and compute the others from it.", numbers)
 
 
 def norm_calls(replies: Replies, context: Context) -> Outcome:
@@ -195,7 +227,7 @@ def question(number: str, probes, *checks) -> Question:
 
 
 AUTOGRAD = question("3.1", probes_autograd, norm_parameters, norm_value, norm_gradients, norm_float32, norm_variance,
-                    norm_shapes)
+                    norm_shapes, norm_dimensions)
 FUNCTION = question("3.2b", probes_function, norm_value, norm_gradients, norm_float32, norm_variance, norm_none,
                     norm_saved)
-MODULE = question("3.2c", probes_module, norm_parameters, norm_calls, norm_shapes)
+MODULE = question("3.2c", probes_module, norm_parameters, norm_calls, norm_shapes, norm_dimensions)

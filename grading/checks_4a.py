@@ -16,7 +16,6 @@ STEPS, LEARNING_RATE = 5, 1e-3
 SCRIPT = checks_scripts.Script("train_convnet_pytorch.py", "4a", ("convnet_pytorch", "ConvNet"), {
     "learning_rate": 1e-4, "batch_size": 32, "max_steps": 5000, "eval_freq": 500, "optimizer": "Adam"})
 MOST_NODES = 2000
-SHOWN = 3  # faults that a diagnosis names
 
 
 def probes(context: Context) -> dict[str, Probe]:
@@ -25,22 +24,14 @@ def probes(context: Context) -> dict[str, Probe]:
                               {"steps": STEPS, "learning_rate": LEARNING_RATE}, 60)}
 
 
-Pairs = list[tuple[convnet_rows.Row | None, int | None]]
-
-
-def read(reply: Reply) -> tuple[list[convnet_rows.Layer], Pairs] | None:
-    """The network's layers, and the row of the table that each stands for."""
+def read(reply: Reply) -> tuple[dict[str, str], dict[str, str]] | None:
+    """What is wrong with the rows of the table, and with the skip connections around its blocks; None if unknown."""
     nodes = reply.notes.get("nodes")
     if not isinstance(nodes, list) or not nodes or len(nodes) > MOST_NODES:
         return None
     layers = convnet_rows.Reading(nodes).layers
-    return layers, convnet_rows.align(convnet_rows.table(), layers)
-
-
-def sentence(faults: list[str]) -> str:
-    wrong = [fault for fault in faults if fault]
-    text = "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
-    return f"{text[0].upper()}{text[1:]}." if text else ""
+    pairs = convnet_rows.align(convnet_rows.table(), layers)
+    return convnet_rows.faults(pairs, layers), convnet_rows.skip_faults(pairs, layers)
 
 
 def convnet_parameters(replies: Replies, context: Context) -> Outcome:
@@ -52,8 +43,8 @@ def convnet_parameters(replies: Replies, context: Context) -> Outcome:
     without = reply.notes.get("biases left out", 0)
     right = found + without == PARAMETERS
     wanted = f"expected {PARAMETERS - without:,}{' without biases of convolutions' if without else ''}"
-    return Outcome(float(right), "" if right else "The number of parameters is not the table's: compare layer by layer, "
-                   "with BatchNorm.", f"{wanted}, received {found:,}")
+    return Outcome(float(right), "" if right else "The number of parameters is not the table's: compare layer by "
+                   "layer, with BatchNorm.", f"{wanted}, received {found:,}")
 
 
 def convnet_layers(replies: Replies, context: Context) -> Outcome:
@@ -64,10 +55,7 @@ def convnet_layers(replies: Replies, context: Context) -> Outcome:
         return failed(reply)
     if convnet_values(replies, context).passed:  # then it is the table's, in whatever way it is written
         return Outcome(1.0)
-    layers, pairs = found
-    faults = convnet_rows.faults(pairs, layers)
-    return Outcome(faults.count("") / len(faults), sentence(faults),
-                   f"{faults.count('')} of {len(convnet_rows.table())} rows are as in the table" if any(faults) else "")
+    return judged(found[0])
 
 
 def convnet_skips(replies: Replies, context: Context) -> Outcome:
@@ -78,12 +66,14 @@ def convnet_skips(replies: Replies, context: Context) -> Outcome:
         return failed(reply)
     if convnet_values(replies, context).passed:
         return Outcome(1.0)
-    layers, pairs = found
-    faults = list(dict.fromkeys(convnet_rows.skip_faults(pairs, layers).items()))
-    if not faults:
+    if not found[1]:
         return Outcome(0.0, "There is no PreAct block whose skip connection could be looked at.")
-    right = sum(not fault for _, fault in faults)
-    return Outcome(right / len(faults), sentence(list(dict.fromkeys(fault for _, fault in faults))))
+    return judged(found[1])
+
+
+def judged(faults: dict[str, str]) -> Outcome:
+    right = sum(not fault for fault in faults.values())
+    return Outcome(right / len(faults), convnet_rows.sentence(faults), f"{right} of {len(faults)} are right")
 
 
 def convnet_values(replies: Replies, context: Context) -> Outcome:
@@ -100,15 +90,12 @@ def convnet_values(replies: Replies, context: Context) -> Outcome:
 
 def difference(reply: Reply, reading: str) -> str:
     """Why the probabilities are not the table's network's."""
-    layers_and_rows = read(reply)
-    if layers_and_rows:
-        layers, pairs = layers_and_rows
-        faults = convnet_rows.faults(pairs, layers)
-        if wrong := sentence([*faults, *convnet_rows.skip_faults(pairs, layers).values()]):
-            return f"With the same parameters the output differs from the table's network's: {wrong[0].lower()}{wrong[1:]}"
+    rows, skips = read(reply) or ({}, {})
+    if wrong := convnet_rows.sentence(rows) or convnet_rows.sentence(skips):
+        return f"With the same parameters the output differs from the table's network's. {wrong}"
     tail = [node[0] for node in reply.notes.get("nodes") or []][-2:]
     return networks.against_its_loss(reading, tail) or (
-        "With the same parameters the output differs from the table's network's: check the order BatchNorm, ReLU, "
+        "With the same parameters the output differs from the table's network's. Check the order BatchNorm, ReLU, "
         "convolution in a block, the skip connections, BatchNorm and ReLU before linear.")
 
 

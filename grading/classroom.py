@@ -19,6 +19,7 @@ from grading.checks import Context
 from grading.confinement import ConfinementError
 from grading.files import alphabetical, folder_name, write_json
 from grading.people import HandIn, People, parse
+from grading.questions import files_of
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
 from grading.submission import Record, Submission, blank, scored
@@ -171,6 +172,7 @@ class Classroom:
                 while left and len(waiting) < 2 * self.jobs:  # not the whole class: its files take room
                     one = left.popleft()
                     if not one.error:
+                        one.expected = files_of(self.rubric)
                         one.take_in(self.work / f"submission-{len(left)}")
                     if one.error:
                         complete(one)

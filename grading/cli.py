@@ -19,6 +19,7 @@ from grading import (
     changes,
     classroom,
     gradebooks,
+    home,
     people,
     rubric,
     similarity,
@@ -33,6 +34,7 @@ from grading.datasets import FILES
 from grading.feedback import feedback
 from grading.files import OutputError, folder_name, write, write_json
 from grading.gradescope import results
+from grading.home import HomeError
 from grading.marks import NOTHING, Given, Marks
 from grading.people import People
 from grading.rubric import Rubric, RubricError
@@ -95,6 +97,8 @@ def parser(description: str) -> argparse.ArgumentParser:
                        help="class list: names, and an id, login or number; a gradebook exported from Canvas or "
                             f"Brightspace is one (default: the one given before, OUT/{people.ROSTER})")
     group = made.add_argument_group("other tasks")
+    group.add_argument("--check", nargs="*", metavar="QUESTION", help="check your own folder (SUBMISSION, or the current "
+                       "one) as the grader would: questions such as 1.2, or training scripts (default: everything)")
     group.add_argument("--starter", type=Path, metavar="DIR", help="write the handout from the reference")
     group.add_argument("--autograder", type=Path, metavar="ZIP", help="write the file to upload to Gradescope")
     return made
@@ -103,6 +107,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser(description)
     options = flags.parse_args(argv)
+    if options.check is not None:
+        return options
     others = [name for name in ("merge", "starter", "autograder") if getattr(options, name) is not None]
     if len(others) > 1 or (others and options.submissions):
         flags.error(f"--{others[0]} stands alone, without submissions and other tasks")
@@ -247,7 +253,8 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
                                           known.names(records), options.handout, options.compare_with).pairs
             if pairs:
-                say(f"note: {len(pairs)} pairs of submissions are similar; look at {options.out / similarity.PAGE}")
+                many = f"{len(pairs)} pairs of submissions are" if len(pairs) > 1 else "1 pair of submissions is"
+                say(f"note: {many} similar: look at {options.out / similarity.PAGE}")
     for problem in known.problems(records):
         say(f"note: {problem}")
     if doubtful := summary.suspects(records):
@@ -304,6 +311,8 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
 
     handler = signal.signal(signal.SIGTERM, stop)
     try:
+        if options.check is not None:
+            return home.check(options.submissions[0] if options.submissions else Path(), options.check)
         if options.starter:
             files = starter.write_starter(options.starter, submission.REFERENCE)
             print(f"{len(files)} files in {options.starter}")
@@ -313,7 +322,8 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
             return 0
         rules = rubric.load(options.rubric)
         return merge(options, rules) if options.merge is not None else grade(options, rules)
-    except (RubricError, ClassError, OutputError, TableError, StarterError, ConfinementError) as error:
+    except (RubricError, ClassError, OutputError, TableError, StarterError, ConfinementError,
+            HomeError) as error:
         say(f"grade.py: {error}")
         return 2
     except KeyboardInterrupt:

@@ -138,6 +138,8 @@ def error_sentence(error: str) -> str:
         return f"{error.removeprefix('Absent: ').rstrip('.')}."
     if error.startswith(("stopped", "not run", "the ")):
         return f"{error[0].upper()}{error[1:]}."
+    if error.startswith("NotImplementedError"):
+        return f"It is not implemented{error[error.rfind(' ('):] if error.endswith(')') else ''}."
     return f"It raises {error}."
 
 

@@ -6,7 +6,7 @@ skip connection starts and ends, and whether its parameters are used elsewhere t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -15,12 +15,13 @@ from grading.networks import CONVNET
 
 LAYERS = ("convolution", "max pool", "average pool", "linear")
 IMAGE = -1
+SHOWN = 3  # different faults that a sentence names
 PREACT = ["BatchNorm", "ReLU"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table. before: what must stand between the row above, or the start of its skip connection, and it."""
+    """A row of the table. before: what must stand right before it, inside its skip connection where it has one."""
 
     name: str
     kind: str
@@ -37,8 +38,8 @@ class Layer:
     numbers: of its parameters and its BatchNorm's, as the worker tells them apart. source: the layer, by its place,
     whose output it takes, IMAGE for the image. before, skip: as in `Row`; `around` is the first layer inside a skip
     connection that starts before an earlier layer. extra: what stands between the layer above and the start of the skip
-    connection. after: what stands between it and the end of its skip connection. end: the node whose value goes on to the
-    layers below. lost: whether the next layer takes something else.
+    connection. after: what stands between it and the end of its skip connection. end: the node whose value the next
+    layer should take. lost: whether it takes something else.
     """
 
     kind: str
@@ -77,6 +78,8 @@ class Reading:
         self.layers: list[Layer] = []
         self.chains: list[list[int]] = []
         for i, (kind, inputs, number, weight, kernel, stride, padding, *_) in enumerate(nodes):
+            if not inputs or not all(IMAGE <= position < i for position in inputs):
+                raise ValueError("operators that take what comes after them")
             if kind in LAYERS:
                 self.chains.append(self.chain(inputs[0]))
                 shape = tuple(weight) if kind != "linear" else tuple(sorted(weight))
@@ -126,7 +129,10 @@ class Reading:
                 return
 
 
-def align(rows: Sequence[Row], layers: Sequence[Layer]) -> list[tuple[Row | None, int | None]]:
+Pairs = Sequence[tuple[Row | None, int | None]]
+
+
+def align(rows: Sequence[Row], layers: Sequence[Layer]) -> Pairs:
     """Pairs of row and layer in order, None where one has no partner, so that as much as possible agrees."""
     costs = [[float(i + j) for j in range(len(layers) + 1)] for i in range(len(rows) + 1)]
     for i, row in enumerate(rows):
@@ -155,70 +161,82 @@ def unlike(row: Row, layer: Layer) -> float:
         row.geometry != layer.geometry) + 0.125 * (row.skip != layer.skip)
 
 
-def faults(pairs: Sequence[tuple[Row | None, int | None]], layers: Sequence[Layer]) -> list[str]:
-    """A sentence for every row, or layer that is none of the table's, that is not right; '' for those that are."""
+def faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
+    """{name: what is wrong} for every row, and for layers that are none of the table's; '' for rows that are right."""
     names = {place: row.name for row, place in pairs if row and place is not None}
-    found = []
+    found = {}
     for (above, _), (row, place) in pairwise([(None, None), *pairs]):
-        if place is None:
-            assert row is not None
-            found.append(f"{row.name} is missing")
-        elif row is None:
-            found.append(f"after {above.name if above else 'the image'} comes a {shown(layers[place])}, which the table "
-                         "does not have")
-        else:
-            found.append(fault(row, place, layers, names))
+        if row is not None:
+            text = "it is missing" if place is None else fault(row, place, layers, names)
+            found[row.name] = text and f"{{}}: {text}"
+        elif place is not None:
+            after = above.name if above else names.get(place - 1, "the image")
+            found[f"after {after}"] = f"{{}}: {shown(layers[place])}, which the table does not have"
     return found
 
 
 def fault(row: Row, place: int, layers: Sequence[Layer], names: dict[int, str]) -> str:
     layer = layers[place]
-    if (row.kind, row.geometry) != (layer.kind, layer.geometry) or row.weight != tuple(layer.weight):
-        return f"{row.name} must be a {shown(row)}, not a {shown(layer)}"
+    if (row.kind, row.geometry, row.weight) != (layer.kind, layer.geometry, layer.weight):
+        return f"expected {shown(row)}; received {shown(layer)}"
     shared = next((i for i in range(place) if set(layers[i].numbers) & set(layer.numbers) - {-1}), None)
     if shared is not None:
-        return f"{row.name} uses parameters of {names.get(shared, 'an earlier layer')} again: it needs its own"
+        return f"it uses parameters of {names.get(shared, 'an earlier layer')} again and needs its own"
     if layer.source != place - 1:
         beside = [names.get(i, "another layer") for i in range(layer.source + 1, place)]
-        source = names.get(layer.source, "the image" if layer.source == IMAGE else "another layer")
-        return (f"{row.name} takes the output of {source}, so that it runs beside {' and '.join(beside[-2:])} and not after "
-                "it")
+        source = "the image" if layer.source == IMAGE else names.get(layer.source, "another layer")
+        return f"it takes the output of {source}, so that it runs beside {' and '.join(beside[-2:])} and not after it"
     if layer.skip and not row.skip:
-        return f"{row.name} has a skip connection, which the table does not have"
+        return "it has a skip connection, which the table does not have"
+    if layer.extra and not starts_late(layer):
+        return f"expected nothing before it; received {', '.join(layer.extra)}"
     received = [*layer.before, row.kind, *layer.after]
-    if layer.extra:
-        return f"before {row.name} there is {', '.join(layer.extra)}, which the table does not have"
-    if received != [*row.before, row.kind]:
-        return f"{row.name}: expected {', '.join([*row.before, row.kind])}; received {', '.join(received)}"
+    if received != [*row.before, row.kind] and not starts_late(layer):
+        return f"expected {', '.join([*row.before, row.kind])}; received {', '.join(received)}"
     return ""
 
 
-def skip_faults(pairs: Sequence[tuple[Row | None, int | None]], layers: Sequence[Layer]) -> dict[str, str]:
-    """{name: '' or what is wrong with its skip connection} of the blocks that are there and come one after the other."""
+def starts_late(layer: Layer) -> bool:
+    """Whether its skip connection starts after BatchNorm and ReLU: that is for `skip_faults` to say."""
+    return layer.skip and layer.extra == PREACT and not layer.before and not layer.after
+
+
+def skip_faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
+    """{name: '' or what is wrong with its skip connection} of the blocks that are there and in their place."""
     names = {place: row.name for row, place in pairs if row and place is not None}
-    inside = {i: (layer.around, place) for place, layer in enumerate(layers) if layer.around is not None
+    around = {i: f"one skip connection around {names.get(layer.around, 'another layer')} to {names.get(place)}, where "
+                 "each has its own" for place, layer in enumerate(layers) if layer.around is not None
               for i in range(layer.around, place + 1)}
     found = {}
     for row, place in pairs:
         if row is None or place is None or not row.skip or layers[place].source != place - 1:
             continue
-        if layers[place].skip and not layers[place].before and layers[place].extra == PREACT:
-            found[row.name] = f"the skip connection of {row.name} starts after its BatchNorm and ReLU"
-        elif layers[place].skip and layers[place].lost:
-            found[row.name] = f"no skip connection around {row.name}: the next layer does not take its sum"
-        elif layers[place].skip:
-            found[row.name] = ""
-        elif place in inside:
-            first, last = (names.get(i, "another layer") for i in inside[place])
-            found[row.name] = f"one skip connection goes around {first} to {last}: every block has its own"
+        layer = layers[place]
+        if not layer.skip:
+            found[row.name] = around.get(place, "no skip connection around {}")
+        elif layer.lost:
+            found[row.name] = "no skip connection around {} that reaches the next layer"
         else:
-            found[row.name] = f"no skip connection around {row.name}"
+            found[row.name] = "" if not starts_late(layer) else (
+                "the skip connection around {} starts after BatchNorm and ReLU, not before them")
     return found
 
 
+def sentence(faults: Mapping[str, str]) -> str:
+    """'Maxpool1, maxpool2: expected ...; received ...', rows with the same fault together; '{}' is their names."""
+    rows: dict[str, list[str]] = {}
+    for name, text in faults.items():
+        if text:
+            rows.setdefault(text, []).append(name)
+    parts = [text.replace("{}", ", ".join(names)) for text, names in rows.items()]
+    if len(parts) > SHOWN:
+        parts[SHOWN:] = [f"{len(parts) - SHOWN} more"]
+    return "".join(f"{part[0].upper()}{part[1:]}. " for part in parts).rstrip()
+
+
 def shown(layer: Row | Layer) -> str:
-    """'convolution 64 -> 128 with kernel (1, 1), stride (1, 1), padding (0, 0)'."""
-    kernel, stride, padding = layer.geometry
-    sizes = f" {layer.weight[1]} -> {layer.weight[0]}" if len(layer.weight) > 1 and layer.kind != "linear" else (
-        f" {layer.weight[1]} -> {layer.weight[0]}" if len(layer.weight) == 2 else "")
-    return f"{layer.kind}{sizes}" + (f" with kernel {kernel}, stride {stride}, padding {padding}" if kernel else "")
+    """'convolution 64 -> 128, kernel 1x1, stride 1x1, padding 0x0'."""
+    sizes = f" {layer.weight[1]} -> {layer.weight[0]}" if len(layer.weight) > 1 else ""
+    parts = [f", {name} {'x'.join(map(str, size))}" for name, size in zip(
+        ("kernel", "stride", "padding"), layer.geometry, strict=True) if size]
+    return f"{layer.kind}{sizes}{''.join(parts)}"

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from grading import expected_mlp, oracle
-from grading.networks import NETWORKS
+from grading.networks import NETWORKS, arrays, layers
 
 
 def values() -> dict[str, np.ndarray]:
-    """{'2.1 mlp_1 probabilities': (S, C), '2.1 mlp_1 0 weight': (out, in), '2.1 mlp_1 0 bias': (out,), ...}."""
+    """{'2.1 mlp_1 probabilities': (S, C), '2.1 mlp_1 0 weight': (out, in), '2.1 mlp_1 0 bias': (out,), ...}.
+
+    Also '2.1 mlp_1 probabilities: no bias in [0, 1]', for any layers.
+    """
     found = {}
     for name in NETWORKS:
+        for count in range(1, len(layers(name)) + 1):
+            for without in map(list, itertools.combinations(layers(name), count)):
+                zeros = {f"bias{i}": 0 * arrays(name)[f"bias{i}"] for i in without}
+                found[f"2.1 {name} probabilities: no bias in {without}"] = oracle.softmax(
+                    expected_mlp.logits(name, zeros))
         found[f"2.1 {name} probabilities"] = oracle.softmax(expected_mlp.logits(name))
         found |= {f"2.1 {name} {key}": value for key, value in expected_mlp.gradients(name).items()}
     return found

@@ -67,10 +67,10 @@ def against_its_loss(reading: str, tail: Collection[str]) -> str:
     if reading == "logits" and "softmax" in tail:
         return "The network ends with softmax and the loss applies softmax again: return logits."
     if reading == "log-probabilities" and "log_softmax" not in tail:
-        return ("Your script's loss takes log-probabilities, which the network does not return: end it with log_softmax, "
-                "or return logits and use cross_entropy.")
+        return ("Your script's loss takes log-probabilities, which the network does not return: end it with "
+                "log_softmax, or return logits and use cross_entropy.")
     if reading == "probabilities" and "softmax" not in tail:
-        return "Your script takes the logarithm of the output, which is not a probability: end the network with softmax."
+        return "Your script takes the logarithm of what are not probabilities: end the network with softmax."
     return ""
 
 

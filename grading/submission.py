@@ -18,14 +18,15 @@ import importlib.util
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from grading import archive, checks_1_2, checks_2_1, checks_3, checks_4a, scan
+from grading import archive, scan
 from grading.archive import Unreadable
-from grading.checks import Context, Question, Replies
+from grading.checks import Context, Replies
+from grading.questions import QUESTIONS
 from grading.rubric import Question as Row
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox, one_line
@@ -34,9 +35,6 @@ from grading.starter import local_imports
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places
 
-QUESTIONS: dict[str, Question] = {question.number: question for question in (
-    checks_1_2.QUESTION, checks_2_1.QUESTION, checks_3.AUTOGRAD, checks_3.FUNCTION, checks_3.MODULE,
-    checks_4a.QUESTION)}
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
 
@@ -80,7 +78,8 @@ class Submission:
     path: what was handed in. student: its name. key: what its grades depend on. error: why it was not graded.
     ungraded: the same, where that is not its fault, so that it has no score instead of 0. digest: of what was handed
     in. about: further entries of its record. notes: flags that its file's name and its earlier record give. todo: the
-    questions to grade, where it is not all of them. hide: names that its record must not tell.
+    questions to grade, where it is not all of them. hide: names that its record must not tell. expected: the
+    files that are to be in it.
     """
 
     path: Path
@@ -90,6 +89,7 @@ class Submission:
     folder: Path | None = None
     error: str = ""
     ungraded: str = ""
+    expected: Sequence[str] = archive.EXPECTED
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -120,7 +120,7 @@ class Submission:
         if older := scan.edition(self.code):
             self.error = self.ungraded = f"is of the {older}: this rubric grades the 2020 edition"
             return
-        if missing := [name for name in archive.EXPECTED if not (self.code / name).is_file()]:
+        if missing := [name for name in self.expected if not (self.code / name).is_file()]:
             self.flags.append(f"missing: {', '.join(missing)}")
         if wrong := taken.no_report():
             self.flags.append(wrong)

@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 
 import cifar10_standin
+from tests.questions import (  # noqa: F401 (hooks)
+    pytest_ignore_collect,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: tests of Ctrl-C need it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -35,6 +35,7 @@ def numerical_gradient(f: Callable[[np.ndarray], Any], x: np.ndarray, dout: Any,
 def assert_gradient(name: str, expected: np.ndarray, received: np.ndarray, input: Any = None,
                     rtol: float = 1e-6, atol: float = 1e-7) -> None:
     """Fails unless both have one shape and |expected - received| <= atol + rtol |expected| at every index."""
+    __tracebackhide__ = True
     assert isinstance(received, np.ndarray), f"{name}: expected an array, received {type(received).__name__}"
     assert received.shape == expected.shape, f"{name}: expected shape {expected.shape}, received {received.shape}"
     error = np.abs(expected - received)
@@ -42,13 +43,20 @@ def assert_gradient(name: str, expected: np.ndarray, received: np.ndarray, input
     if wrong.any():
         worst = np.unravel_index(np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape)
         raise AssertionError(
-            f"gradient of {name}: {wrong.sum()} of {wrong.size} elements wrong, worst at "
-            f"{tuple(map(int, worst))}: expected {expected[worst]!r}, received {received[worst]!r}\n"
-            f"input:\n{input}\nexpected:\n{expected}\nreceived:\n{received}")
+            f"gradient of {name}: {wrong.sum()} of {wrong.size} elements are wrong, most at "
+            f"{list(map(int, worst))}: expected {expected[worst]:.6g}, received {received[worst]:.6g}\n"
+            + "\n".join(f"{what:9} {brief(array)}" for what, array in (
+                ("input", input), ("expected", expected), ("received", received))))
+
+
+def brief(array: Any) -> str:
+    """An array in a few lines."""
+    return np.array2string(np.asarray(array), precision=5, threshold=30, edgeitems=2, prefix=" " * 10)
 
 
 def check_module(module: Any, x: np.ndarray, dout: np.ndarray) -> None:
     """Compares dL/dX and every entry of `module.grads` with central differences, at every index, in float64."""
+    __tracebackhide__ = True
     name = type(module).__name__
     module.forward(x)
     dx = module.backward(dout)

@@ -33,7 +33,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "jacobian_einsum", "two_lists", "results_folder", "modulelist_small_init", "double_precision",
         "xhat_saved", "functional", "next_batch_50"),
     "cedar": combine(
-        "in_out_weight", "own_step", "next_batch_test", "log_softmax", "nll_loss",
+        "in_out_weight", "own_step", "next_batch_100", "log_softmax", "nll_loss",
         "row_parameters", "config_list", "weighted_batches"),
     "doum": combine(
         "column_bias", "dict_of_layers", "train_set_too", "softmax_output", "log_of_probabilities",
@@ -51,7 +51,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "in_out_weight", "two_lists", "results_folder", "ordered_dict", "eval_modes",
         "mean_and_var_saved", "block_class", "trainer_functions"),
     "iroko": combine(
-        "column_bias", "own_step", "next_batch_test", "sequential", "double_precision",
+        "column_bias", "own_step", "next_batch_100", "sequential", "double_precision",
         "jacobian_matrices", "add_module", "next_batch_50"),
     "juniper": combine(
         "base_class", "dict_of_layers", "train_set_too", "log_softmax", "nll_loss",
@@ -63,7 +63,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "no_cache_of_output", "setattr_names", "flag_sized_batches", "batchnorm", "double_precision",
         "mean_and_var_saved", "no_bias_avgpool", "sliced_batches"),
     "maple": combine(
-        "jacobian_einsum", "own_step", "next_batch_test", "dropout_argument", "more_arguments",
+        "jacobian_einsum", "own_step", "next_batch_100", "dropout_argument", "more_arguments",
         "jacobian_matrices", "config_list", "next_batch_50"),
     "nutmeg": combine(
         "base_class", "setattr_names", "flag_sized_batches", "modulelist_small_init", "device_single_pass",

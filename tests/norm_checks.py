@@ -46,6 +46,7 @@ def exact(reference: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor) ->
 
 def assert_all_close(name: str, expected: list[Tensor], received: list[Tensor], tolerance: float | None = None) -> None:
     """Value and gradients within the tolerance; by default that of each dtype, in bfloat16 one rounding (2^-8)."""
+    __tracebackhide__ = True
     tolerances = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-4, 1e-4), torch.bfloat16: (2**-7.99, 1e-4)}
     for what, e, r in zip(("value", "input gradient", "gamma gradient", "beta gradient"), expected, received, strict=True):
         rtol, atol = (tolerance, tolerance) if tolerance else tolerances[r.dtype]

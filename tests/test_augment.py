@@ -10,7 +10,7 @@ from script_runs import QUICK, rows, run, untimed, weights
 from augment_pytorch import flip, mix, shift
 from training_pytorch import TorchFlags, augmented, load_torch
 
-pytestmark = pytest.mark.q2_1
+pytestmark = pytest.mark.training
 STUDY = ["--model", "study"]
 
 

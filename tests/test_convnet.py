@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convnet_pytorch import ConvNet, PreActBlock
-from training_pytorch import FlipAverage, evaluate
+from training_pytorch import evaluate
 
 pytestmark = pytest.mark.q4a
 
@@ -110,13 +110,3 @@ def test_ladder():
         if bool((logits.argmax(1) == y).all()):
             return
     pytest.fail(f"only {float((logits.argmax(1) == y).float().mean()):.0%} of 50 images learned in 25 steps")
-
-
-def test_flip_averaging_sees_an_image_and_its_mirror_image_alike():
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 10))
-    x = torch.randn(4, 3, 8, 8)
-    averaged = FlipAverage(net)
-    torch.testing.assert_close(averaged(x), averaged(x.flip(3)))
-    torch.testing.assert_close(averaged(x), (net(x) + net(x.flip(3))) / 2)
-    assert not torch.allclose(averaged(x), net(x))

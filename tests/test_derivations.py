@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.derivations
 DOCUMENTS = sorted((Path(__file__).parent.parent / "report").glob("derivations*.typ"))
 S, M, N, C, EPS = 5, 4, 3, 6, 1e-5
 CHECKS = {}
@@ -306,11 +307,6 @@ def log_softmax():
     same(g - y.exp() * (g @ ones @ ones.T), dx)
 
 
-@pytest.mark.q1_1a
-@pytest.mark.q1_1b
-@pytest.mark.q1_1c
-@pytest.mark.q1_1d
-@pytest.mark.q3_2a
 @pytest.mark.parametrize("label", sorted(CHECKS))
 def test_equation(label):
     for seed in range(3):

@@ -21,7 +21,7 @@ from cifar10_utils import get_cifar10
 from flags import UserError
 from training_pytorch import load_torch
 
-pytestmark = pytest.mark.q2_1
+pytestmark = pytest.mark.training
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local_addr", "127.0.0.1",
             "--nproc_per_node", "2"]
 

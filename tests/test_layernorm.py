@@ -41,7 +41,6 @@ class TestLayerNormAutograd(LayerNorm, AutogradModuleChecks):
     module = CustomLayerNormAutograd
 
 
-@pytest.mark.q3_2a
 @pytest.mark.q3_2b
 class TestLayerNormManualFunction(LayerNorm, FunctionChecks):
     pass

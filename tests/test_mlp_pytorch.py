@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 import mlp_numpy
-import train_mlp_pytorch
 from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS
 from modules import CrossEntropyModule, LinearModule
-from training_pytorch import prepare
 
 pytestmark = pytest.mark.q2_1
 
@@ -31,7 +29,6 @@ def twins(n_hidden, activation, seed=0):
     return ours, theirs, pairs
 
 
-@pytest.mark.q1_2
 @pytest.mark.parametrize("n_hidden", [[], [7], [9, 6, 4]])
 @pytest.mark.parametrize("activation", sorted({"elu", "relu", "tanh", "sigmoid"} | (mlp_numpy.ACTIVATIONS.keys() & ACTIVATIONS)))
 def test_numpy_and_pytorch_agree_and_stay_together(n_hidden, activation):
@@ -72,18 +69,6 @@ def test_layers(normalization, activation, n_hidden):
     assert sum(isinstance(m, nn.Dropout) for m in model.modules()) == len(n_hidden)
     logits.sum().backward()
     assert all(p.grad is not None for p in model.parameters())
-
-
-@pytest.mark.parametrize("blocks", [0, 2])
-def test_input_dropout_zeroes_inputs_while_training_and_nothing_in_evaluation(blocks):
-    seen = []
-    model = train_mlp_pytorch.build_model(train_mlp_pytorch.Config(input_dropout=0.25, blocks=blocks))
-    next(m for m in model.modules() if isinstance(m, nn.Linear)).register_forward_pre_hook(
-        lambda _, inputs: seen.append(inputs[0]))
-    x = torch.ones(40, 3, 32, 32)
-    model(x), model.eval()(x)
-    assert float((seen[0] == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
-    assert torch.equal(seen[1], x.flatten(1))
 
 
 def test_normalization_before_every_linear_layer():
@@ -135,10 +120,3 @@ def test_ladder(normalization):
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
     assert float((model(x).argmax(1) == y).float().mean()) == 1
-
-
-@pytest.mark.parametrize(("model", "contiguous"), [(MLP(12, [4], 2), True), (nn.Conv2d(3, 2, 2), False)])
-def test_images_are_laid_out_for_convolutions_where_there_are_any(model, contiguous):
-    images = np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2)
-    x = prepare(images, torch.device("cpu"), model)
-    assert x.is_contiguous() == contiguous and (x.numpy() == images).all()

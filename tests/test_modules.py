@@ -219,58 +219,76 @@ def test_the_loss_is_the_mean_over_the_batch():
 # State, dtypes, initial values, bad input.
 
 
-def every_module(rng, dtype=np.float64):
-    """(module, input) of each kind."""
+KINDS = {LinearModule: pytest.mark.q1_1a, **dict.fromkeys(ACTIVATIONS.values(), pytest.mark.q1_1b),
+         SoftMaxModule: pytest.mark.q1_1c, Conv2dModule: pytest.mark.q1_1d}
+each_kind = pytest.mark.parametrize("kind", [pytest.param(kind, marks=mark) for kind, mark in KINDS.items()])
+
+
+def module_and_input(kind, seed=0, dtype=np.float64):
+    rng = np.random.default_rng(seed)
     matrix = rng.normal(size=(4, 5)).astype(dtype)
-    yield linear(5, 3, rng, dtype), matrix
-    yield Conv2dModule(2, 3, 2, weight_std=1.0, rng=rng, dtype=dtype), rng.normal(size=(2, 2, 4, 5)).astype(dtype)
-    for kind in (*ACTIVATIONS.values(), SoftMaxModule):
-        yield kind(), matrix
+    if kind is LinearModule:
+        return linear(5, 3, rng, dtype), matrix
+    if kind is Conv2dModule:
+        return Conv2dModule(2, 3, 2, weight_std=1.0, rng=rng, dtype=dtype), rng.normal(size=(2, 2, 4, 5)).astype(dtype)
+    return kind(), matrix
 
 
-def test_two_instances_share_no_state():
+@each_kind
+def test_two_instances_share_no_state(kind):
     """Forward a, forward b, backward a: a's gradients are those of a alone."""
-    alone, beside = list(every_module(np.random.default_rng(0))), list(every_module(np.random.default_rng(0)))
-    for (a, x), (a2, _), (b, x_b) in zip(alone, beside, every_module(np.random.default_rng(1)), strict=True):
-        dout = np.random.default_rng(2).normal(size=a.forward(x).shape)
-        expected = a.backward(dout)
-        a2.forward(x)
-        b.forward(x_b)
-        b.backward(2 * dout)
-        np.testing.assert_array_equal(a2.backward(dout), expected)
-        for key, gradient in getattr(a, "grads", {}).items():
-            np.testing.assert_array_equal(a2.grads[key], gradient)
+    (alone, x), (a, _), (b, other) = (module_and_input(kind, seed) for seed in (0, 0, 1))
+    dout = np.random.default_rng(2).normal(size=alone.forward(x).shape)
+    expected = alone.backward(dout)
+    a.forward(x)
+    b.forward(other)
+    b.backward(2 * dout)
+    np.testing.assert_array_equal(a.backward(dout), expected)
+    for key, gradient in getattr(alone, "grads", {}).items():
+        np.testing.assert_array_equal(a.grads[key], gradient)
 
 
-def test_a_second_backward_replaces_the_gradients():
-    for module, x in every_module(np.random.default_rng(0)):
-        dout = np.ones_like(module.forward(x))
-        first = module.backward(dout), {key: g.copy() for key, g in getattr(module, "grads", {}).items()}
-        module.forward(x)
-        np.testing.assert_array_equal(module.backward(dout), first[0])
-        for key, gradient in first[1].items():
-            np.testing.assert_array_equal(module.grads[key], gradient)
+@each_kind
+def test_a_second_backward_replaces_the_gradients(kind):
+    module, x = module_and_input(kind)
+    dout = np.ones_like(module.forward(x))
+    first = module.backward(dout), {key: g.copy() for key, g in getattr(module, "grads", {}).items()}
+    module.forward(x)
+    np.testing.assert_array_equal(module.backward(dout), first[0])
+    for key, gradient in first[1].items():
+        np.testing.assert_array_equal(module.grads[key], gradient)
 
 
-def test_what_the_caller_owns_is_left_alone():
+@each_kind
+def test_what_the_caller_owns_is_left_alone(kind):
     """Inputs, upstream gradients and parameters are read-only here, so that writing to one raises."""
-    for module, x in every_module(np.random.default_rng(0)):
-        read_only(x, *getattr(module, "params", {}).values())
-        y = module.forward(x)
-        (dout,) = read_only(np.ones_like(y))
-        dx = module.backward(dout)
-        assert not np.shares_memory(y, x) and not np.shares_memory(dx, dout)
+    module, x = module_and_input(kind)
+    read_only(x, *getattr(module, "params", {}).values())
+    y = module.forward(x)
+    (dout,) = read_only(np.ones_like(y))
+    dx = module.backward(dout)
+    assert not np.shares_memory(y, x) and not np.shares_memory(dx, dout)
+
+
+@pytest.mark.q1_1c
+def test_the_loss_leaves_its_arguments_alone():
     p, y = read_only(np.full((2, 4), 0.25), one_hot([0, 1], 4))
     CrossEntropyModule().forward(p, y)
     CrossEntropyModule().backward(p, y)
 
 
+@each_kind
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_everything_stays_in_the_dtype_given(dtype):
-    for module, x in every_module(np.random.default_rng(0), dtype):
-        y = module.forward(x)
-        assert y.dtype == dtype and module.backward(y).dtype == dtype
-        assert all(g.dtype == dtype for g in getattr(module, "grads", {}).values())
+def test_everything_stays_in_the_dtype_given(kind, dtype):
+    module, x = module_and_input(kind, dtype=dtype)
+    y = module.forward(x)
+    assert y.dtype == dtype and module.backward(y).dtype == dtype
+    assert all(g.dtype == dtype for g in getattr(module, "grads", {}).values())
+
+
+@pytest.mark.q1_1c
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_loss_takes_targets_of_any_dtype(dtype):
     p = np.full((2, 4), 0.25, dtype)
     for target_dtype in (np.float32, np.float64, np.int64, np.uint8):
         assert CrossEntropyModule().backward(p, one_hot([0, 1], 4, target_dtype)).dtype == dtype
@@ -298,24 +316,25 @@ def test_initial_parameters():
     np.testing.assert_array_equal(*draws)
 
 
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=KINDS[kind]) for kind in (LinearModule, Conv2dModule)])
+def test_input_grad_false_skips_the_input_gradient_alone(kind):
+    module, x = module_and_input(kind)
+    dout = np.ones_like(module.forward(x))
+    module.backward(dout)
+    expected = dict(module.grads)
+    assert module.backward(dout, input_grad=False) is None
+    for key, gradient in expected.items():
+        np.testing.assert_array_equal(module.grads[key], gradient)
+
+
 @pytest.mark.q1_1a
-@pytest.mark.q1_1d
-def test_input_grad_false_skips_the_input_gradient_alone():
-    for module, x in list(every_module(np.random.default_rng(0)))[:2]:
-        dout = np.ones_like(module.forward(x))
-        module.backward(dout)
-        expected = dict(module.grads)
-        assert module.backward(dout, input_grad=False) is None
-        for key, gradient in expected.items():
-            np.testing.assert_array_equal(module.grads[key], gradient)
-
-
 @pytest.mark.parametrize("shape", [(5,), (2, 4), (1, 5, 5)])
 def test_linear_names_both_shapes(shape):
     with pytest.raises(ValueError, match=rf"\(S, 5\), got \({shape[0]},"):
         LinearModule(5, 3).forward(np.ones(shape))
 
 
+@pytest.mark.q1_1c
 @pytest.mark.parametrize(("x", "y"), [((2, 3), (2,)), ((2, 3), (2, 1)), ((2, 3), (3,)), ((3,), (3,))])
 def test_the_loss_refuses_what_would_broadcast(x, y):
     for call in (CrossEntropyModule().forward, CrossEntropyModule().backward):
@@ -323,6 +342,7 @@ def test_the_loss_refuses_what_would_broadcast(x, y):
             call(np.full(x, 0.3), np.ones(y))
 
 
+@pytest.mark.q1_2
 def test_no_python_loop():
     """No layer iterates: neither over samples, nor over features or positions."""
     loops = (ast.For, ast.While, ast.comprehension)

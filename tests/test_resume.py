@@ -16,6 +16,7 @@ import train_mlp_numpy
 import training
 import training_pytorch
 
+pytestmark = pytest.mark.training
 MLP_SCRIPTS = ("train_mlp_numpy", "train_mlp_pytorch")
 
 RESUMED = {
@@ -70,7 +71,6 @@ def test_the_last_evaluation_put_off_is_in_the_last_checkpoint(standin, tmp_path
     assert [row["step"] for row in rows(tmp_path / "run") if row["split"] == "train"] == ["2", "3", "4", "5"]
 
 
-@pytest.mark.q4a
 @pytest.mark.slow
 def test_convnet_script_runs_and_resumes(tmp_path, monkeypatch, capsys):
     """The whole path of the ConvNet script on 60 images: channels_last, BatchNorm statistics and Adam included."""

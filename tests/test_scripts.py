@@ -25,6 +25,7 @@ from custom_batchnorm import CustomBatchNormManualModule
 from flags import UserError, parse_flags
 
 # Each flag with a value that is not its default; a flag that is missing here fails test_every_flag_is_tried.
+pytestmark = pytest.mark.training
 COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_freq": "3", "seed": "7",
           "validation_size": "100", "epochs": "1"}
 TORCH = {"optimizer": "rmsprop", "momentum": "0.9", "weight_decay": "0.01", "lr_schedule": "cosine",
@@ -46,7 +47,6 @@ ELSEWHERE = {"data_dir", "output_dir", "resume", "dataset"}  # flags with tests 
 # ---------------------------------------------------------------- flags
 
 
-@pytest.mark.q1_2
 @pytest.mark.parametrize(("script", "name", "value"), [(s, n, v) for s, flags in FLAGS.items() for n, v in flags.items()])
 def test_each_flag(script, name, value, standin, tmp_path):
     out = tmp_path / "run"
@@ -62,7 +62,6 @@ def test_every_flag_is_tried(script):
     assert names == set(FLAGS[script]) | (ELSEWHERE & names)
 
 
-@pytest.mark.q1_2
 @pytest.mark.parametrize("script", ["train_mlp_numpy", "train_mlp_pytorch"])
 @pytest.mark.parametrize("change", [("learning_rate", "0.02"), ("seed", "1"), ("dnn_hidden_units", ""),
                                     ("activation", "sigmoid"), ("weight_std", "0.02"), ("batch_size", "10")])
@@ -170,8 +169,6 @@ def test_validation_size_above_the_split(standin, tmp_path, capsys):
 # ---------------------------------------------------------------- the run folder
 
 
-@pytest.mark.q1_2
-@pytest.mark.q2_1
 @pytest.mark.parametrize("script", ["train_mlp_numpy", "train_mlp_pytorch"])
 def test_run_folder(script, standin, tmp_path, capsys):
     out = tmp_path / "run"

@@ -18,7 +18,7 @@ import train_mlp_pytorch
 import training
 from flags import UserError
 
-pytestmark = pytest.mark.q2_1
+pytestmark = pytest.mark.training
 QUICK = {"epochs": 1, "validation_size": 100, "population": 2}
 
 

@@ -22,8 +22,8 @@ NAMES = {
     "rrelu_with_noise": "RReLU", "threshold": "ReLU", "clamp_min": "ReLU", "maximum": "ReLU", "clamp": "clamp",
     "_softmax": "softmax", "_log_softmax": "log_softmax", "add": "add", "cat": "concatenation",
 }
-SAME = {"view", "_unsafe_view", "reshape", "_reshape_alias", "t", "transpose", "permute", "unsqueeze", "squeeze", "expand",
-        "clone", "contiguous", "detach", "alias", "_to_copy", "select", "slice", "flatten", "lift_fresh", "mkldnn_linear"}
+SAME = {"view", "_unsafe_view", "reshape", "_reshape_alias", "t", "transpose", "permute", "unsqueeze", "squeeze",
+        "expand", "clone", "contiguous", "detach", "alias", "_to_copy", "select", "slice", "flatten", "lift_fresh"}
 MEANS = {"mean", "sum", "amax", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"}  # of one number: itself
 
 
@@ -97,9 +97,9 @@ class Graph(TorchDispatchMode):
         if len(inputs) != 1:
             return None
         if name == "add":
-            upstream = self.nodes[inputs[0]] if inputs[0] != INPUT else None
-            if parameters and upstream and upstream.kind in ("linear", "convolution") and "bias" not in upstream.tensors:
-                upstream.tensors["bias"] = parameters[0]
+            above = self.nodes[inputs[0]] if inputs[0] != INPUT else None
+            if parameters and above and above.kind in ("linear", "convolution") and "bias" not in above.tensors:
+                above.tensors["bias"] = parameters[0]
                 return inputs[0]
             return inputs[0] if not parameters and any(isinstance(a, int | float) and a == 0 for a in args) else None
         if source.numel() == out.numel():

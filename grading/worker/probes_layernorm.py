@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch._dynamo  # the first operator under a dispatch mode imports it: two seconds, once, and not in every probe
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from grading.worker.student import Task, describe, probe, submitted
+from grading.worker.interface import fits, make, part
+from grading.worker.student import Absent, Task, describe, probe
 
 FUNCTION = "CustomLayerNormManualFunction"
+N_NEURONS = 3  # of a module that is only watched
 
 
 class Operators(TorchDispatchMode):
@@ -31,44 +35,105 @@ def tensors(task: Task, *names: str, grad: bool = False) -> list[torch.Tensor]:
     return [torch.tensor(task.arrays[name], dtype=kind, requires_grad=grad) for name in names]
 
 
-def layer(task: Task, n_neurons: int, *eps: float) -> Any:
-    return getattr(submitted("custom_layernorm"), task.options["class"])(n_neurons, *eps)
+def layer(name: str, n_neurons: int, *eps: float) -> Any:
+    """A module of the submission, with an eps where it can be given one."""
+    constructor = part("custom_layernorm", name)
+    if eps and fits(constructor, n_neurons, *eps):
+        return constructor(n_neurons, *eps)
+    if eps and "eps" in inspect.signature(constructor).parameters:
+        return constructor(n_neurons, eps=eps[0])
+    return make(constructor, n_neurons=n_neurons)
+
+
+def gamma_and_beta(module: torch.nn.Module) -> tuple[str, str]:
+    """The attributes that are gamma and beta: of those names, else the parameters that start as ones and as zeros."""
+    if hasattr(module, "gamma") and hasattr(module, "beta"):
+        return "gamma", "beta"
+    named = dict(module.named_parameters())
+    ones = [name for name, parameter in named.items() if (parameter == 1).all()]
+    zeros = [name for name, parameter in named.items() if (parameter == 0).all()]
+    if len(ones) == len(zeros) == 1:
+        return ones[0], zeros[0]
+    if len(named) == 2:
+        first, second = named
+        return first, second
+    wanted = [repr(name) for name in ("gamma", "beta") if not hasattr(module, name)]
+    raise Absent(f"{type(module).__name__} has {', '.join(map(repr, named)) or 'no parameters'}, expected "
+                 f"{', '.join(wanted)}")
+
+
+def attribute(module: torch.nn.Module, path: str) -> Any:
+    """The tensor at a dotted path."""
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module
+
+
+def put(module: torch.nn.Module, path: str, value: torch.Tensor) -> torch.Tensor:
+    """Set a parameter, or a tensor that should be one; the tensor that takes part.
+
+    The value has the submission's own shape. Another number of numbers is for the check of parameters to tell.
+    """
+    own = attribute(module, path)
+    if not isinstance(own, torch.Tensor):
+        raise Absent(f"{path} is a {type(own).__name__}, expected an nn.Parameter")
+    value = value.reshape(own.shape) if own.numel() == value.numel() else value
+    if isinstance(own, torch.nn.Parameter):
+        own.data = value
+        return own
+    owner, _, name = path.rpartition(".")
+    value.requires_grad_()
+    setattr(attribute(module, owner) if owner else module, name, value)
+    return value
+
+
+def send_gradients(task: Task, *inputs: torch.Tensor) -> None:
+    """Of the input, gamma and beta."""
+    for name, tensor in zip(("input", "gamma", "beta"), inputs, strict=True):
+        if tensor.grad is None:
+            task.note(f"{name} failed", f"Absent: No gradient arrives at {name}")
+        else:
+            task.send(name, tensor.grad)
+
+
+def prepared(task: Task) -> tuple[Any, list[torch.Tensor], torch.Tensor]:
+    """A module with the grader's gamma and beta, the input, gamma and beta, and the upstream gradient."""
+    x, gamma, beta, dout = tensors(task, "x", "gamma", "beta", "dout")
+    module = layer(task.options["class"], x.shape[1], task.options["eps"]).to(x.dtype)
+    names = gamma_and_beta(module)
+    own = [put(module, name, value) for name, value in zip(names, (gamma, beta), strict=True)]
+    return module, [x.requires_grad_(), *own], dout
 
 
 @probe
 def norm_module(task: Task) -> None:
     """Value and gradients of a module with the grader's gamma and beta, and the operators it runs."""
-    x, gamma, beta, dout = tensors(task, "x", "gamma", "beta", "dout")
-    module = layer(task, x.shape[1], task.options["eps"]).to(x.dtype)
-    with torch.no_grad():
-        module.gamma.copy_(gamma)
-        module.beta.copy_(beta)
-    x.requires_grad_()
+    module, inputs, dout = prepared(task)
     with Operators() as operators:
-        y = module(x)
+        y = module(inputs[0])
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))
         y.backward(dout)
     task.note("operators", sorted(operators.names))
-    for name, tensor in (("input", x), ("gamma", module.gamma), ("beta", module.beta)):
-        if tensor.grad is not None:
-            task.send(name, tensor.grad)
+    send_gradients(task, *inputs)
 
 
 @probe
 def norm_parameters(task: Task) -> None:
-    """Names, shapes and initial values of a module's parameters."""
-    for name, parameter in layer(task, task.options["n_neurons"]).named_parameters():
-        if name in ("gamma", "beta"):
-            task.send(name, parameter)
-        else:
-            task.note(f"other parameter {name}", list(parameter.shape))
+    """Initial values of gamma and beta, in the submission's own shape, and whether they are parameters."""
+    module = layer(task.options["class"], task.options["n_neurons"])
+    parameters = {id(parameter) for parameter in module.parameters()}
+    for role, name in zip(("gamma", "beta"), gamma_and_beta(module), strict=True):
+        own = attribute(module, name)
+        task.send(role, own)
+        if id(own) not in parameters:
+            task.note(f"{role} is no parameter", True)
 
 
 @probe
 def norm_shapes(task: Task) -> None:
     """Which inputs a module refuses, and how."""
-    module = layer(task, task.options["n_neurons"])
+    module = layer(task.options["class"], task.options["n_neurons"])
     task.send("right", module(torch.randn(*task.options["right"])))
     refused: list[str | None] = []
     for shape in task.options["wrong"]:
@@ -80,50 +145,109 @@ def norm_shapes(task: Task) -> None:
     task.note("refused", refused)
 
 
+class Stopped(BaseException):
+    """Ends a module at its call of the function."""
+
+
+class Call:
+    """How to call the submission's function: as its own module does, and else `apply(input, gamma, beta, eps)`.
+
+    shapes: of gamma and beta, None for (n_neurons,). eps: whether it is passed on.
+    """
+
+    def __init__(self) -> None:
+        self.function = part("custom_layernorm", FUNCTION)
+        if not (isinstance(self.function, type) and issubclass(self.function, torch.autograd.Function)):
+            raise Absent(f"{FUNCTION} is not a torch.autograd.Function")
+        self.shapes: list[Any] = [None, None]
+        with_context = self.function.setup_context is torch.autograd.Function.setup_context
+        self.eps = fits(self.function.forward, *range(4 + with_context))
+        arguments = self.seen()
+        if len(arguments) >= 3 and all(isinstance(argument, torch.Tensor) for argument in arguments[:3]):
+            self.shapes = [argument.shape if argument.numel() == N_NEURONS else None for argument in arguments[1:3]]
+            self.eps = self.eps and len(arguments) > 3
+
+    def seen(self) -> Sequence[Any]:
+        """The arguments of the module's own call; empty where it makes none."""
+        found: list[Any] = []
+
+        def apply(*arguments: Any, **keywords: Any) -> None:
+            found.extend([*arguments, *keywords.values()])
+            raise Stopped
+
+        self.function.apply = apply
+        try:
+            layer("CustomLayerNormManualModule", N_NEURONS)(torch.randn(3, N_NEURONS))
+        except (Exception, Stopped):
+            pass
+        finally:
+            del self.function.apply
+        return found
+
+    def inputs(self, task: Task, grad: bool = True) -> list[torch.Tensor]:
+        """x, gamma and beta."""
+        x, gamma, beta = tensors(task, "x", "gamma", "beta")
+        shaped = [value if shape is None else value.reshape([-1 if n == N_NEURONS else 1 for n in shape])
+                  for value, shape in zip((gamma, beta), self.shapes, strict=True)]
+        return [tensor.requires_grad_(grad) for tensor in (x, *shaped)]
+
+    def __call__(self, inputs: Sequence[torch.Tensor], eps: float) -> torch.Tensor:
+        return self.function.apply(*inputs, *([eps] if self.eps else []))
+
+
 @probe
 def norm_function(task: Task) -> None:
     """Value and gradients of the function, and the operators it runs."""
-    function = getattr(submitted("custom_layernorm"), FUNCTION)
-    inputs = tensors(task, "x", "gamma", "beta", grad=True)
+    function = Call()
+    inputs = function.inputs(task)
     [dout] = tensors(task, "dout")
     with Operators() as operators:
-        y = function.apply(*inputs, task.options["eps"])
+        y = function(inputs, task.options["eps"])
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))
         y.backward(dout)
     task.note("operators", sorted(operators.names))
-    for name, tensor in zip(("input", "gamma", "beta"), inputs, strict=True):
-        if tensor.grad is not None:
-            task.send(name, tensor.grad)
+    send_gradients(task, *inputs)
 
 
 @probe
 def norm_needs(task: Task) -> None:
     """What backward returns for each choice of inputs that need a gradient."""
-    function = getattr(submitted("custom_layernorm"), FUNCTION)
+    function = Call()
     [dout] = tensors(task, "dout")
     returned = {}
     for needs in itertools.product((False, True), repeat=3):
         if not any(needs):
             continue
-        inputs = [t.requires_grad_(need) for t, need in zip(tensors(task, "x", "gamma", "beta"), needs, strict=True)]
-        y = function.apply(*inputs, task.options["eps"])
+        inputs = [t.requires_grad_(need) for t, need in zip(function.inputs(task, False), needs, strict=True)]
+        y = function(inputs, task.options["eps"])
         with torch.no_grad():
-            gradients = function.backward(y.grad_fn, dout)
+            gradients = function.function.backward(y.grad_fn, dout)
         returned["".join("01"[need] for need in needs)] = [gradient is not None for gradient in gradients[:3]]
     task.note("returned", returned)
 
 
+def flattened(value: Any) -> list[torch.Tensor]:
+    """The tensors in a value, a list, tuple or dictionary."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for item in value for tensor in flattened(item)] if isinstance(value, list | tuple) else []
+
+
 @probe
 def norm_saved(task: Task) -> None:
-    """The tensors the function keeps for its backward pass."""
-    function = getattr(submitted("custom_layernorm"), FUNCTION)
-    y = function.apply(*tensors(task, "x", "gamma", "beta", grad=True), task.options["eps"])
-    kept = [tensor for tensor in y.grad_fn.saved_tensors if tensor is not None]
-    kept += [value for value in vars(y.grad_fn).values() if isinstance(value, torch.Tensor)]
+    """The tensors the function keeps for its backward pass, and how many numbers each block of their memory holds."""
+    function = Call()
+    node: Any = function(function.inputs(task), task.options["eps"]).grad_fn
+    kept = flattened([node.saved_tensors, vars(node)])
+    blocks = {}
     for i, tensor in enumerate(kept):
         task.send(f"saved {i}", tensor)
-    task.note("saved", len(kept))
+        storage = tensor.untyped_storage()
+        blocks[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+    task.note("saved", list(blocks.values()))
 
 
 @probe
@@ -132,29 +256,22 @@ def norm_calls(task: Task) -> None:
 
     Whatever is right or wrong in the submission's function, a module that calls it gives what the grader's gives.
     """
-    module_file = submitted("custom_layernorm")
-    function = getattr(module_file, FUNCTION)
+    function = part("custom_layernorm", FUNCTION)
     a, b, c, d = (float(v) for v in task.arrays["mix"])
 
     def forward(ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, *rest: Any,
                 eps: float = 1e-5) -> torch.Tensor:
-        ctx.rest = len(rest)
-        return a * x + b * gamma + c * beta + d * float(rest[0] if rest else eps)
+        ctx.rest, ctx.shapes = len(rest), (gamma.shape, beta.shape)
+        return a * x + b * gamma.reshape(-1) + c * beta.reshape(-1) + d * float(rest[0] if rest else eps)
 
     def backward(ctx: Any, dout: torch.Tensor) -> tuple:
-        return (a * dout, b * dout.sum(0), c * dout.sum(0), *(None,) * ctx.rest)
+        summed = dout.sum(0)
+        return (a * dout, b * summed.reshape(ctx.shapes[0]), c * summed.reshape(ctx.shapes[1]), *(None,) * ctx.rest)
 
     function.forward, function.backward = staticmethod(forward), staticmethod(backward)
     function.setup_context = torch.autograd.Function.setup_context
-    x, gamma, beta, dout = tensors(task, "x", "gamma", "beta", "dout")
-    module = layer(task, x.shape[1], task.options["eps"]).to(x.dtype)
-    with torch.no_grad():
-        module.gamma.copy_(gamma)
-        module.beta.copy_(beta)
-    x.requires_grad_()
-    y = module(x)
+    module, inputs, dout = prepared(task)
+    y = module(inputs[0])
     task.send("forward", y)
     y.backward(dout)
-    for name, tensor in (("input", x), ("gamma", module.gamma), ("beta", module.beta)):
-        if tensor.grad is not None:
-            task.send(name, tensor.grad)
+    send_gradients(task, *inputs)

@@ -343,8 +343,18 @@ def data_at_home(folder: str) -> None:
         os.makedirs(os.path.dirname(link), exist_ok=True)
         if os.path.isdir(link) and not os.path.islink(link):
             shutil.rmtree(link)
-        with contextlib.suppress(FileExistsError):
-            os.symlink(folder, link)
+        if not os.path.isdir(link):
+            laid_at(folder, link)
+
+
+def laid_at(folder: str, link: str) -> None:
+    """Let the files of `folder` also lie in `link`."""
+    try:
+        os.symlink(folder, link)
+    except OSError:  # Windows asks for rights
+        os.makedirs(link)
+        for name in os.listdir(folder):
+            os.link(os.path.join(folder, name), os.path.join(link, name))
 
 
 def watch_folders() -> set[str]:
@@ -372,8 +382,9 @@ def stop_in_time(seconds: float) -> None:
     def stop(*_: Any) -> None:
         raise Stop(f"it takes longer than {seconds:.0f} s of processor time")
 
-    signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
+    if hasattr(signal, "setitimer"):  # not on Windows
+        signal.signal(signal.SIGPROF, stop)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 def run(task: Task, name: str, flags: list[str]) -> tuple[Any, types.ModuleType]:
@@ -393,7 +404,8 @@ def run(task: Task, name: str, flags: list[str]) -> tuple[Any, types.ModuleType]
     except Exception as error:
         status = describe(error)
         traceback.print_exc()
-    signal.setitimer(signal.ITIMER_PROF, 0)
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_PROF, 0)
     if not isinstance(status, str):
         return status if isinstance(status, int) else 1, module
     for place, word in ((os.getcwd() + "/", ""), (os.path.dirname(os.getcwd()) + "/", "../"), (flags[-1], "DATA_DIR")):

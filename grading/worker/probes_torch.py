@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
 from grading.worker.construct import Network
-from grading.worker.graph import INPUT, Graph, Node
-from grading.worker.student import Task, probe
+from grading.worker.graph import Graph, Node
+from grading.worker.student import Absent, Task, probe
 
 # What a loss may take the network's output for: how the class probabilities follow from it.
 READINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -25,7 +26,7 @@ def tensor(task: Task, name: str) -> torch.Tensor:
 
 
 def is_extra(module: nn.Module) -> bool:
-    """Whether it is a dropout or normalization layer, of PyTorch's or their own: these the assignment invites to add."""
+    """Whether it is a dropout or normalization layer, PyTorch's or their own: the assignment invites to add layers."""
     if isinstance(module, EXTRA):
         return True
     parameters = list(module.parameters())
@@ -62,6 +63,8 @@ class Built:
                     self.x = given.to(kind)
                     with torch.no_grad(), Graph(self.x) as graph:
                         y = self.model(self.x)
+                    if not isinstance(y, torch.Tensor):
+                        raise Absent(f"MLP.forward returns {y if y is None else type(y).__name__}, not a tensor")
                     self.path, self.shape = graph.path(y), tuple(y.shape)
                     return
                 except Exception as error:
@@ -79,12 +82,21 @@ class Built:
         return [node for node in self.path if node.kind == "linear"]
 
     def widths(self) -> list[list[int]]:
-        """(in, out) of the linear layers, with the grader's number of inputs where there are 3072 in its place."""
-        found = [[node.shape_in[1:], node.shape_out[1:]] for node in self.linear]
-        pairs = [[torch.Size(a).numel(), torch.Size(b).numel()] for a, b in found]
+        """(in, out) of the linear layers that run."""
+        return [[torch.Size(node.shape_in[1:]).numel(), torch.Size(node.shape_out[1:]).numel()] for node in self.linear]
+
+    def told(self) -> list[list[int]]:
+        """`widths`, with the grader's number of inputs where the network has that many once it is told so."""
+        pairs = self.widths()
         if pairs and self.x[0].numel() != self.sizes[0] == self.small_inputs():
             pairs[0][0] = self.sizes[0]
         return pairs
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the grader's parameters fit in."""
+        sizes = [self.x[0].numel(), *self.sizes[1:]]
+        return self.widths() == [list(pair) for pair in pairwise(sizes)] and self.shape == (len(self.x), sizes[-1])
 
     def small_inputs(self) -> int | None:
         """How many inputs the first layer has if the constructor is told the grader's number; None if it cannot be."""
@@ -125,20 +137,19 @@ def mlp_torch(task: Task) -> None:
 def examine(task: Task, name: str, built: Built) -> None:
     task.send(f"{name} shape", torch.tensor(built.shape))
     registered = {id(p) for p in built.model.parameters()}
-    task.note(f"{name} layers", built.widths())
+    task.note(f"{name} layers", built.told())
     task.note(f"{name} parameters", built.parameters())
     task.note(f"{name} functions", built.functions())
     task.note(f"{name} without bias", [i for i, node in enumerate(built.linear) if "bias" not in node.tensors])
     task.note(f"{name} unregistered", [i for i, node in enumerate(built.linear)
                                        if any(id(p) not in registered for p in node.tensors.values())])
-    wanted = [tensor(task, f"{name} weight{i}") for i in range(len(built.sizes) - 1)]
-    if [pair[::-1] for pair in built.widths()] != [list(weight.shape) for weight in wanted]:
+    if not built.comparable:
         return
     with torch.no_grad():
         for i, node in enumerate(built.linear):
-            weight = node.tensors["weight"]
-            values = torch.zeros(len(wanted[i]), weight.numel() // len(wanted[i]))
-            values[:, :wanted[i].shape[1]] = wanted[i]
+            weight, wanted = node.tensors["weight"], tensor(task, f"{name} weight{i}")
+            values = torch.zeros(len(wanted), weight.numel() // len(wanted))
+            values[:, :wanted.shape[1]] = wanted
             weight.copy_(values if weight.shape == values.shape else values.T)
             if "bias" in node.tensors:
                 node.tensors["bias"].copy_(tensor(task, f"{name} bias{i}").view(node.tensors["bias"].shape))

@@ -8,7 +8,8 @@ import numpy as np
 def affine(index: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Weight of `shape` (out, in, ...) and bias (out,) of the `index`-th layer.
 
-    Signals keep their size in convolutions, and a linear layer gives small logits. A convolution's bias is 0: whether it has one is up to the submission.
+    Signals keep their size in convolutions, and a linear layer gives small logits. A convolution's bias is 0: whether
+    it has one is up to the submission.
     """
     rng = np.random.default_rng([7, index])
     spread = np.float32((1.2 if len(shape) > 2 else 0.01) / np.sqrt(np.prod(shape[1:])))

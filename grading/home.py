@@ -1,0 +1,318 @@
+"""`grade.py --check`: the grader's own checks on one's own folder, on any system and without confinement.
+
+The probes and the checks are those of the grader, and so are the sentences. Only the worker differs: a plain process,
+on a copy of the folder's files, since the code is one's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from grading import datasets, expected, rubric
+from grading.checks import Context, Question, Replies
+from grading.compare import Outcome
+from grading.ladder import LADDERS
+from grading.questions import QUESTIONS
+from grading.rubric import Rubric
+from grading.sandbox import Probe, Reply, read_reply
+
+WORKER = Path(__file__).parent / "worker" / "at_home.py"
+SCRIPTS = {question.script.file: question for question in QUESTIONS.values() if question.script}
+PROBE_SECONDS = 10.0  # a right one takes less than one
+START_SECONDS = 120.0  # for the libraries' import, on a slow disk
+MOST_FILE_BYTES = 2**20  # larger ones are data or runs, not code
+NOT_COPIED = {"__pycache__", "venv", "env", "node_modules", "site-packages"}
+ENVIRONMENT = {"MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
+               "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+MARKS = {"right": "✓", "part": "◐", "wrong": "✗", "remark": "•"}
+PLAIN_MARKS = {"right": "ok  ", "part": "part", "wrong": "FAIL", "remark": "note"}
+
+
+class HomeError(Exception):
+    """What was asked for cannot be checked: one line with the way out."""
+
+
+# ---------------------------------------------------------------- the worker
+
+
+def copied(folder: Path, target: Path) -> Path:
+    """A copy of the code in `folder`: no data sets, environments, hidden folders or large files."""
+    def skipped(where: str, names: list[str]) -> list[str]:
+        here = Path(where)
+        data = here / "data_batch_1", here / "pyvenv.cfg"
+        if here != folder and any(path.exists() for path in data):
+            return names
+        return [name for name in names if name in NOT_COPIED or name.startswith(".") or (here / name).is_symlink()
+                or ((here / name).is_file() and (here / name).stat().st_size > MOST_FILE_BYTES)]
+
+    shutil.copytree(folder, target, ignore=skipped, copy_function=shutil.copyfile)
+    return target
+
+
+class HomeWorker:
+    """Runs probes on the code in a folder, in a process that is started again where one hangs or ends.
+
+    work: a folder for its files. data: folders of data sets, by the name that probes know them by.
+    """
+
+    def __init__(self, work: Path, code: Path, torch: bool, data: Mapping[str, Path] | None = None):
+        self.work, self.code, self.torch, self.data = work, code, torch, data or {}
+        self.started = 0
+
+    def run(self, probes: Mapping[str, Probe]) -> Iterator[tuple[str, Reply]]:
+        """(name, reply) of each probe, as soon as it is there."""
+        left = {}
+        for name, probe in probes.items():
+            if probe.needs and not (self.code / probe.needs).is_file():
+                yield name, Reply(error=f"Absent: {probe.needs} is not in the submission")
+            else:
+                left[name] = probe
+        while left:
+            for name, reply in self._process(left):
+                del left[name]
+                yield name, reply
+
+    def _process(self, probes: Mapping[str, Probe]) -> Iterator[tuple[str, Reply]]:
+        """Replies of one process, up to the first probe in which it hangs or ends."""
+        self.started += 1
+        job = self.work / f"job-{self.started}"
+        job.mkdir()
+        np.savez(job / "inputs.npz", **{f"{name}/{key}": value for name, probe in probes.items()
+                                        for key, value in probe.arrays.items()})
+        (job / "job.json").write_text(json.dumps({
+            "torch": self.torch, "data": {name: str(path) for name, path in self.data.items()},
+            "probes": [{"name": name, "function": probe.function, "options": dict(probe.options)}
+                       for name, probe in probes.items()]}), encoding="utf-8")
+        with open(job / "errors", "wb") as errors:
+            process = subprocess.Popen([sys.executable, str(WORKER), str(job), str(self.code)], cwd=self.code,
+                                       env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=errors,
+                                       stderr=errors)
+        try:
+            if wait_for(job / "ready", process, START_SECONDS) != "there":
+                last = (job / "errors").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                raise HomeError(f"the process that runs your code does not start: {''.join(last) or 'no answer'}")
+            for number, (name, probe) in enumerate(list(probes.items())):
+                seconds = probe.seconds or PROBE_SECONDS
+                started = time.monotonic()
+                found = wait_for(job / f"{number}.json", process, seconds)
+                yield name, reply_of(job, number, name, found, process.poll() or 0, time.monotonic() - started)
+                if found != "there":
+                    return
+        finally:
+            process.kill()
+            process.wait()
+            shutil.rmtree(job, ignore_errors=True)
+
+
+def wait_for(path: Path, process: subprocess.Popen, seconds: float) -> str:
+    """'there' once the file is, 'ended' where the process is gone before, 'wall time' where it takes too long."""
+    end = time.monotonic() + seconds
+    while not path.exists():
+        if process.poll() is not None:
+            return "there" if path.exists() else "ended"
+        if time.monotonic() > end:
+            return "wall time"
+        time.sleep(0.005)
+    return "there"
+
+
+def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: float) -> Reply:
+    """What a probe left, read as the grader reads its workers."""
+    contents = [(job / f"{number}.{ending}").read_bytes() if found == "there" else b"" for ending in ("json", "npz")]
+    if code >= 0xC0000000:  # Windows: access violation, stack overflow and the like
+        code = -11
+    status = {"name": name, "end": "ended" if found == "there" else found, "code": code, "seconds": seconds,
+              "sizes": [*map(len, contents), 0]}
+    return read_reply(io.BytesIO(json.dumps(status).encode() + b"\n" + b"".join(contents)), name)
+
+
+# ---------------------------------------------------------------- what is asked for
+
+
+def chosen(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(question numbers, scripts' files) that `names` stand for: a number, the start of some, or a script's file.
+
+    No name stands for everything. Raises HomeError.
+    """
+    if not names:
+        return list(QUESTIONS), list(SCRIPTS)
+    numbers, scripts = set(), set()
+    for name in names:
+        found = {number for number in QUESTIONS if number.startswith(name.removeprefix("q").replace("_", "."))}
+        if Path(name).name in SCRIPTS:
+            scripts.add(Path(name).name)
+        elif found:
+            numbers |= found
+        else:
+            raise HomeError(f"{name!r} is none of the code questions {', '.join(QUESTIONS)}, and none of the scripts "
+                            f"{', '.join(SCRIPTS)}")
+    return [n for n in QUESTIONS if n in numbers], [s for s in SCRIPTS if s in scripts]
+
+
+def unready(question: Question) -> str:
+    """Why a question cannot be checked on this machine, or ''."""
+    if question.torch and importlib.util.find_spec("torch") is None:
+        return "needs torch, which is not installed here: pip install torch"
+    return ""
+
+
+# ---------------------------------------------------------------- the output
+
+
+class Printer:
+    """Prints outcomes; what the terminal's encoding does not know is written in ASCII."""
+
+    def __init__(self) -> None:
+        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+        try:
+            "".join(MARKS.values()).encode(encoding)
+            self.marks = MARKS
+        except (UnicodeEncodeError, LookupError):
+            self.marks = PLAIN_MARKS
+        with contextlib.suppress(AttributeError, ValueError):  # not every stream can
+            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+    def line(self, text: str = "") -> None:
+        if self.marks is PLAIN_MARKS:
+            for sign, plain in (("±", "+-"), ("−", "-"), ("Σ", "sum"), ("ᵀ", "^T"), ("×", "x"), ("≥", ">=")):
+                text = text.replace(sign, plain)
+        tqdm.write(text, file=sys.stdout)
+
+    def outcome(self, title: str, outcome: Outcome, remark: bool = False, said: str = "") -> None:
+        """A check's line and, where it fails, what is wrong with it unless that has been `said`."""
+        kind = "right" if outcome.passed else "remark" if remark else "part" if outcome.fraction > 0 else "wrong"
+        self.line(f"  {self.marks[kind]} {title}")
+        for text in wrong(outcome):
+            if text != said:
+                self.line(f"      {text}")
+
+
+def wrong(outcome: Outcome) -> list[str]:
+    """What is wrong and the numbers behind it; nothing where it passes."""
+    return [] if outcome.passed else [text for text in (outcome.diagnosis, outcome.numbers) if text]
+
+
+# ---------------------------------------------------------------- a question, a script, all of it
+
+Found = dict[str, tuple[rubric.Check, Outcome]]  # by id
+
+
+class Home:
+    """Checks the code in `code`, a copy that the checks may fill. work: a folder for their files."""
+
+    def __init__(self, work: Path, code: Path, rules: Rubric):
+        self.work, self.code, self.rules, self.printer = work, code, rules, Printer()
+        self.rows = {row.number: row for row in rules.code}
+        self.context = Context({}, np.zeros((0, 3072), np.float32), np.zeros(0, int), False, rules.accuracy,
+                               expected=expected.values())
+
+    def ask(self, question: Question, probes: Mapping[str, Probe], what: str, alone: bool = False) -> Replies:
+        """The replies, with a progress bar. alone: each probe in a process of its own."""
+        replies = Replies()
+        worker = HomeWorker(self.work, self.code, question.torch, self.context.data)
+        groups = [{name: probe} for name, probe in probes.items()] if alone else [probes]
+        with tqdm(total=len(probes), desc=what, unit="probe", leave=False, disable=None) as bar:
+            for group in groups:
+                for name, reply in worker.run(group):
+                    replies[name] = reply
+                    bar.update()
+        return replies
+
+    def judged(self, question: Question, ids: Collection[str], replies: Replies) -> Found:
+        """The rubric's checks among `ids`, in its order."""
+        return {check.id: (check, question.outcome(check.id, replies, self.context))
+                for check in self.rows[question.number].checks if check.id in ids}
+
+    def question(self, number: str) -> tuple[Found, dict[str, Outcome]]:
+        """The checks of a question's code, not of its script, and the rungs of its ladder."""
+        question, ladder = QUESTIONS[number], LADDERS.get(number)
+        asked = question.asked(question.own_checks, self.context) | (ladder.probes() if ladder else {})
+        replies = self.ask(question, asked, number)
+        found = self.judged(question, question.own_checks, replies)
+        return found, ladder.rungs(replies, found) if ladder else {}
+
+    def script(self, file: str) -> Found:
+        """The checks of a script, which is run as the grader does."""
+        question = SCRIPTS[file]
+        assert question.script is not None
+        if not self.context.data:
+            with tqdm(desc="making 60,000 small images", bar_format="{desc}", leave=False, disable=None):
+                self.context = datasets.prepare(self.work / "data", self.rules, None, None)
+        replies = self.ask(question, question.script.probes(self.context), file, alone=True)
+        return self.judged(question, question.script.checks, replies)
+
+    def report(self, found: Found, rungs: Mapping[str, Outcome]) -> int:
+        """Print the ladder and the checks; how many fail. A remark is printed where it found something."""
+        failed = [outcome for check, outcome in found.values() if check.points and not outcome.passed]
+        reasons = {outcome.diagnosis for outcome in failed}
+        said = reasons.pop() if len(failed) > 1 and len(reasons) == 1 else ""
+        if said:
+            self.printer.line(f"  {said}")
+        for title, outcome in rungs.items():
+            self.printer.outcome(f"ladder: {title}", outcome, said=said)
+        for check, outcome in found.values():
+            if check.points or not outcome.passed:
+                self.printer.outcome(check.title, outcome, not check.points, said)
+        return len(failed) + sum(not outcome.passed for outcome in rungs.values())
+
+    def check(self, title: str, number: str, script: str = "") -> int:
+        """Check and print a question, or a script of it; how much fails."""
+        self.printer.line(title)
+        if reason := unready(QUESTIONS[number]):
+            self.printer.line(f"  not checked: it {reason}")
+            return 1
+        return self.report(self.script(script), {}) if script else self.report(*self.question(number))
+
+
+@contextlib.contextmanager
+def at_home(folder: Path, rules: Rubric | None = None) -> Iterator[Home]:
+    """The code in `folder`, ready to be checked. Raises HomeError where there is none."""
+    if not folder.is_dir():
+        raise HomeError(f"{folder} is not a folder")
+    files = sorted({question.file for question in QUESTIONS.values()})
+    if not any((folder / file).is_file() for file in files):
+        raise HomeError(f"{folder.resolve()} has none of {', '.join(files)}: go to the folder of your code, or name it")
+    with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as work:
+        yield Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules or rubric.load())
+
+
+def sentences(folder: Path, number: str) -> dict[str, list[str]]:
+    """{id: lines} of the checks of a question that fail. Raises HomeError."""
+    if reason := unready(QUESTIONS[number]):
+        raise HomeError(f"{number} {reason}")
+    with at_home(folder) as home:
+        found, _ = home.question(number)
+    return {id: [f"{check.title}:", *(f"    {line}" for line in wrong(outcome))]
+            for id, (check, outcome) in found.items() if check.points and not outcome.passed}
+
+
+def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> int:
+    """Check the code in `folder`, print what was found, and return the exit status. Raises HomeError."""
+    numbers, scripts = chosen(names)
+    failing = 0
+    with at_home(folder, rules) as home:
+        for number in numbers:
+            failing += home.check(f"{number} {home.rows[number].title}", number)
+            script = QUESTIONS[number].script
+            if script and script.file not in scripts:
+                home.printer.line(f"  not run: {script.file}; --check {script.file} runs it, up to a minute")
+            home.printer.line()
+        for file in scripts:
+            failing += home.check(f"{SCRIPTS[file].number} {file}", SCRIPTS[file].number, file)
+            home.printer.line()
+        home.printer.line("everything that was checked is right" if not failing else f"to fix: {failing}")
+    return 1 if failing else 0

@@ -1,0 +1,196 @@
+"""The checks of LayerNorm on hand-ins in the course's forms: right ones lose nothing, a fault costs its own checks."""
+
+import pytest
+from grading_quickly import found
+
+pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
+NUMBERS = ["3.1", "3.2b", "3.2c"]
+
+LAYER_NORM = """
+import torch
+import torch.nn as nn
+
+class CustomLayerNormAutograd(nn.Module):
+    def __init__(self, n_neurons, eps=1e-5):
+        super(CustomLayerNormAutograd, self).__init__()
+        self.n_neurons, self.eps = n_neurons, eps
+        self.gamma = nn.Parameter(torch.ones(n_neurons))
+        self.beta = nn.Parameter(torch.zeros(n_neurons))
+
+    def forward(self, input):
+        if input.shape[1] != self.n_neurons:
+            raise ValueError('wrong number of neurons')
+        mean = input.mean(1, keepdim=True)
+        var = input.var(1, unbiased=False, keepdim=True)
+        return self.gamma * (input - mean) / (var + self.eps).sqrt() + self.beta
+
+class CustomLayerNormManualFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input, gamma, beta, eps=1e-5):
+        mean = input.mean(1, keepdim=True)
+        std = (input.var(1, unbiased=False, keepdim=True) + eps).sqrt()
+        x_hat = (input - mean) / std
+        out = gamma * x_hat + beta
+        ctx.save_for_backward(input, mean, std, gamma)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        input, mean, std, gamma = ctx.saved_tensors
+        x_hat = (input - mean) / std
+        d = grad_output * gamma
+        grad_input = grad_gamma = grad_beta = None
+        if ctx.needs_input_grad[0]:
+            grad_input = (d - d.mean(1, keepdim=True) - x_hat * (d * x_hat).mean(1, keepdim=True)) / std
+        if ctx.needs_input_grad[1]:
+            grad_gamma = (grad_output * x_hat).sum(0)
+        if ctx.needs_input_grad[2]:
+            grad_beta = grad_output.sum(0)
+        return grad_input, grad_gamma, grad_beta, None
+
+class CustomLayerNormManualModule(nn.Module):
+    def __init__(self, n_neurons, eps=1e-5):
+        super(CustomLayerNormManualModule, self).__init__()
+        self.n_neurons, self.eps = n_neurons, eps
+        self.gamma = nn.Parameter(torch.ones(n_neurons))
+        self.beta = nn.Parameter(torch.zeros(n_neurons))
+
+    def forward(self, input):
+        if input.shape[1] != self.n_neurons:
+            raise ValueError('wrong number of neurons')
+        return CustomLayerNormManualFunction.apply(input, self.gamma, self.beta, self.eps)
+"""
+SHAPE = "        if input.shape[1] != self.n_neurons:\n            raise ValueError('wrong number of neurons')\n"
+SAVE = "ctx.save_for_backward(input, mean, std, gamma)"
+LOAD = "input, mean, std, gamma = ctx.saved_tensors\n        x_hat = (input - mean) / std"
+APPLY = "return CustomLayerNormManualFunction.apply(input, self.gamma, self.beta, self.eps)"
+INIT = "def __init__(self, n_neurons, eps=1e-5):"
+VARIANCE = "input.var(1, unbiased=False, keepdim=True)"
+VALUE = "return self.gamma * (input - mean) / (var + self.eps).sqrt() + self.beta"
+
+
+def layer_norm(*edits: tuple[str, str]) -> dict[str, str]:
+    text = LAYER_NORM
+    for old, new in edits:
+        assert old in text, old
+        text = text.replace(old, new)
+    return {"custom_layernorm": text}
+
+
+def of_shape(*shape: str) -> list[tuple[str, str]]:
+    return [(f"torch.{kind}(n_neurons)", f"torch.{kind}({', '.join(shape)})") for kind in ("ones", "zeros")]
+
+
+RIGHT = {
+    "plain": layer_norm(),
+    "rows": layer_norm(*of_shape("1", "n_neurons"), ("(grad_output * x_hat).sum(0)", "(grad_output * x_hat).sum(0, True)"),
+                       ("grad_output.sum(0)", "grad_output.sum(0, True)")),
+    "columns": layer_norm(*of_shape("n_neurons", "1"), (VALUE, VALUE.replace("gamma", "gamma.t()").replace(
+        "beta", "beta.t()")), ("gamma * x_hat + beta", "gamma.t() * x_hat + beta.t()"),
+        ("grad_output * gamma", "grad_output * gamma.t()"), ("x_hat).sum(0)", "x_hat).sum(0)[:, None]"),
+        ("grad_beta = grad_output.sum(0)", "grad_beta = grad_output.sum(0)[:, None]")),
+    "other names": layer_norm(("self.gamma", "self.scale"), ("self.beta", "self.shift")),
+    "normalized input saved": layer_norm((SAVE, "ctx.save_for_backward(x_hat, std, gamma)"),
+                                         (LOAD, "x_hat, std, gamma = ctx.saved_tensors")),
+    "attributes of ctx": layer_norm((SAVE, "ctx.x_hat, ctx.rest = x_hat, {'std': std, 'gamma': gamma}"), (
+        LOAD, "x_hat, std, gamma = ctx.x_hat, ctx.rest['std'], ctx.rest['gamma']")),
+    "eps by keyword alone": layer_norm((INIT, "def __init__(self, n_neurons, *, eps=1e-5):")),
+    "more arguments": layer_norm((INIT, "def __init__(self, n, eps=1e-5, device='cpu'):\n        n_neurons = n")),
+    "assert": layer_norm((SHAPE, "        assert input.shape[1] == self.n_neurons\n")),
+    "both dimensions": layer_norm((SHAPE, "        if input.dim() != 2 or input.size(1) != self.n_neurons:\n"
+                                          "            raise Exception('shape')\n")),
+    "check in the function": layer_norm(
+        (SHAPE + "        return Custom", "        return Custom"),
+        ("        mean = input.mean(1, keepdim=True)\n        std",
+         "        assert input.shape[-1] == gamma.numel()\n        mean = input.mean(1, keepdim=True)\n        std")),
+    "instance of the function": layer_norm((APPLY, "fn = CustomLayerNormManualFunction()\n        return fn.apply("
+                                                   "input, self.gamma, self.beta, self.eps)")),
+    "alias of apply": layer_norm((APPLY, "f = CustomLayerNormManualFunction.apply\n"
+                                         "        return f(input, self.gamma, self.beta, self.eps)")),
+    "inherited": layer_norm(("class CustomLayerNormManualModule(nn.Module)",
+                             "class CustomLayerNormManualModule(CustomLayerNormAutograd)"),
+                            ("super(CustomLayerNormManualModule, self).__init__()", "super().__init__(n_neurons, eps)")),
+    "square root by power": layer_norm((VARIANCE, "((input - mean) ** 2).sum(1, keepdim=True) / input.shape[1]")),
+    "all inputs unpacked": layer_norm(("grad_input = grad", "a, b, c, _ = ctx.needs_input_grad\n        grad_input = grad")),
+}
+
+
+@pytest.fixture(scope="module")
+def right():
+    return found(NUMBERS, RIGHT)
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_right_hand_in_loses_nothing(right, name):
+    assert {check: text for check, text in right[name].items() if "norm_dimensions" not in check} == {}
+
+
+def test_an_input_of_three_dimensions_is_a_remark(right):
+    assert "accepted (2, 4, 6)" in found(["3.1"], {"3d": layer_norm(("input.shape[1] !=", "input.shape[-1] !="))})[
+        "3d"]["norm_dimensions"]
+    assert right["both dimensions"] == {}
+
+
+BESSEL = "Bessel's correction"
+SAVED = "More than one tensor of the input's size is kept for backward"
+FAULTY = {
+    "unbiased": (layer_norm((f"        var = {VARIANCE}", "        var = input.var(1, keepdim=True)")), {
+        "3.1 norm_value": BESSEL, "3.1 norm_variance": BESSEL, "3.1 norm_gradients": BESSEL}),
+    "unbiased by hand": (layer_norm((f"std = ({VARIANCE}", "std = (input.var(1, keepdim=True)")), {
+        "3.2b norm_value": BESSEL, "3.2b norm_variance": BESSEL, "3.2b norm_gradients": BESSEL}),
+    "eps outside": (layer_norm(("(var + self.eps).sqrt()", "(var.sqrt() + self.eps)")), {
+        "3.1 norm_value": "under the root", "3.1 norm_gradients": "under the root"}),
+    "own eps": (layer_norm(("self.n_neurons, self.eps = n_neurons, eps", "self.n_neurons, self.eps = n_neurons, 1e-5")), {
+        "3.1 norm_value": "The eps that is passed in is not used", "3.2c norm_calls": "eps is not passed on"}),
+    "no eps to pass": (layer_norm((INIT, "def __init__(self, n_neurons):\n        eps = 1e-5")), {
+        "3.1 norm_value": "The eps that is passed in is not used", "3.2c norm_calls": "eps is not passed on"}),
+    "three gradients": (layer_norm(("grad_beta, None\n", "grad_beta\n")), {
+        "3.2b norm_gradients": "incorrect number of gradients"}),
+    "x and x-hat": (layer_norm((SAVE, "ctx.save_for_backward(input, x_hat, mean, std, gamma)"), (
+        "input, mean, std, gamma =", "input, x_hat, mean, std, gamma =")), {
+        "3.2b norm_saved": SAVED + ": the input, the normalized input."}),
+    "centred as an attribute": (layer_norm((SAVE, SAVE + "\n        ctx.centred = input - mean")), {
+        "3.2b norm_saved": SAVED + ": the input, the centred input."}),
+    "Jacobian kept": (layer_norm((SAVE, SAVE + "\n        ctx.j = x_hat[:, :, None] * x_hat[:, None]")), {
+        "3.2b norm_saved": SAVED}),
+    "no None": (layer_norm(*((f"if ctx.needs_input_grad[{i}]", "if True") for i in range(3))), {
+        "3.2b norm_none": "must return None"}),
+    "gamma gradient without x-hat": (layer_norm(("(grad_output * x_hat).sum(0)", "grad_output.sum(0)")), {
+        "3.2b norm_gradients": "A factor of gamma in the forward pass is missing"}),
+    "no variance": (layer_norm((" - x_hat * (d * x_hat).mean(1, keepdim=True)", "")), {
+        "3.2b norm_gradients": "through the variance is missing"}),
+    "beta gradient None": (layer_norm(("grad_beta = grad_output.sum(0)", "pass")), {
+        "3.2b norm_gradients": "No gradient arrives at beta."}),
+    "no shape check": (layer_norm((SHAPE, "")), {
+        "3.1 norm_shapes": "accepted (4, 1)", "3.2c norm_shapes": "accepted (4, 1)"}),
+    "other axis checked": (layer_norm(("input.shape[1] !=", "input.shape[0] !=")), dict.fromkeys(
+        ("3.1 norm_value", "3.1 norm_gradients", "3.1 norm_float32", "3.1 norm_variance", "3.1 norm_shapes",
+         "3.2c norm_calls", "3.2c norm_shapes"), "wrong number of neurons")),
+    "plain tensors": (layer_norm(("nn.Parameter(torch.ones(n_neurons))", "torch.ones(n_neurons)")), {
+        "3.1 norm_parameters": "gamma is not an nn.Parameter", "3.2c norm_parameters": "gamma is not an nn.Parameter"}),
+    "one gamma for all": (layer_norm(("torch.ones(n_neurons)", "torch.ones(1)")), dict.fromkeys(
+        ("3.1 norm_parameters", "3.2c norm_parameters"), "gamma must be a parameter with a number for each neuron")),
+    "normalizes by itself": (layer_norm((APPLY, VALUE.replace("return", "mean, var = input.mean(1, keepdim=True), "
+                                         f"{VARIANCE}\n        return"))), {
+        "3.2c norm_calls": "must call CustomLayerNormManualFunction.apply"}),
+    "float64 alone": (layer_norm((VALUE, VALUE.replace("self.beta", "self.beta.double()"))), {
+        "3.1 norm_float32": "must give a float32 output"}),
+    "no function": (layer_norm(("class CustomLayerNormManualFunction", "class Function")), {
+        **{f"3.2b {check}": "custom_layernorm.py has no class CustomLayerNormManualFunction" for check in (
+            "norm_value", "norm_gradients", "norm_float32", "norm_variance", "norm_none", "norm_saved")},
+        "3.2c norm_calls": "has no class", "3.2c norm_shapes": "is not defined"}),
+}
+
+
+@pytest.fixture(scope="module")
+def faulty():
+    return found(NUMBERS, {name: hand_in for name, (hand_in, _) in FAULTY.items()})
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_a_fault_costs_its_own_checks_and_is_named(faulty, name):
+    costs = FAULTY[name][1]
+    lost = {check: text for check, text in faulty[name].items() if "norm_dimensions" not in check}
+    assert lost.keys() == costs.keys(), lost
+    for check, text in costs.items():
+        assert text in lost[check]
