@@ -18,11 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from grading import unpack
+from grading.questions import FILES as EXPECTED
 from grading.unpack import Entry, Unreadable, is_archive, parts_of, readable
 
 MARKER = "modules.py"
-EXPECTED = (MARKER, "mlp_numpy.py", "train_mlp_numpy.py", "mlp_pytorch.py", "train_mlp_pytorch.py",
-            "custom_layernorm.py", "convnet_pytorch.py", "train_convnet_pytorch.py")
 # folders whose content is left out: environments and what programs keep there; `grades` is what this program writes
 EMPTIED = {"__pycache__", "node_modules", "venv", "site-packages", "grades"}
 ENVIRONMENT = "pyvenv.cfg"  # a virtual environment of any name holds this file

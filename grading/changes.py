@@ -67,7 +67,8 @@ def _of_question(student: str, number: str, before: Mapping[str, Any], after: Ma
     for check in dict.fromkeys([*new["checks"], *old["checks"]]):
         was, now = old["checks"].get(check), new["checks"].get(check)
         one, other = _score(old, was), _score(new, now)
-        if one == other:
+        remark = not any(side["points"] for side in (was, now) if side)
+        if one == other or remark:
             continue
         reasons = ["a new submission"] * (before["submission"] != after["submission"]) + _reasons(old, new, was, now)
         found.append(Change(student, number, (now or was)["title"], points(one), points(other),

@@ -60,7 +60,7 @@ class Question:
     """A code question: what to ask a worker, and what each check makes of the answers.
 
     torch: whether its worker may use PyTorch. file: what most of its probes run. script: the training script and its
-    checks, where it has one.
+    checks, where it has one. more_files: what is handed in besides.
     """
 
     number: str
@@ -69,6 +69,12 @@ class Question:
     probes: Callable[[Context], dict[str, Probe]]
     own_checks: Mapping[str, CheckFunction]
     script: TrainingScript | None = None
+    more_files: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is handed in for it."""
+        return (self.file, *self.more_files, *((self.script.file,) if self.script else ()))
 
     @property
     def checks(self) -> dict[str, CheckFunction]:

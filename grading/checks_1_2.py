@@ -372,7 +372,7 @@ def elu_right(replies: Replies, context: Context) -> Outcome:
 
 ALONE = {"LinearModule": linear_right, "ELUModule": elu_right, "SoftMaxModule": softmax_right}
 QUESTION = Question(
-    number="1.2", torch=False, file="modules.py", probes=probes, script=SCRIPT,
+    number="1.2", torch=False, file="modules.py", more_files=("mlp_numpy.py",), probes=probes, script=SCRIPT,
     own_checks={check.__name__: check for check in (
         linear_forward, linear_backward_input, linear_backward_weight, linear_backward_bias, linear_init, elu_forward,
         elu_backward, elu_at_zero, softmax_forward, softmax_backward, loss_forward, loss_backward, softmax_large,

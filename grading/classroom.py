@@ -19,6 +19,7 @@ from grading.checks import Context
 from grading.confinement import ConfinementError
 from grading.files import alphabetical, folder_name, write_json
 from grading.people import HandIn, People, parse
+from grading.questions import files_of
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
 from grading.submission import Record, Submission, blank, scored
@@ -131,7 +132,7 @@ class Classroom:
             one.notes.append(f"graded again alone: {', '.join(alone)}"
                              + ", by another version of the grader or rubric than the rest" * (len(versions) > 1))
         return {**one.record(self.rubric), "data": REAL if context.real else STANDIN, "submission": one.digest,
-                **one.about}
+                "warnings": self.sandbox.warnings(), **one.about}
 
     def grade(self, class_: Sequence[Submission], finish: Callable[[Record, bool], None]) -> None:
         """Grade the submissions and hand each record to `finish(record, new)` as soon as it is complete.
@@ -171,6 +172,7 @@ class Classroom:
                 while left and len(waiting) < 2 * self.jobs:  # not the whole class: its files take room
                     one = left.popleft()
                     if not one.error:
+                        one.expected = files_of(self.rubric)
                         one.take_in(self.work / f"submission-{len(left)}")
                     if one.error:
                         complete(one)

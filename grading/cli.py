@@ -135,7 +135,7 @@ def write_student(out: Path, record: Record, rules: Rubric, given: Given = NOTHI
     write(folder / "feedback.html", feedback(marks, name))
 
 
-def write_class(out: Path, rules: Rubric, warnings: Sequence[str] = (), known: People | None = None,
+def write_class(out: Path, rules: Rubric, known: People | None = None,
                 given: Mapping[str, Given] | None = None, interrupted: Sequence[str] = ()) -> list[Record]:
     """The class's tables and its summary. given: what a TA gave, once it is merged. interrupted: not graded yet."""
     known = known or People()
@@ -155,7 +155,7 @@ def write_class(out: Path, rules: Rubric, warnings: Sequence[str] = (), known: P
         students = len({change.student for change in changed})
         say(f"points of {students} {'student' if students == 1 else 'students'} changed since the last run: see "
             f"{out / changes.CHANGES}")
-    summary.write_summary(out, marks, rules, warnings=warnings, names=names, merged=given is not None,
+    summary.write_summary(out, marks, rules, names=names, merged=given is not None,
                           unfinished=unfinished, changed=changed)
     return records
 
@@ -217,8 +217,7 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
     with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir), read_batch,
                     options.allow_network, options.only, options.container) as room,
           tqdm(total=len(class_), unit="submission", disable=None, dynamic_ncols=True) as bar):
-        warnings = room.sandbox.warnings()
-        for warning in warnings:
+        for warning in room.sandbox.warnings():
             say(f"warning: {warning}")
         say(f"submissions: {len(class_)}, workers at the same time: {options.jobs}")
         waiting = dict.fromkeys(one.student for one in class_)
@@ -238,7 +237,7 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
 
         def write_all() -> list[Record]:
             given = merged_before(options.out, rules)
-            records = write_class(options.out, rules, warnings, known, given, list(waiting))
+            records = write_class(options.out, rules, known, given, list(waiting))
             tables.write_form(options.out, records, rules)
             return records
 
@@ -254,7 +253,8 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
                                           known.names(records), options.handout, options.compare_with).pairs
             if pairs:
-                say(f"note: {len(pairs)} pairs of submissions are similar; look at {options.out / similarity.PAGE}")
+                many = f"{len(pairs)} pairs of submissions are" if len(pairs) > 1 else "1 pair of submissions is"
+                say(f"note: {many} similar: look at {options.out / similarity.PAGE}")
     for problem in known.problems(records):
         say(f"note: {problem}")
     if doubtful := summary.suspects(records):
@@ -283,7 +283,7 @@ def merge(options: argparse.Namespace, rules: Rubric) -> int:
         raise TableError(f"{options.out} holds no graded submissions; grade first, or give their folder with --out")
     known = people.load(options.out, options.roster)
     given = tables.read_written(path, records, rules)
-    write_class(options.out, rules, known=known, given=given)  # with the points of today's rubric
+    write_class(options.out, rules, known, given)  # with the points of today's rubric
     names, marks = known.names(records), [Marks(record, rules, given[record["student"]]) for record in records]
     tables.write_final(options.out, marks, rules, known.names(records, revealed=True))
     for record in records:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def level(score: float, most: float) -> str:
 def environment() -> Environment:
     made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
                        finalize=writable, trim_blocks=True, lstrip_blocks=True)
-    made.filters["points"] = points
+    made.filters |= {"points": points, "mean": statistics.mean, "median": statistics.median}
     made.tests["remark"] = is_remark
     made.globals.update(level=level, marks_of=MARKS)
     return made

@@ -18,7 +18,7 @@ import importlib.util
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,8 @@ class Submission:
     path: what was handed in. student: its name. key: what its grades depend on. error: why it was not graded.
     ungraded: the same, where that is not its fault, so that it has no score instead of 0. digest: of what was handed
     in. about: further entries of its record. notes: flags that its file's name and its earlier record give. todo: the
-    questions to grade, where it is not all of them. hide: names that its record must not tell.
+    questions to grade, where it is not all of them. hide: names that its record must not tell. expected: the
+    files that are to be in it.
     """
 
     path: Path
@@ -88,6 +89,7 @@ class Submission:
     folder: Path | None = None
     error: str = ""
     ungraded: str = ""
+    expected: Sequence[str] = archive.EXPECTED
     flags: list[str] = field(default_factory=list)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -118,7 +120,7 @@ class Submission:
         if older := scan.edition(self.code):
             self.error = self.ungraded = f"is of the {older}: this rubric grades the 2020 edition"
             return
-        if missing := [name for name in archive.EXPECTED if not (self.code / name).is_file()]:
+        if missing := [name for name in self.expected if not (self.code / name).is_file()]:
             self.flags.append(f"missing: {', '.join(missing)}")
         if wrong := taken.no_report():
             self.flags.append(wrong)
@@ -161,16 +163,15 @@ def blank(row: Row, reason: str) -> dict[str, Any]:
 def scored(record: Record, rubric: Rubric) -> Record:
     """The record with a title, points and a score for each check, and a score for each question that was graded.
 
-    One that was graded by other checks than the rubric's is in error: it has to be graded again.
+    A question that was graded by other checks than the rubric's has none: it has to be graded again.
     """
     questions = {}
     for row in rubric.code:
         question = record["questions"].get(row.number, {"checks": []})
         found = {check["id"]: check for check in question["checks"] if "fraction" in check}
         if found.keys() != {check.id for check in row.checks}:
-            question = blank(row, "")
+            question = {**blank(row, ""), "ungraded": "it was graded by other checks; grade it again"}
             found = {check["id"]: check for check in question["checks"]}
-            record = {**record, "error": record["error"] or "was graded by other checks; grade it again"}
         checks = [{**found[check.id], "title": check.title, "points": check.points,
                    "score": points_of(found[check.id], check.points, rubric.partial)} for check in row.checks]
         questions[row.number] = {**question, "checks": checks, "score": None if question.get("ungraded") else round(

@@ -13,7 +13,7 @@ from typing import Any
 from grading.changes import Change
 from grading.files import folder_name, write
 from grading.marks import Marks
-from grading.page import environment, render
+from grading.page import render
 from grading.rubric import Rubric
 from grading.submission import Record
 
@@ -103,14 +103,13 @@ def ungraded(records: Sequence[Record]) -> list[tuple[str, int]]:
                    if question.get("ungraded")).most_common()
 
 
-def summary(marks: Sequence[Marks], rubric: Rubric, picture: bytes, warnings: Sequence[str] = (),
+def summary(marks: Sequence[Marks], rubric: Rubric, picture: bytes,
             names: Mapping[str, str] | None = None, merged: bool = False,
             unfinished: Sequence[tuple[str, str]] = (), changed: Sequence[Change] = ()) -> str:
     """The page. names: by student, where known. merged: show what a TA gave.
 
     unfinished: (name, state) of those without a record. changed: points that changed since the last run.
     """
-    environment().filters.update(mean=statistics.mean, median=statistics.median)
     records = [one.record for one in marks]
     whole = [one for one in marks if not one.record["error"]]
     questions = [(row, scores) for row in rubric.code
@@ -124,7 +123,7 @@ def summary(marks: Sequence[Marks], rubric: Rubric, picture: bytes, warnings: Se
         most=sum(row.points for row in rubric.code), merged=merged, unfinished=unfinished, questions=questions,
         data=sorted({one.record["data"] for one in whole if one.record.get("data")}), suspects=suspects(records),
         ungraded=ungraded(records), picture=base64.b64encode(picture).decode(), hardest=hardest(records)[:HARDEST],
-        warnings=warnings, changed=changed)
+        warnings=sorted({line for record in records for line in record.get("warnings", [])}), changed=changed)
 
 
 def totals(marks: Sequence[Marks]) -> list[float]:

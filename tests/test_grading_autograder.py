@@ -98,7 +98,7 @@ def test_a_good_a_faulty_and_an_unreadable_submission(gradescope):
     assert gradescope.run().returncode == 0
     faulty = gradescope.tests()["1.2"]
     assert 0 < faulty["score"] < good["score"]
-    assert "dL/dY is summed over the features (axis 1)" in faulty["output"] and faulty["output"] != good["output"]
+    assert "It is summed over the features (axis 1)" in faulty["output"] and faulty["output"] != good["output"]
     shutil.rmtree(gradescope.root / "submission")
     (gradescope.root / "submission").mkdir()
     (gradescope.root / "submission" / "notes.txt").write_text("sorry")

@@ -15,14 +15,15 @@ from grading.submission import scored
 
 pytestmark = [pytest.mark.grading]
 RULES = reduced(["3.2c"])
-CHECKS = [check.id for check in RULES.code[0].checks]
+REMARKS = [check.id for check in RULES.code[0].checks if not check.points]  # show what was found, and cost nothing
+CHECKS = [check.id for check in RULES.code[0].checks if check.points]
 TITLE = RULES.code[0].checks[0].title
 
 
 def record(student="doe", digest="d1", version="g1 r1 stand-in", ungraded="", **found: tuple[float, str]) -> dict:
     """A record of question 3.2c; found: {check: (fraction, diagnosis)}, the others right."""
     checks = [{"id": check, "fraction": found.get(check, (1.0, ""))[0], "diagnosis": found.get(check, (1.0, ""))[1],
-               "numbers": ""} for check in CHECKS]
+               "numbers": ""} for check in CHECKS + REMARKS]
     question = {"seconds": 1.0, "version": version, "checks": checks} | ({"ungraded": ungraded} if ungraded else {})
     return {"key": "k", "student": student, "error": "", "flags": [], "seconds": 1.0, "submission": digest,
             "questions": {"3.2c": question}}
@@ -77,6 +78,7 @@ def test_ungraded_is_not_nought():
     found = between(record(**WRONG), record(ungraded="needs pandas"))
     assert found[0].before == "0" and found[0].after == "" and found[0].diagnosis == "not graded now: needs pandas"
     assert not between(record(ungraded="a"), record(ungraded="b"))
+    assert REMARKS and not between(record(), record(**{REMARKS[0]: (0.0, "nothing that costs")}))
 
 
 def test_other_checks_are_named():

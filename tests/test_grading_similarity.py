@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
-from grading_help import MLP, MODULES, ROOT, submission
+from grading_help import MLP, MODULES, ROOT, needs_confinement, reduced, submission
 
-from grading import similarity
+from grading import rubric, similarity
+from grading.cli import main
 from grading.files import write_json
-from grading.similarity import CODE, THRESHOLD, compare, handed_out, sources, tokens, winnowed, write_page
+from grading.similarity import CODE, PAGE, THRESHOLD, compare, handed_out, sources, tokens, winnowed, write_page
 
 HANDINS = ROOT / "tests" / "handins"
 FILES = ("modules", "mlp_numpy", "train_mlp_numpy", "mlp_pytorch", "train_mlp_pytorch", "custom_layernorm",
@@ -219,3 +220,22 @@ def test_data_utilities_and_links_are_not_compared(tmp_path):
     (folder / "inner").mkdir()
     Path(folder / "inner" / "b.py").write_bytes(b"x = 1\r\n\xff")
     assert sources(folder) == {"mlp_numpy.py": MLP, "modules.py": MODULES, "inner/b.py": "x = 1\n\ufffd"}
+
+
+@needs_confinement
+def test_a_run_writes_the_page_and_keeps_the_code(tmp_path, capsys, monkeypatch):
+    rules = reduced(["3.2c"])
+    monkeypatch.setattr(rubric, "load", lambda path: rules)
+    paths = [submission(tmp_path / "doe"), submission(tmp_path / "roe", modules=disguised(MODULES), mlp_numpy=MLP[:200])]
+    submission(tmp_path / "course" / "given")
+    submission(tmp_path / "2023" / "old")
+    command = [*map(str, paths), "--out", str(tmp_path / "out")]
+    assert main("", command) == 0
+    assert "1 pair of submissions is similar" in capsys.readouterr().err
+    assert "modules.py" in (page := (tmp_path / "out" / PAGE).read_text()) and "2023" not in page
+    assert main("", [command[1], *command[2:], "--compare-with", str(tmp_path / "2023")]) == 0  # one of the class again
+    assert "3 pairs" in capsys.readouterr().err and "2023/old" in (tmp_path / "out" / PAGE).read_text()
+    assert main("", [*command, "--handout", str(tmp_path / "course")]) == 0
+    assert "similar" not in capsys.readouterr().err
+    assert main("", [*command, "--handout", str(tmp_path / "nowhere")]) == 2
+    assert "is not a folder" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""The guide for another course does what it says: its blocks, in a copy of the grader, grade its example."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from grading_help import ROOT, needs_confinement
+
+from grading.starter import local_imports
+from grading.submission import DATA_UTILITIES
+
+GUIDE = ROOT / "docs" / "grading-another-course.md"
+pytestmark = [pytest.mark.grading]
+
+
+def blocks() -> tuple[dict[str, str], list[str]]:
+    """({file: text} of the blocks under a file's name, the others)."""
+    text = GUIDE.read_text()
+    named = dict(re.findall(r"^`([\w/.]+)`\n```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+    others = [block for block in re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+              if block not in named.values()]
+    return named, others
+
+
+def insert(path: Path, before: str, line: str) -> None:
+    """Add `line` before the only place of `before`."""
+    text = path.read_text()
+    assert text.count(before) == 1, f"{path.name} has {before!r} {text.count(before)} times"
+    path.write_text(text.replace(before, line + before))
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory) -> Path:
+    """A copy of the grader, and nothing else of the repository, with the guide's question."""
+    root = tmp_path_factory.mktemp("course")
+    shutil.copytree(ROOT / "grading", root / "grading", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("grade.py", *local_imports(ROOT, [DATA_UTILITIES])):
+        shutil.copy(ROOT / name, root / name)
+    files, others = blocks()
+    assert set(files) == {"grading/worker/probes_huber.py", "grading/expected_huber.py", "grading/checks_huber.py",
+                          "huber.toml", "huber.py"}
+    for name, text in files.items():
+        if name != "huber.py":
+            (root / name).write_text(text)
+    expected, table = (next(re.match(r"(from grading import \w+)  # add to[^:]*: ", block) for block in others
+                            if f"import {name}" in block) for name in ("expected_huber", "checks_huber"))
+    insert(root / "grading" / "expected.py", "\n\ndef values", f"\n{expected[1]}\n")
+    text = (root / "grading" / "expected.py").read_text().rstrip()
+    (root / "grading" / "expected.py").write_text(f"{text} | expected_huber.values()\n")
+    insert(root / "grading" / "questions.py", "\nQUESTIONS:", f"\n{table[1]}\n")
+    insert(root / "grading" / "questions.py", "checks_4a.QUESTION)", "checks_huber.QUESTION, ")
+    command = next(block for block in others if "--rubric" in block)
+    assert command == "python grade.py submissions/*.zip --rubric huber.toml --out grades/\n"
+    return root
+
+
+def grade(course: Path, tmp_path: Path, code: str) -> dict[str, str]:
+    """The row of grades.csv of a hand-in whose huber.py is `code`, and its page as 'page'."""
+    (tmp_path / "doe").mkdir()
+    if code:
+        (tmp_path / "doe" / "huber.py").write_text(code)
+    else:
+        (tmp_path / "doe" / "modules.py").write_text("")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    done = subprocess.run([sys.executable, "-B", course / "grade.py", tmp_path / "doe", "--rubric", course / "huber.toml",
+                           "--out", tmp_path / "grades"], capture_output=True, text=True, env=environment, cwd="/")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "grades" / "grades.csv", newline="") as file:
+        row, = csv.DictReader(file)
+    return {**row, "page": (tmp_path / "grades" / "students" / "doe" / "feedback.html").read_text()}
+
+
+RIGHT = blocks()[0].get("huber.py", "")
+FAULTS = {
+    "the half": (("0.5 * error ** 2", "error ** 2"), 3, "The factor 1/2 of the quadratic part is missing."),
+    "the mean of the value": (("linear)) / len(x)", "linear))"), 3, "It is summed over the batch, not averaged."),
+    "the mean of the gradient": (("self.delta) / len(x)", "self.delta)"), 2, "The division by the batch size is missing."),
+    "the cut": (("np.clip(x - y, -self.delta, self.delta)", "(x - y)"), 2, "large errors are not cut off at delta"),
+    "something else": (("np.clip(x - y,", "np.clip(y - x,"), 2, "delta times its sign from there on"),
+    "PyTorch": (("import numpy as np", "import numpy as np\nimport torch\ntorch.ones(1)"), 0, "torch"),
+}
+
+
+@needs_confinement
+def test_a_right_hand_in_has_all_points(course, tmp_path):
+    row = grade(course, tmp_path, RIGHT)
+    assert row["1.4"] == "5" and "1.3" in row and "1.2" not in row and "Huber loss in NumPy" in row["page"]
+    assert "missing" not in row["flags"]  # the files of questions that this course does not ask
+
+
+@needs_confinement
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_costs_its_points_and_is_named(course, tmp_path, fault):
+    (right, wrong), points, sentence = FAULTS[fault]
+    assert RIGHT.count(right) == 1
+    row = grade(course, tmp_path, RIGHT.replace(right, wrong))
+    assert row["1.4"] == str(points) and sentence in row["page"]
+
+
+@needs_confinement
+def test_a_missing_file_is_said(course, tmp_path):
+    row = grade(course, tmp_path, "")
+    assert row["1.4"] == "0" and "huber.py is not in the submission" in row["page"] and "huber.py" in row["flags"]
+
+
+def test_places_that_the_guide_names_exist():
+    for name in re.findall(r"`((?:grading|tests)/[\w/.]+\.\w+)`", GUIDE.read_text()):
+        assert (ROOT / name).is_file() or "NAME" in name or name in blocks()[0], name
