@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from grading import networks, oracle
+from grading import expected_mlp, networks, oracle
 from grading.inputs import MODULES
 
 Array = np.ndarray
@@ -100,7 +100,7 @@ def state(inputs: Mapping[str, Array]) -> Named:
 def mlps() -> Named:
     found: Named = {}
     for name in networks.NETWORKS:
-        logits = networks.logits(name)
+        logits = expected_mlp.logits(name)
         found |= named(f"{name} forward", oracle.softmax(logits), no_softmax=logits)
-        found |= {f"{name} {key}": value for key, value in networks.gradients(name, probabilities=True).items()}
+        found |= {f"{name} {key}": value for key, value in expected_mlp.gradients(name).items()}
     return found

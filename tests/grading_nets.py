@@ -18,7 +18,7 @@ from test_grading_probes import Trusting
 
 from grading import expected
 from grading.checks import Context, Replies
-from grading.sandbox import Reply
+from grading.replies import Reply
 from grading.submission import QUESTIONS
 from grading.worker import serve
 

@@ -9,7 +9,7 @@ from grading_help import MLP, MODULES, failures, grade, needs_confinement, reduc
 
 from grading import submission as grader
 from grading.checks import Context
-from grading.sandbox import Reply
+from grading.replies import Reply
 from grading.worker import packages, student
 
 pytestmark = [pytest.mark.grading]
