@@ -15,7 +15,7 @@ from grading.checks import Context, Question, Replies
 from grading.compare import PASSED, Outcome, all_of, close, failed, judge_by, missing, share
 from grading.inputs import MODULES as INPUTS
 from grading.networks import NETWORKS
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 INIT = {"in": 400, "out": 300}
 SIZES = [[4, 3], [4, 3], [64, 3], [4, 48]]  # the first is a warm-up

@@ -14,7 +14,7 @@ from grading.checks import Context, Question, Replies
 from grading.compare import PASSED, Outcome, all_of, close, failed, judge, judge_by
 from grading.inputs import EPS
 from grading.inputs import LAYER_NORM as INPUTS
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 NEURONS = 6
 RIGHT, FEATURES, DIMENSIONS = (4, NEURONS), [(4, 1), (4, NEURONS + 1)], [(2, 4, NEURONS), (NEURONS,)]

@@ -28,8 +28,8 @@ from grading.compare import Outcome
 from grading.files import local_imports
 from grading.ladder import LADDERS
 from grading.questions import QUESTIONS
+from grading.replies import Probe, Reply, one_line, read_reply
 from grading.rubric import Rubric
-from grading.sandbox import Probe, Reply, one_line, read_reply
 from grading.worker.student import without_places
 
 REFERENCE = Path(__file__).parent.parent

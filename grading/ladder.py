@@ -15,8 +15,8 @@ import numpy as np
 
 from grading.checks import Replies
 from grading.compare import PASSED, Outcome, failed
+from grading.replies import Probe
 from grading.rubric import Check
-from grading.sandbox import Probe
 
 CLASSES = 10
 LN_10 = log(CLASSES)

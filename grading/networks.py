@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from grading.sandbox import Reply
+from grading.replies import Reply
 
 NETWORKS = {"mlp_0": [6, 3], "mlp_1": [6, 5, 3], "mlp_3": [6, 5, 4, 7, 3]}  # 0, 1 and 3 hidden layers
 SAMPLES = 5

@@ -28,9 +28,10 @@ from grading.archive import Unreadable
 from grading.checks import Context, Replies
 from grading.files import local_imports
 from grading.questions import QUESTIONS
+from grading.replies import one_line
 from grading.rubric import Question as Row
 from grading.rubric import Rubric
-from grading.sandbox import Sandbox, one_line
+from grading.sandbox import Sandbox
 from grading.scan import DATA_UTILITIES
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places

@@ -12,7 +12,8 @@ from grading import confinement
 from grading import submission as grader
 from grading.checks import Context
 from grading.confinement import ConfinementError
-from grading.sandbox import Limits, Probe, Reply, Sandbox
+from grading.replies import Reply
+from grading.sandbox import Limits, Probe, Sandbox
 from grading.worker import packages, student
 
 pytestmark = [pytest.mark.grading]
