@@ -53,7 +53,8 @@ def elu(inputs: Mapping[str, Array]) -> Named:
     below = np.expm1(np.minimum(x, 0))
     gradient = oracle.central_difference(oracle.elu, x, dout)
     return (named("elu forward", oracle.elu(x), relu=np.maximum(x, 0), no_minus_one=np.where(x >= 0, x, below + 1))
-            | named("elu input", gradient, value=np.where(x >= 0, dout, dout * below), alone=gradient / dout)
+            | named("elu input", gradient, relu=np.where(x >= 0, dout, 0),
+                    value=np.where(x >= 0, dout, dout * below), alone=gradient / dout)
             | named("elu_zero input", oracle.central_difference(oracle.elu, zero, inputs["zero_dout"]),
                     zero=np.zeros(zero.shape))
             | named("elu_large forward", oracle.elu(large))
