@@ -376,14 +376,6 @@ def watch_folders() -> set[str]:
     return found
 
 
-def old_styles() -> None:
-    """Matplotlib's styles under the names that they had until 2022."""
-    from matplotlib import style
-
-    for name in [name for name in style.library if name.startswith("seaborn-v0_8")]:
-        style.library[name.replace("-v0_8", "")] = style.library[name]
-
-
 def stop_in_time(seconds: float) -> None:
     """End the script before the worker's own clock does, so that what was recorded until then is not lost."""
     def stop(*_: Any) -> None:
@@ -446,7 +438,6 @@ def script(task: Task) -> None:
         raise Absent(f"{name} is not in the submission")
     marked = options["data"] == "marked"
     data_at_home(folder)
-    old_styles()
     most = options["most"]
     watch: NumpyWatch | TorchWatch = (NumpyWatch(marked, most) if options["model"] is None else
                                       TorchWatch(options["model"], marked, most, options["stub"]))
