@@ -101,6 +101,8 @@ axes.set(title='x')
 axes.get_figure().savefig('x.png')
 plt.plot([1, 2], color=sns.color_palette()[1])
 print('table\\n' + tabulate([[1, 2]]), f'{table}')
+with open('table.txt', 'w') as file:
+    file.write(tabulate([[1, 2]]))
 for row in table.iterrows():
     print(row)
 """
