@@ -15,9 +15,9 @@ from grading.worker.student import Task, probe
 ROLES = ("weight", "bias")
 
 
-def watched_network(sizes: list[int]) -> tuple[Any, list[Parameters]]:
+def watched_network(task: Task) -> tuple[Any, list[Parameters]]:
     """The NumPy MLP and the parameters of its linear layers, in the order in which they are made."""
-    constructor, made = part("modules", "LinearModule"), []
+    constructor, made, sizes = part("modules", "LinearModule"), [], task.options["sizes"]
     init = constructor.__init__
 
     def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
@@ -25,15 +25,15 @@ def watched_network(sizes: list[int]) -> tuple[Any, list[Parameters]]:
         made.append(self)
 
     with mock.patch.object(constructor, "__init__", __init__):
-        found = network(sizes[0], sizes[1:-1], sizes[-1])
+        found = network(task, sizes[0], sizes[1:-1], sizes[-1])
     return found, [Parameters(layer, *pair) for layer, pair in zip(made, pairwise(sizes), strict=False)]
 
 
 @probe
 def ladder_numpy(task: Task) -> None:
     """The NumPy MLP with its own loss, walked downhill: parameters are one vector, gradients another."""
-    found, layers = watched_network(task.options["sizes"])
-    loss, x, targets = module("CrossEntropyModule"), task.arrays["x"], task.arrays["targets"]
+    found, layers = watched_network(task)
+    loss, x, targets = module(task, "CrossEntropyModule"), task.arrays["x"], task.arrays["targets"]
     p = call(found, "forward", x=x.copy())
     task.send("loss", np.asarray(call(loss, "forward", x=p, y=targets.copy()), float))
     for _ in range(task.options["steps"]):
