@@ -94,6 +94,8 @@ class Run:
         """'' for a run that ended well, else how far it came and what ended it, as a sentence."""
         if not self.error:
             return ""
+        if self.error.startswith("NotImplementedError"):
+            return error_sentence(self.error)
         if self.finished:
             when = f"stopped after step {self.updates}, when training had ended"
         elif self.updates or self.images:
