@@ -14,8 +14,8 @@ import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-from build_report import digest
-from checkpoints import atomic_write
+from report.build_report import digest
+from training.checkpoints import atomic_write
 
 ROOT = Path(__file__).resolve().parent
 PACKED = ("*.py", "requirements*.txt", "README.md", "Makefile", "pyproject.toml", "recipes/*.toml", "tests/*.py")

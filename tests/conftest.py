@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import cifar10_standin
+from imagefiles import cifar10_standin
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: tests of Ctrl-C need it
     signal.signal(signal.SIGINT, signal.default_int_handler)

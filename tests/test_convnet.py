@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convnet_pytorch import ConvNet, PreActBlock
-from training_pytorch import FlipAverage, evaluate
+from training.trainer import FlipAverage, evaluate
 
 pytestmark = pytest.mark.q4a
 

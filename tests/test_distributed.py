@@ -13,13 +13,13 @@ import pytest
 import torch
 from script_runs import ROOT, rows, run
 
-import cifar10_standin
-import distributed_pytorch
 import train_mlp_pytorch
-import training_pytorch
 from cifar10_utils import get_cifar10
-from flags import UserError
-from training_pytorch import load_torch
+from imagefiles import cifar10_standin
+from training import distributed as distributed_pytorch
+from training import trainer as training_pytorch
+from training.flags import UserError
+from training.trainer import load_torch
 
 pytestmark = pytest.mark.q2_1
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local_addr", "127.0.0.1",

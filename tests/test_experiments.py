@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-import experiments
-from experiments import EXPERIMENTS, RESULTS, Experiment, Variant
-from flags import parse_flags
+from report import experiments
+from report.experiments import EXPERIMENTS, RESULTS, Experiment, Variant
+from training.flags import parse_flags
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

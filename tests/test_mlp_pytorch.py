@@ -12,7 +12,7 @@ import mlp_numpy
 import train_mlp_pytorch
 from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS
 from modules import CrossEntropyModule, LinearModule
-from training_pytorch import prepare
+from training.trainer import prepare
 
 pytestmark = pytest.mark.q2_1
 

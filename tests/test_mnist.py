@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mnist_utils
 from cifar10_utils import DataError
-from mnist_utils import FILES, get_mnist
+from imagefiles import mnist as mnist_utils
+from imagefiles.mnist import FILES, get_mnist
 
 pytestmark = [pytest.mark.data, pytest.mark.systems]
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES

@@ -24,15 +24,13 @@ from test_mnist import arrays, idx
 from torch.distributed.run import parse_args
 from torchvision.models import get_model
 
-import build_report
-import cifar10_download
-import cifar10_standin
-import experiments
 import grade
 import make_submission
-import training
-from flags import parse_flags
+import training.run
 from grading import cli
+from imagefiles import cifar10_download, cifar10_standin
+from report import build_report, experiments
+from training.flags import parse_flags
 
 README = (ROOT / "README.md").read_text()
 MARKERS = r"`(q\d\w+)`(?: to `(q\d\w+)`)?"
@@ -118,7 +116,7 @@ def run(patch, script: str, folder: str, stopped: bool = False) -> None:
     """A run folder, of a finished run or of one that was stopped after a step."""
     with patch.context() as inner:
         if stopped:
-            interrupt_at(inner, training.Run, "record", 1)
+            interrupt_at(inner, training.run.Run, "record", 1)
         flags = shortened(script, ["--output_dir", folder])
         assert shell(inner, script, flags) == (130 if stopped else 0)
 

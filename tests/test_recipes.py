@@ -6,8 +6,8 @@ import json
 import pytest
 from script_runs import QUICK, SCRIPTS, run
 
-import flags
-from flags import UserError, parse_flags, recipes
+from training import flags
+from training.flags import UserError, parse_flags, recipes
 
 
 @pytest.mark.parametrize("name", recipes())

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import build_report
 import make_submission
 from convnet_pytorch import ConvNet
-from experiments import published
 from make_submission import Refused, file_name, pack
+from report import build_report
+from report.experiments import published
 
 typst = pytest.importorskip("typst")
 ROOT = make_submission.ROOT

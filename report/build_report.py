@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from checkpoints import atomic_write
+from training.checkpoints import atomic_write
 
 REPORT = Path(__file__).resolve().parent / "report"
 SEEDS = (42, 43, 44)

@@ -25,13 +25,13 @@ import torch
 import train_convnet_pytorch
 import train_mlp_numpy
 import train_mlp_pytorch
-from checkpoints import NPZ, CheckpointError, atomic_write
 from cifar10_utils import DataError, get_cifar10
-from flags import UserError, saved_flags
+from imagefiles.mnist import get_mnist
 from mlp_numpy import MLP
-from mnist_utils import get_mnist
 from modules import LinearModule
-from training_pytorch import load_torch, prepare
+from training.checkpoints import NPZ, CheckpointError, atomic_write
+from training.flags import UserError, saved_flags
+from training.trainer import load_torch, prepare
 
 SCRIPTS: dict[str, Any] = {
     "train_mlp_numpy": train_mlp_numpy, "train_mlp_pytorch": train_mlp_pytorch,

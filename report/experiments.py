@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from curves import plot_curves
+from training.curves import plot_curves
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "report" / "results"
