@@ -42,13 +42,13 @@ coverage: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy *.py grading benchmarks
+	$(RUN) -m mypy *.py training imagefiles networks grading benchmarks
 
 bench: $(VENV)/.dev data
 	CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks --readme $(BENCH_FLAGS)
 
 report: $(VENV)/.dev
-	$(RUN) build_report.py
+	$(RUN) -m report.build_report
 
 # The environment is made once and filled again only when the requirements changed.
 $(VENV)/bin/python:

@@ -30,7 +30,7 @@ import training.run
 from grading import cli
 from imagefiles import cifar10_download, cifar10_standin
 from report import build_report, experiments
-from training.flags import parse_flags
+from training.script import parse_flags
 
 README = (ROOT / "README.md").read_text()
 MARKERS = r"`(q\d\w+)`(?: to `(q\d\w+)`)?"
@@ -61,7 +61,8 @@ def bare(line: str) -> str:
     return " ".join(re.sub(r"(^|\s)#.*", "", line).split())
 
 
-FOUND = [*of_readme(README), *(line for path in sorted(ROOT.glob("*.py")) for line in of_docstring(path))]
+FOUND = [*of_readme(README), *(line for path in [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("report/*.py"))]
+         for line in of_docstring(path))]
 COMMANDS = list(dict.fromkeys(filter(None, map(bare, FOUND))))
 
 
@@ -233,7 +234,7 @@ SCRIPTS = {**{path.stem: train for path in ROOT.glob("train_*.py")}, "search_mlp
 
 
 def python(patch, words: list[str]) -> None:
-    script, *flags = words
+    script, *flags = [words[1].removeprefix("report."), *words[2:]] if words[0] == "-m" else words
     assert script.removesuffix(".py") in SCRIPTS, f"say in SCRIPTS how {script} is tried"
     if "--help" in flags:
         assert shell(patch, Path(script).stem, flags) == 0
@@ -327,6 +328,8 @@ def test_commands_are_found():
     assert [bare(line) for line in of_readme(text) if line] == ["rm -rf x", "A=b python a.py --c", "make it so",
                                                                "python a.py"]
     assert {line.split()[0] for line in COMMANDS} >= {*PROGRAMS}
-    scripts = {path.stem for path in ROOT.glob("*.py") if 'if __name__ == "__main__"' in path.read_text()}
-    named = {Path(word).stem for line in COMMANDS for word in re.findall(r"python (\S+)", line)}
-    assert scripts - {"training"} == named
+    scripts = {path.stem for path in [*ROOT.glob("*.py"), *ROOT.glob("report/*.py")]
+               if 'if __name__ == "__main__"' in path.read_text()}
+    named = {word.removesuffix(".py").removeprefix("report.") for line in COMMANDS
+             for word in re.findall(r"python (?:-m )?(\S+)", line)}
+    assert scripts == named

@@ -22,7 +22,8 @@ import training.script
 from custom_batchnorm import CustomBatchNormManualModule
 from training import machine
 from training import trainer as training_pytorch
-from training.flags import UserError, parse_flags
+from training.flags import UserError
+from training.script import parse_flags
 
 # Each flag with a value that is not its default; a flag that is missing here fails test_every_flag_is_tried.
 COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_freq": "3", "seed": "7",

@@ -23,7 +23,7 @@ def describe_machine() -> dict[str, Any]:
 
 def git_commit() -> str:
     """Commit of this package's checkout, with '-dirty' behind it if its code differs from it; '' outside git."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     if not (here / ".git").exists():
         return ""
 
