@@ -34,7 +34,7 @@ from training.curves import METRICS, data_title, read_metrics, write_metrics
 from training.flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
 from training.folder import open_folder
 from training.machine import peak_memory_mb
-from training.run import accuracy, start_run
+from training.run import Plan, accuracy, start_run
 from training.script import run_script
 from training.stop import Interrupted
 
@@ -175,6 +175,7 @@ def train_repeat(config: Any) -> None:
 def train(config: Any) -> dict[str, Any]:
     """Train every repeat that is not finished yet; returns the summary of them all."""
     data = load_data(config, config.seed)
+    Plan(config, data.train.num_examples)  # a batch that is too large is refused before a folder is made
     with contextlib.closing(open_folder(config, SCRIPT, data, NPZ)) as run_folder:
         if json.loads((run_folder.path / "config.json").read_text())["script"] != SCRIPT:
             raise UserError(f"--resume: {run_folder.path} is one repeat; continue all of them with --resume "

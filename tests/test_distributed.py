@@ -110,7 +110,8 @@ def test_each_process_wants_a_gpu_of_its_own(monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="process 2 of this machine has no GPU of its own, there being 1"):
-        distributed_pytorch.join(torch.device("cuda"), 200)
+        with distributed_pytorch.joined(torch.device("cuda"), 200):
+            pass
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:

@@ -152,7 +152,7 @@ def tiny(here) -> Iterator[None]:
         figure.return_value.subplots.return_value = [MagicMock(), MagicMock()]
         patch.setattr("matplotlib.figure.Figure", figure)
         patch.setattr(os, "fsync", lambda file: None)  # a disk that keeps everything, and fast
-        patch.setattr("cifar10_download.fetch", MagicMock(side_effect=DownloadError("there is no network here")))
+        patch.setattr("imagefiles.cifar10_download.fetch", MagicMock(side_effect=DownloadError("there is no network here")))
         yield
 
 
@@ -349,7 +349,7 @@ def test_submission(content):
 def train(config: Any) -> dict[str, Any]:
     """As far as a script comes before its first step, and that step is not worth the time."""
     data = get_cifar10(config.data_dir, validation_size=config.validation_size, seed=config.seed, download=False)
-    training.run.Run(config, "fuzz", data)
+    training.run.Plan(config, data.train.num_examples)
     return {}
 
 

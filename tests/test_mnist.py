@@ -167,8 +167,8 @@ def test_failed_download_says_why(tmp_path, published_mnist, error):
 
 
 def test_reading_needs_no_torch(folder):
-    code = f"import sys, mnist_utils; mnist_utils.get_mnist({str(folder)!r}); print('torch' in sys.modules)"
-    root = Path(mnist_utils.__file__).parent
+    code = f"import sys; from imagefiles import mnist; mnist.get_mnist({str(folder)!r}); print('torch' in sys.modules)"
+    root = Path(mnist_utils.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

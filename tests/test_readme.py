@@ -99,7 +99,8 @@ def shell(patch, script: str, flags: list[str]) -> int:
     """`python script.py flags` in this process; its exit status."""
     patch.setattr(sys, "argv", ["", *flags])
     with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
+        found = next(path for path in (ROOT / f"{script}.py", ROOT / "report" / f"{script}.py") if path.exists())
+        runpy.run_path(str(found), run_name="__main__")
     return stop.value.code
 
 
@@ -264,7 +265,7 @@ def make(patch, words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert all(word.partition("=")[2] in done.stdout for word in words), done.stdout
     asked = re.findall(r"\S+/python (\w+)\.py *(.*)", done.stdout)
-    assert asked or re.search(r"python -m (pytest|coverage|ruff|benchmarks)", done.stdout), done.stdout
+    assert asked or re.search(r"python -m (pytest|coverage|ruff|benchmarks|report)", done.stdout), done.stdout
     for script, flags in asked:
         assert (ROOT / f"{script}.py").exists()
         if SCRIPTS[script] is train:

@@ -300,7 +300,7 @@ def whole(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("SYNTH_TRAIN", 450), ("SYNTH_TEST", 50), ("plot", lambda *_: None)):
             patch.setattr(train_mlp_autodiff, name, value)
-        patch.setattr(training, "plot_curves", lambda *_: None)
+        patch.setattr(training.folder, "plot_curves", lambda *_: None)
         assert quick(output_dir=out, repeats=2) == 0
     return out
 
