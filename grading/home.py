@@ -70,6 +70,7 @@ def copied(folder: Path, target: Path) -> Path:
     shutil.copytree(folder, target, ignore=skipped, copy_function=shutil.copyfile)
     for name in local_imports(REFERENCE, [DATA_UTILITIES]):
         if not (target / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(REFERENCE / name, target / name)
     return target
 

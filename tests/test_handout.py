@@ -26,8 +26,8 @@ SOLUTIONS = {"modules.py": ("LinearModule", "ELUModule", "SoftMaxModule", "Cross
              "mlp_numpy.py": ("MLP",), "mlp_pytorch.py": ("MLP",), "convnet_pytorch.py": ("PreActBlock", "ConvNet"),
              "custom_layernorm.py": ("CustomLayerNormAutograd", "CustomLayerNormManualFunction",
                                      "CustomLayerNormManualModule"),
-             "train_mlp_numpy.py": ("evaluate", "train"), "training_pytorch.py": ("evaluate", "train_classifier"),
-             "training.py": ("accuracy",), "grading/oracle.py": None, "grading/expected_mlp.py": None,
+             "train_mlp_numpy.py": ("evaluate", "train"), "training/trainer.py": ("evaluate", "Trainer", "train_classifier"),
+             "training/run.py": ("accuracy",), "grading/oracle.py": None, "grading/expected_mlp.py": None,
              "grading/expected_1_2.py": None, "grading/expected_3.py": None}
 GIVEN = {"super().__init__()", "self.x = x"}  # nobody's secret
 # the answers of the written questions, in symbols and in code
