@@ -4,7 +4,7 @@
     python tests/grading_handins.py fir conv-no-step # these
 
 Right hand-ins must have full points. A fault must cost points in a check of its part, which keeps at most one point, and
-none in a check of another part. Checks of scripts are run for faults in scripts.
+none in a check of another part. Scripts are run for faults that show in them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from grading import rubric, scan
 from grading.submission import Record
 
 NORM = {"gamma and beta are parameters": ("norm_parameters",), "initial values": ("norm_parameters",),
-        "forward": ("norm_value", "norm_variance", "norm_float32"), "eps": ("norm_value",),
+        "forward": ("norm_value", "norm_variance", "norm_float32"), "eps": ("norm_value", "norm_gradients"),
         "gradients": ("norm_gradients", "norm_float32"), "shape check": ("norm_shapes", "norm_dimensions"),
         **{f"gradient of {name}": ("norm_gradients", "norm_float32") for name in ("the input", "gamma", "beta")},
         "None where no gradient is needed": ("norm_none",), "saves no more than needed": ("norm_saved",)}
@@ -98,7 +98,8 @@ def graded(names: Sequence[str], faults: Iterable[Fault], folder: Path) -> dict[
         found = {name: wrong_about_right(records[f"{name}_assignment1"]) for name in names}
     groups: dict[tuple[str, bool], list[Fault]] = {}
     for fault in faults:
-        groups.setdefault((fault.question, fault.file.startswith("train_")), []).append(fault)
+        scripts = any(part.startswith("script: ") for part in fault.must_fail)
+        groups.setdefault((fault.question, scripts), []).append(fault)
     for (question, scripts), members in groups.items():
         name = f"{question} {'scripts' if scripts else 'code'}"
         paths = [handin_table.write_fault(fault, folder / name / fault.name) for fault in members]
