@@ -32,7 +32,7 @@ import grade
 import make_submission
 import training
 from flags import parse_flags
-from grading import cli
+from grading import cli, home
 
 README = (ROOT / "README.md").read_text()
 MARKERS = r"`(q\d\w+)`(?: to `(q\d\w+)`)?"
@@ -220,6 +220,9 @@ def submission(patch, script: str, flags: list[str]) -> None:
 def grading(patch, script: str, flags: list[str]) -> None:
     """A class takes minutes and confinement: tests/test_grading_class.py grades and merges, with and without."""
     options = cli.parse(grade.__doc__, flags)
+    if options.check is not None:  # tests/test_grading_home.py checks
+        home.chosen(options.check)
+        return
     if options.submissions or options.merge:
         return
     assert shell(patch, script, flags) == 0
