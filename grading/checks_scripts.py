@@ -371,7 +371,8 @@ class Script:
             if value is None or name in ignored:
                 continue  # that no update was seen is said where the loop is checked
             if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
-                return f"The default {name} is {wanted}, the run used {value}."
+                used = f"{value:.3g}" if isinstance(value, float) else value
+                return f"The default {name} is {wanted}, the run used {used}."
         wanted = self.defaults.get("dnn_hidden_units")
         if wanted and "dnn_hidden_units" not in ignored and not run.has_hidden_units(wanted):
             return (f"The default dnn_hidden_units is {among(wanted)}, the run used linear layers of "
