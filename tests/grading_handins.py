@@ -27,7 +27,6 @@ NORM = {"gamma and beta are parameters": ("norm_parameters",), "initial values":
         "gradients": ("norm_gradients", "norm_float32"), "shape check": ("norm_shapes", "norm_dimensions"),
         **{f"gradient of {name}": ("norm_gradients", "norm_float32") for name in ("the input", "gamma", "beta")},
         "None where no gradient is needed": ("norm_none",), "saves no more than needed": ("norm_saved",)}
-NETWORK = ("convnet_layers", "convnet_values", "convnet_learns", "convnet_skips", "convnet_parameters")
 SCRIPT = {**dict.fromkeys(("default values", "runs to its end"), "script_flags"),
           **{f"flag {name}": "script_flags" for name in ("learning_rate", "max_steps", "batch_size", "eval_freq", "data_dir",
                                                          "dnn_hidden_units")},
@@ -45,12 +44,12 @@ CHECKS: dict[str, dict[str, tuple[str, ...]]] = {
             "no loop over samples": ("vectorised",), "MLP: no hidden layers": ("mlp_0",),
             **{f"MLP: {name}": ("mlp_0", "mlp_1", "mlp_3") for name in ("layers", "forward", "gradients")}},
     "2.1": {"MLP: layers": ("mlp_layers", "mlp_shape", "mlp_parameters"), "MLP: parameters are registered": ("mlp_parameters",),
-            "MLP: no hidden layers": ("mlp_layers", "mlp_shape", "mlp_parameters", "mlp_values", "mlp_gradients"),
+            "MLP: no hidden layers": ("mlp_no_hidden",),
             "MLP: forward": ("mlp_values", "mlp_gradients")},
     "3.1": NORM, "3.2b": NORM,
     "3.2c": {**NORM, **dict.fromkeys(("forward", "eps", "gradients", "calls the function"), ("norm_calls",))},
     "4a": {"layers and their order": ("convnet_layers",), "parameter count": ("convnet_parameters",),
-           "skip connections": ("convnet_skips",), "n_channels and n_classes": NETWORK,
+           "skip connections": ("convnet_skips",), "n_channels and n_classes": ("convnet_sizes",),
            "forward": ("convnet_values", "convnet_learns"),
            **dict.fromkeys(("PreAct block", "blocks one after the other", "pooling", "head"), ("convnet_layers", "convnet_values"))}}
 
