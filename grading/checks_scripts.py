@@ -35,7 +35,8 @@ class Run:
     updates: number of weight updates. evaluations: {updates before it: different test images seen}. moments: updates
     before passes on any images that no update was made from. batch_sizes: images of each update. trained_on_test:
     images of the test split in those. evaluation_modes: of the passes on test images, whether any part of the model was
-    in training mode. training_modes: of the updates, whether all of it was.
+    in training mode. other_modes: of the other passes that no update was made from. training_modes: of the updates,
+    whether all of it was.
     """
 
     def __init__(self, reply: Reply, steps: int | None = None):
@@ -49,6 +50,7 @@ class Run:
         self.batches: set[int] = set()  # different ones that updates were made from
         self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
+        self.other_modes: list[bool] = []
         self.training_modes: list[bool] = []
         self.trained_on_test = self.images = 0
         update = UPDATE if (events[:, 0] == UPDATE).any() else BACKWARD
@@ -81,7 +83,7 @@ class Run:
         for _, _, test, new, any_training, *_ in passes:
             if test:
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
-                self.evaluation_modes.append(bool(any_training))
+            (self.evaluation_modes if test else self.other_modes).append(bool(any_training))
 
     @property
     def error(self) -> str:
@@ -170,9 +172,10 @@ class Run:
     @property
     def mode_wrong(self) -> tuple[str, str]:
         """What is wrong with the model's mode in evaluation or else in training, and how often; '' for nothing."""
-        if in_training := sum(self.evaluation_modes):
-            count = f"{in_training} of {len(self.evaluation_modes)}"
-            return EVALUATED_IN_TRAINING, f"{count} forward passes on test images"
+        modes, images = (self.evaluation_modes, "test images") if self.evaluation_modes else (
+            self.other_modes, "images that it does not train on")  # which split they are of is another check's subject
+        if in_training := sum(modes):
+            return EVALUATED_IN_TRAINING, f"{in_training} of {len(modes)} forward passes on {images}"
         if not all(self.training_modes):
             return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
         return "", ""
@@ -421,8 +424,8 @@ class Script:
         if run is None or not run.trains:
             return self.no_training(replies, run)
         run = self.evaluating(run, replies, context)
-        if not run.evaluation_modes:
-            return Outcome(0.0, "No evaluation on the test split was seen, so that the mode cannot be right.")
+        if not run.evaluation_modes and not run.other_modes:
+            return Outcome(0.0, "No evaluation was seen, so that the mode cannot be right.")
         sentence, numbers = run.mode_wrong
         return Outcome({"": 1.0, TRAINED_IN_EVALUATION: 0.7}.get(sentence, 0.0), sentence, numbers)
 

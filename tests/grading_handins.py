@@ -59,6 +59,8 @@ def checks_of(question: str, part: str) -> tuple[str, ...]:
     if not part.startswith("script: "):
         return CHECKS[question][part]
     check = SCRIPT[part.removeprefix("script: ")]
+    if part == "script: optimizer and its step":  # another optimizer is another default
+        return ("script_loop", "script_flags")
     return ("script_loop",) if check == "eval_mode" and question != "4a" else (check,)
 
 
