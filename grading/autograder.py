@@ -6,8 +6,7 @@ import io
 import zipfile
 from pathlib import Path
 
-from grading.files import write
-from grading.starter import local_imports
+from grading.files import local_imports, write
 from grading.submission import DATA_UTILITIES, PACKAGE, REFERENCE
 
 SCRIPTS = ("run_autograder", "setup.sh")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from grading.compare import Outcome
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from grading.checks import Context, Question, Replies
 from grading.compare import PASSED, Outcome, all_of, close, failed, judge_by, missing, share
 from grading.inputs import MODULES as INPUTS
 from grading.networks import NETWORKS
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 INIT = {"in": 400, "out": 300}
 SIZES = [[4, 3], [4, 3], [64, 3], [4, 48]]  # the first is a warm-up
@@ -39,6 +39,7 @@ def probes(context: Context) -> dict[str, Probe]:
     linear = given(x="x", weight="weight", bias="bias", dout="dout")
     return {
         "linear": Probe("linear", linear),
+        "linear_twice": Probe("linear_twice", linear),
         "linear_init": Probe("linear_init", options=INIT),
         "elu": elementwise("ELUModule", "kinks", "kinks_dout"),
         "elu_zero": elementwise("ELUModule", "zero", "zero_dout"),
@@ -92,10 +93,16 @@ def linear_backward_input(replies: Replies, context: Context) -> Outcome:
 
 
 def linear_backward_weight(replies: Replies, context: Context) -> Outcome:
-    return unless_misnamed(replies, "weight", compared(
+    found = unless_misnamed(replies, "weight", compared(
         replies, context, "linear weight",
         "The gradient of the weight is wrong: check the order of the factors and the transposes.",
         over_the_batch=BATCH, sign=SIGN))
+    again = replies["linear_twice"]
+    first, second = (reply.arrays.get("weight") for reply in (replies["linear"], again))
+    adds_up = first is not None and second is not None and close(2 * first.astype(float), second)
+    if found.passed and adds_up and not again.notes.get("clears"):
+        return Outcome(0.0, "Gradients add up over calls of backward and are never set to zero: use =, not +=.")
+    return found
 
 
 def linear_backward_bias(replies: Replies, context: Context) -> Outcome:
@@ -119,7 +126,7 @@ def linear_init(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, f"{str(misnamed)[:200]}.")
     mean, std = weight.mean(), weight.std()
     numbers = f"mean {mean:.1e}, standard deviation {std:.4g}, largest bias {np.abs(bias).max():.1e}"
-    outcome = share({"the weights' mean is not 0": abs(mean) < 3e-6,
+    outcome = share({"the weights' mean is not 0": bool(abs(mean) < max(3e-6, 0.03 * std)),
                      "the weights' standard deviation is not 0.0001 (a variance of 0.0001 is 0.01)":
                          bool(abs(std - 1e-4) < 3e-6),
                      "the bias does not start at zero": not bias.any()})
@@ -137,6 +144,8 @@ def other_alpha(replies: Replies, context: Context, name: str) -> Outcome | None
     if received.shape != right.shape or received.dtype.kind != "f":
         return None
     alpha = float(np.median(received[negative] / right[negative]))
+    if abs(alpha) < 1e-6:
+        return None
     suspect = {"right": right, "right: alpha": np.where(negative, alpha * right, right)}
     found = judge_by(suspect, "right", replies["elu"], name, "", {
         "alpha": f"Below 0, ELU is exp(x) - 1 with nothing in front: alpha is 1, not {alpha:.3g}."})
@@ -152,6 +161,7 @@ def elu_forward(replies: Replies, context: Context) -> Outcome:
 def elu_backward(replies: Replies, context: Context) -> Outcome:
     return other_alpha(replies, context, "input") or compared(
         replies, context, "elu input", "The gradient of ELU is wrong: check both cases of its definition.",
+        relu="Below 0 the gradient is 0, which is that of ReLU.",
         value="Below 0, ELU itself stands where its derivative belongs.",
         alone="The derivative is not multiplied with the incoming gradient.")
 
@@ -258,8 +268,9 @@ def state(replies: Replies, context: Context) -> Outcome:
 
 def unjudged(reply: Reply) -> Outcome:
     """Of a check that what is wrong elsewhere leaves nothing to judge."""
-    text = "It cannot be judged before the modules are right."
-    return Outcome(0.0, missing(reply) if reply.error else text)
+    if reply.error or "LinearModule failed" in reply.notes:
+        return Outcome(0.0, missing(reply, "LinearModule"))
+    return Outcome(0.0, "It cannot be judged before the modules are right.")
 
 
 def vectorised(replies: Replies, context: Context) -> Outcome:
@@ -337,12 +348,12 @@ def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
     value = 0.4 * forward.fraction + 0.6 * (1 - len(wrong) / len(found))
     if not forward.passed or not wrong:
         return replace(forward, fraction=value)
-    if reply.error is not None and len(sizes) > 3 and not reply.error.startswith("Absent"):
+    if reply.error is not None and len(sizes) > 3 and replies["mlp_1"].error is None:
         return Outcome(value, f"Going back through several hidden layers, it raises {reply.error}. Give every layer "
                               "its own activation module.")
     key, first = list(wrong.items())[-1]  # the last layer that is wrong: its error spoils all before it
     layer = int(key[0]) + 1
-    if layer == len(sizes) - 1:
+    if layer == len(sizes) - 1 or reply.error is not None:
         return Outcome(value, first.diagnosis, first.numbers)
     return Outcome(value, f"Gradients are right after linear layer {layer} and wrong up to it: give every layer its "
                           "own activation module and go back through all of them.", first.numbers)

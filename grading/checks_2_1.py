@@ -11,7 +11,7 @@ from grading import checks_scripts, networks
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome, all_of, judge, missing
 from grading.networks import NETWORKS
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
     "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})

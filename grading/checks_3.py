@@ -14,7 +14,7 @@ from grading.checks import Context, Question, Replies
 from grading.compare import PASSED, Outcome, all_of, close, failed, judge, judge_by
 from grading.inputs import EPS
 from grading.inputs import LAYER_NORM as INPUTS
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 NEURONS = 6
 RIGHT, FEATURES, DIMENSIONS = (4, NEURONS), [(4, 1), (4, NEURONS + 1)], [(2, 4, NEURONS), (NEURONS,)]
@@ -71,7 +71,8 @@ def norm_parameters(replies: Replies, context: Context) -> Outcome:
 VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the variance.",
          "no root": "The root is missing: divide by the standard deviation.",
          "over the batch": "It normalizes over the batch (dimension 0), not over the features.",
-         "not scaled": "gamma and beta are not applied.", "own eps": "The eps that is passed in is not used."}
+         "no beta": "beta is not added.", "not scaled": "gamma and beta are not applied.",
+         "own eps": "The eps that is passed in is not used."}
 GRADIENTS = {
     "input": ("The gradient of the input is wrong: mean and variance depend on every feature of the row too.", {
         "constants": "Mean and variance are treated as constants in the gradient of the input.",
@@ -113,6 +114,9 @@ def norm_gradients(replies: Replies, context: Context) -> Outcome:
         value = value_at(replies, context, name)
         used = "value" if value.diagnosis == VALUE["own eps"] else name
         found = gradients(replies[name], context.expected, used, 1e-4)
+        if value.passed and used == "large_eps" and not all_of(*found).passed and all_of(
+                *gradients(replies[name], context.expected, "value", 1e-4)).passed:
+            found = [Outcome(0.0, "backward does not use the eps that forward was given.", found[0].numbers)]
         if not value.passed and "forward" in replies[name].arrays:
             found = [outcome if outcome.passed else replace(
                 outcome, diagnosis=f"These are not the gradients of the right value, which is wrong above: "
@@ -136,9 +140,11 @@ def norm_float32(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_variance(replies: Replies, context: Context) -> Outcome:
-    """With two features, Bessel's correction doubles the variance; how eps is used is judged elsewhere."""
-    return judge_by(context.expected, "3 narrow forward", replies["narrow"], "forward",
-                    "The variance of a row must be the mean of the squared deviations.", {"bessel": BESSEL}, 1e-2)
+    """With two features, Bessel's correction doubles the variance; any other wrong value is told as that."""
+    found = judge_by(context.expected, "3 narrow forward", replies["narrow"], "forward",
+                     "The variance of a row must be the mean of the squared deviations.", {"bessel": BESSEL}, 1e-2)
+    follows = found.diagnosis != BESSEL and not value_at(replies, context, "value").passed
+    return PASSED if follows and "forward" in replies["narrow"].arrays else found
 
 
 def accepted(replies: Replies, wrong: Sequence[tuple[int, ...]], sentence: str) -> Outcome:
@@ -190,7 +196,7 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
-    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste."""
+    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste, as is beta."""
     reply, size = replies["saved"], INPUTS["x"].size
     kept, blocks = list(reply.arrays.values()), reply.notes.get("saved")
     if reply.error or not isinstance(blocks, list):
@@ -199,6 +205,8 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
     numbers = f"{len(kept)} tensors kept, {sum(blocks)} numbers for an input of {size}"
     if sum(block for block in blocks if block >= size) <= size:
+        if any(close(INPUTS["beta"], array, 1e-5) for array in kept):
+            return Outcome(0.0, "beta is kept for backward, which does not need it.", numbers)
         return Outcome(1.0, "", numbers)
     known = {"the input": INPUTS["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
     found = [text for text, value in known.items()

@@ -7,7 +7,7 @@ import numpy as np
 from grading import checks_scripts, convnet_rows, networks
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome, failed, judge
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 PARAMETERS = 11_138_122
 TRAINING = (40 * np.random.default_rng(5).standard_normal((4, 3, 32, 32))).astype(np.float32)

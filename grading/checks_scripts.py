@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from grading import oracle
 from grading.checks import CheckFunction, Context, Replies
 from grading.compare import Outcome, error_sentence, failed
 from grading.datasets import TEST_IMAGES
-from grading.sandbox import Probe, Reply
+from grading.replies import Probe, Reply
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
 FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 40, "eval_freq": 3}
-STANDIN_STEPS = 40
+STANDIN_STEPS = 101  # of a default run: one more than evaluation needs to be seen
+CONVNET_STEPS = 501  # of the network that is stubbed
 MOST_EVENTS = 200_000
 SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
 EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
@@ -32,9 +32,10 @@ WHOLE = 0.99  # of the test images: a last batch that is not full may be left ou
 class Run:
     """A run of a script, recorded.
 
-    updates: number of weight updates. evaluations: {updates before it: different test images seen}. batch_sizes: images
-    of each update. trained_on_test: images of the test split in those. evaluation_modes: of the forward passes on test
-    images, whether any part of the model was in training mode. training_modes: of the updates, whether the model was.
+    updates: number of weight updates. evaluations: {updates before it: different test images seen}. moments: updates
+    before passes on any images that no update was made from. batch_sizes: images of each update. trained_on_test:
+    images of the test split in those. evaluation_modes: of the passes on test images, whether any part of the model was
+    in training mode. training_modes: of the updates, whether all of it was.
     """
 
     def __init__(self, reply: Reply, steps: int | None = None):
@@ -44,29 +45,41 @@ class Run:
             raise ValueError("events that no training script leaves")
         self.updates = 0
         self.evaluations: dict[int, int] = {}
+        self.moments: list[int] = []
         self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
         self.training_modes: list[bool] = []
         self.trained_on_test = self.images = 0
         update = UPDATE if (events[:, 0] == UPDATE).any() else BACKWARD
         batches: list[list[int]] = []  # forward passes that the next update is made from
+        others: list[list[int]] = []
         for kind, *event in events.tolist():
-            count, _, test, new, any_training, _ = event
             if kind == FORWARD:
-                self.images += count
-                if test:
-                    self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
-                    self.evaluation_modes.append(bool(any_training))
+                self.images += event[0]
+                others.append(event)
             if kind == BACKWARD:
                 batches.append(event)
+                if event in others:
+                    others.remove(event)
             if kind == update:
+                self._evaluated(others)
                 self.updates += 1
                 if batches:
                     self.batch_sizes.append(sum(batch[0] for batch in batches))
                     self.trained_on_test += sum(batch[2] for batch in batches)
                     self.training_modes.append(all(batch[5] for batch in batches))
-                batches = []
+                batches, others = [], []
+        self._evaluated(others)
         self.in_evaluation = bool(len(events) and events[-1, 0] == FORWARD and events[-1, 3])
+
+    def _evaluated(self, passes: Sequence[Sequence[int]]) -> None:
+        """Take in the forward passes between two updates that no update was made from."""
+        if passes:
+            self.moments.append(self.updates)
+        for _, _, test, new, any_training, _ in passes:
+            if test:
+                self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
+                self.evaluation_modes.append(bool(any_training))
 
     @property
     def error(self) -> str:
@@ -121,8 +134,8 @@ class Run:
         notes = self.notes
         if self.learning_rate is None:
             return "The weights do not change: each update subtracts the learning rate times the gradient."
-        if self.learning_rate < 0:
-            return "The update goes up the gradient: subtract the learning rate times the gradient."
+        if uphill := notes.get("uphill"):
+            return f"The update of {among(uphill, 3)} goes up: subtract the learning rate times the gradient."
         if unchanged := notes.get("unchanged"):
             return f"The update leaves out {among(unchanged, 3)}."
         if notes.get("gradients kept"):
@@ -151,22 +164,29 @@ class Run:
             return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
         return "", ""
 
-    @property
-    def loss_wrong(self) -> str:
+    def loss_wrong(self, stub: bool) -> str:
         """What the gradient of the script's loss says against the mean cross-entropy; '' for nothing.
 
-        Of logits it is (softmax - target) / N, of log-probabilities -target / N, of probabilities p -target / (N p).
+        The loss is that of logits, of log-probabilities or of probabilities; a sample's class is where its gradient is
+        lowest. stub: whether the output may be called log-probabilities without being any.
         """
         output, gradient = (self.reply.arrays.get(name) for name in ("output", "output gradient"))
         if output is None or gradient is None or output.shape != gradient.shape or output.ndim != 2:
             return ""
-        scaled = len(output) * gradient.astype(float)
+        output, gradient = output.astype(float), gradient.astype(float)
+        rows, labels = np.arange(len(output)), gradient.argmin(axis=1)
+        losses: list[Callable[[np.ndarray], np.ndarray]] = [
+            lambda y: np.logaddexp.reduce(y, axis=1) - y[rows, labels]]
         with np.errstate(all="ignore"):
-            targets = oracle.softmax(output.astype(float)) - scaled, -scaled, -scaled * output
-        for target in targets:
-            one_hot = np.eye(target.shape[1])[np.nan_to_num(target).argmax(axis=1)]
-            if np.allclose(target, one_hot, atol=1e-2):
-                return ""
+            if stub or np.allclose(np.exp(output).sum(axis=1), 1, atol=1e-2):
+                losses.append(lambda y: -y[rows, labels])
+            if np.allclose(output.sum(axis=1), 1, atol=1e-2):
+                losses.append(lambda y: -np.log(y[rows, labels]))
+            for loss_of in losses:
+                steps = 1e-4 * np.eye(output.shape[1])
+                slopes = np.stack([loss_of(output + step) - loss_of(output - step) for step in steps], axis=1) / 2e-4
+                if np.allclose(len(output) * gradient, slopes, rtol=1e-2, atol=1e-2):
+                    return ""
         return "The loss is not the mean cross-entropy of the network's output and the labels."
 
     def has_hidden_units(self, wanted: list[int]) -> bool:
@@ -220,8 +240,8 @@ class Script:
 
     @property
     def checks(self) -> dict[str, CheckFunction]:
-        found = {"script_flags": self.flags, "script_loop": self.loop, "test_split": self.test_split}
-        return found | ({"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode})
+        last: dict[str, CheckFunction] = {"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode}
+        return {"script_flags": self.flags, "script_loop": self.loop, "test_split": self.test_split, **last}
 
     def flags_of(self, name: str, real: bool) -> dict[str, Any]:
         """The flags of a run. Every run also has --data_dir."""
@@ -230,8 +250,8 @@ class Script:
         if name == "script_none":
             return {"dnn_hidden_units": "", "max_steps": 2, "eval_freq": 2}
         if not self.is_mlp:
-            return {"max_steps": 1, "eval_freq": 1}
-        return {} if real else {"max_steps": STANDIN_STEPS, "eval_freq": STANDIN_STEPS}
+            return {"max_steps": CONVNET_STEPS}
+        return {} if real else {"max_steps": STANDIN_STEPS}
 
     def probes(self, context: Context) -> dict[str, Probe]:
         found = {}
@@ -244,7 +264,7 @@ class Script:
             found[name] = Probe("script", arrays | ({"hidden": context.hidden_images} if trained else {}), {
                 "script": self.file, "model": self.model, "flags": arguments(flags), "stub": not self.is_mlp,
                 "data": "accuracy" if real else "marked", "seconds": 0.9 * seconds,
-                "most": None if real else 3 * flags["max_steps"] + 10}, seconds, self.file)
+                "most": None if real else flags["max_steps"] + 25}, seconds, self.file)
         return found
 
     def run(self, replies: Replies, name: str, context: Context) -> Run | None:
@@ -257,12 +277,18 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
             return self.no_training(replies, run)
-        shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run),
-                  "defaults": self.default_differs(replies, context)}
+        shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run)}
         if self.is_mlp:
             shares["dnn_hidden_units"] = self.hidden_units_ignored(run, self.run(replies, "script_none", context))
+        ignored = {name for name, sentence in shares.items() if sentence}
+        shares["defaults"] = self.default_differs(replies, context, ignored)
         wrong = [sentence for sentence in shares.values() if sentence]
         return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command() if wrong else "", shares=True)
+
+    def evaluating(self, run: Run, replies: Replies, context: Context) -> Run:
+        """The run to look at for evaluation: `run`, unless only the default one comes to it."""
+        default = self.run(replies, "script_default", context)
+        return default if default is not None and default.evaluations and not run.evaluations else run
 
     def no_training(self, replies: Replies, run: Run | None) -> Outcome:
         why = failed(replies["script"]).diagnosis if run is None else run.status
@@ -288,7 +314,8 @@ class Script:
             wrong["batch_size"] = f"--batch_size {batch} trains on batches of {among(run.batch_sizes)}."
         if run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02:
             wrong["learning_rate"] = f"--learning_rate {rate} updates by {abs(run.learning_rate):.3g}."
-        if not regular(sorted(run.evaluations), int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
+        moments = [moment for moment in run.evaluations or run.moments if moment <= steps + 1]
+        if not regular(moments, int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
             wrong["eval_freq"] = f"--eval_freq {freq}: " + (
                 f"evaluation on the test split comes after {among(run.evaluations)} updates." if run.evaluations else
                 "no evaluation on the test split was seen.")
@@ -312,8 +339,8 @@ class Script:
         flags = " ".join(f"--{name} {value}" for name, value in self.flags_of("script", False).items())
         return f"run as: python {self.file} {flags} --data_dir DATA_DIR"
 
-    def default_differs(self, replies: Replies, context: Context) -> str:
-        """What a run without flags does other than the assignment's defaults say."""
+    def default_differs(self, replies: Replies, context: Context, ignored: Set[str]) -> str:
+        """What a run without flags does other than the assignment's defaults say; not of flags that are ignored."""
         run = self.run(replies, "script_default", context)
         if run is None or not run.trains:
             why = run.status if run else error_sentence(replies["script_default"].error or "nothing was recorded")
@@ -328,12 +355,12 @@ class Script:
             found["max_steps"] = min(run.updates, max(run.updates - 1, self.defaults["max_steps"]))  # or one more
         for name, value in found.items():
             wanted = self.defaults[name]
-            if value is None:
+            if value is None or name in ignored:
                 continue  # that no update was seen is said where the loop is checked
             if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
                 return f"The default {name} is {wanted}, the run used {value}."
         wanted = self.defaults.get("dnn_hidden_units")
-        if wanted and not run.has_hidden_units(wanted):
+        if wanted and "dnn_hidden_units" not in ignored and not run.has_hidden_units(wanted):
             return (f"The default dnn_hidden_units is {among(wanted)}, the run used linear layers of "
                     f"{among(run.notes.get('layers') or [])}.")
         return ""
@@ -345,9 +372,9 @@ class Script:
             return self.no_training(replies, run)
         wrong = [run.update_wrong, run.measure_wrong]
         if self.model:
-            wrong.append(run.loss_wrong)
+            wrong.append(run.loss_wrong(stub=not self.is_mlp))
         if self.model and self.is_mlp:
-            wrong.append(run.mode_wrong[0])
+            wrong.append(self.evaluating(run, replies, context).mode_wrong[0])
         return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "", shares=True)
 
     def accuracy(self, replies: Replies, context: Context) -> Outcome:
@@ -379,6 +406,7 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
             return self.no_training(replies, run)
+        run = self.evaluating(run, replies, context)
         if not run.evaluation_modes:
             return Outcome(0.0, "No evaluation on the test split was seen, so that the mode cannot be right.")
         sentence, numbers = run.mode_wrong
@@ -391,6 +419,7 @@ class Script:
             return self.no_training(replies, run)
         if run.trained_on_test:
             return Outcome(0.0, "It trains on images of the test split.")
+        run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
         if run.error and run.in_evaluation:
             del evaluations[max(evaluations)]  # the one that the run was stopped in

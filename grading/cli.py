@@ -98,8 +98,7 @@ def parser(description: str) -> argparse.ArgumentParser:
                             f"Brightspace is one (default: the one given before, OUT/{people.ROSTER})")
     group = made.add_argument_group("other tasks")
     group.add_argument("--check", nargs="*", metavar="QUESTION", help="check your own folder (SUBMISSION, or the "
-                       "current one) as the grader would: questions such as 1.2, or training scripts (default: "
-                       "everything)")
+                       "current one) as the grader would: questions such as 1.2, or scripts (default: everything)")
     group.add_argument("--starter", type=Path, metavar="DIR", help="write the handout from the reference")
     group.add_argument("--autograder", type=Path, metavar="ZIP", help="write the file to upload to Gradescope")
     return made

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grading.sandbox import Reply
+from grading.replies import Reply
 
 TOLERANCE = 1e-4  # relative; a wrong formula is off by far more, float32 inside a submission by less
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from grading import networks, oracle
+from grading import expected_mlp, oracle
 from grading.inputs import MODULES
+from grading.networks import NETWORKS
 
 Array = np.ndarray
 Named = dict[str, Array]
@@ -52,7 +53,8 @@ def elu(inputs: Mapping[str, Array]) -> Named:
     below = np.expm1(np.minimum(x, 0))
     gradient = oracle.central_difference(oracle.elu, x, dout)
     return (named("elu forward", oracle.elu(x), relu=np.maximum(x, 0), no_minus_one=np.where(x >= 0, x, below + 1))
-            | named("elu input", gradient, value=np.where(x >= 0, dout, dout * below), alone=gradient / dout)
+            | named("elu input", gradient, relu=np.where(x >= 0, dout, 0),
+                    value=np.where(x >= 0, dout, dout * below), alone=gradient / dout)
             | named("elu_zero input", oracle.central_difference(oracle.elu, zero, inputs["zero_dout"]),
                     zero=np.zeros(zero.shape))
             | named("elu_large forward", oracle.elu(large))
@@ -99,8 +101,8 @@ def state(inputs: Mapping[str, Array]) -> Named:
 
 def mlps() -> Named:
     found: Named = {}
-    for name in networks.NETWORKS:
-        logits = networks.logits(name)
+    for name in NETWORKS:
+        logits = expected_mlp.logits(name)
         found |= named(f"{name} forward", oracle.softmax(logits), no_softmax=logits)
-        found |= {f"{name} {key}": value for key, value in networks.gradients(name, probabilities=True).items()}
+        found |= {f"{name} {key}": value for key, value in expected_mlp.gradients(name).items()}
     return found

@@ -40,6 +40,7 @@ def value(name: str, x: Array, gamma: Array, beta: Array, eps: float) -> Named:
         eps_outside=gamma * centred / (std + eps) + beta,
         no_root=gamma * centred / (std**2 + eps) + beta,
         over_the_batch=gamma * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps) + beta,
+        no_beta=oracle.layer_norm(x, gamma, 0 * beta, eps),
         not_scaled=oracle.normalized(x, eps),
         own_eps=oracle.layer_norm(x, gamma, beta, EPS["value"]))
 

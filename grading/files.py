@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +45,21 @@ def folder_name(student: str) -> str:
     if safe == student and safe:
         return safe
     return f"{safe or 'student'}-{hashlib.sha256(student.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def local_imports(folder: Path, names: Sequence[str]) -> list[str]:
+    """`names`, and the files of `folder` that they import, and those these import, sorted."""
+    found, queue = set(), list(names)
+    while queue:
+        name = queue.pop()
+        if name in found or not (folder / name).is_file():
+            continue
+        found.add(name)
+        with ONE_PARSER:
+            tree = ast.parse((folder / name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                queue += [f"{alias.name}.py" for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                queue.append(f"{node.module}.py")
+    return sorted(found)

@@ -17,7 +17,7 @@ def for_modules(seed: int) -> Arrays:
     rng = np.random.default_rng(seed)
     normal = rng.standard_normal
     kinks = np.array([[-1e-3, 1e-3, 2.0, 0.7], [-3.0, 0.5, -0.5, -1.0]])
-    large = np.array([[1000.0, -1000.0, 0.0], [-1000.0, -1000.0, -1000.0], [1000.0, 1000.0, 999.0]])
+    large = np.array([[1000.0, -1000.0, 1.0], [-1000.0, -1000.0, -1000.0], [1000.0, 1000.0, 999.0]])
     return {"x": normal((5, 6)), "other": normal((5, 6)), "weight": normal((4, 6)), "bias": normal(4),
             "dout": normal((5, 4)), "wide_dout": normal((5, 6)),
             "kinks": kinks, "kinks_dout": normal(kinks.shape), "zero": np.zeros((1, 3)), "zero_dout": normal((1, 3)),

@@ -15,8 +15,8 @@ import numpy as np
 
 from grading.checks import Replies
 from grading.compare import PASSED, Outcome, failed
+from grading.replies import Probe
 from grading.rubric import Check
-from grading.sandbox import Probe
 
 CLASSES = 10
 LN_10 = log(CLASSES)
@@ -94,10 +94,14 @@ LADDERS: dict[str, Ladder] = {
             "linear_backward_input", "linear_backward_weight", "linear_backward_bias", "elu_backward",
             "softmax_backward", "loss_backward", "mlp_0", "mlp_1", "mlp_3")),
     "2.1": Ladder(
-        "ladder_torch", {"class": ["mlp_pytorch", "MLP"], "arguments": [48, [64], CLASSES], "steps": 200, "rate": 0.01},
+        "ladder_torch",
+        {"network": ["mlp_pytorch", "MLP", "train_mlp_pytorch.py"], "arguments": [48, [64], CLASSES],
+         "steps": 200, "rate": 0.01},
         (48,), "check the initial weights, and that nothing follows the last linear layer.",
         gradients=("mlp_gradients",)),
     "4a": Ladder(
-        "ladder_torch", {"class": ["convnet_pytorch", "ConvNet"], "arguments": [3, CLASSES], "steps": 20, "rate": 1e-3},
+        "ladder_torch",
+        {"network": ["convnet_pytorch", "ConvNet", "train_convnet_pytorch.py"], "arguments": [3, CLASSES],
+         "steps": 20, "rate": 1e-3},
         (3, 32, 32), "check the initial weights, and BatchNorm and ReLU before the linear layer.", images=20, near=0.6),
 }

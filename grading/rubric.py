@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from grading.sandbox import Limits
+from grading.replies import Limits
 
 DEFAULT = Path(__file__).parent / "rubric.toml"
 

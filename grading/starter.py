@@ -1,41 +1,32 @@
-"""Writes the handout from the reference: the same files with the bodies that students write left out.
+"""Writes the handout: the reference's files with the bodies that students write left out, and the checks for home.
 
-`starter.toml` lists files and functions. The source text outside those bodies stays as it is, comments included.
+`starter.toml` lists files and functions. The source text outside those bodies stays as it is, comments included. What
+the handout has instead of a file of the reference, or besides it, lies in the folder `handout`. Right answers come as
+recorded numbers, so that no formula is in it.
 """
 
 from __future__ import annotations
 
 import ast
 import fnmatch
+import io
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from grading.files import ONE_PARSER, OutputError, write
+import numpy as np
 
-LISTING = Path(__file__).parent / "starter.toml"
+from grading import rubric
+from grading.files import OutputError, local_imports, write
+from grading.rubric import Rubric
+
+PACKAGE = Path(__file__).parent
+LISTING, OWN = PACKAGE / "starter.toml", PACKAGE / "handout"
 
 
 class StarterError(Exception):
     """The handout cannot be made from this reference: one line that says why."""
-
-
-def local_imports(folder: Path, names: Sequence[str]) -> list[str]:
-    """`names`, and the files of `folder` that they import, and those these import, sorted."""
-    found, queue = set(), list(names)
-    while queue:
-        name = queue.pop()
-        if name in found or not (folder / name).is_file():
-            continue
-        found.add(name)
-        with ONE_PARSER:
-            tree = ast.parse((folder / name).read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                queue += [f"{alias.name}.py" for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                queue.append(f"{node.module}.py")
-    return sorted(found)
 
 
 def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
@@ -59,7 +50,7 @@ def blanked(source: str, patterns: Sequence[str], name: str = "the file") -> str
     found = list(functions(ast.parse(source)))
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(full, pattern) for full, _ in found):
-            raise StarterError(f"{name} has no function {pattern!r}; put {LISTING.name} right")
+            raise StarterError(f"{name} has no function {pattern!r}; correct {LISTING.name}")
     for full, node in sorted(found, key=lambda item: -item[1].lineno):
         if not any(fnmatch.fnmatchcase(full, pattern) for pattern in patterns):
             continue
@@ -90,7 +81,7 @@ def hidden(source: str, name: str, rules: Sequence[Mapping[str, str]]) -> str:
             continue
         if source.count(rule["text"]) != 1:
             text = rule["text"].strip()[:60]
-            raise StarterError(f"{name} has not just once the text {text!r}; put {LISTING.name} right")
+            raise StarterError(f"{name} has not just once the text {text!r}; correct {LISTING.name}")
         source = source.replace(rule["text"], rule["instead"])
     return source
 
@@ -99,19 +90,90 @@ def _has_places(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return node.returns is not None or any(hasattr(n, "end_lineno") for n in ast.walk(node.args))
 
 
+def without(source: str, names: Sequence[str], name: str) -> str:
+    """`source` without the functions and methods `names`. Raises StarterError on one that is not there."""
+    lines = source.splitlines(keepends=True)
+    found = dict(functions(ast.parse(source)))
+    if absent := [full for full in names if full not in found]:
+        raise StarterError(f"{name} has no function {absent[0]!r}; correct {LISTING.name}")
+    for full in sorted(names, key=lambda full: -found[full].lineno):
+        first = min([found[full].lineno, *(decorator.lineno for decorator in found[full].decorator_list)]) - 1
+        while first and not lines[first - 1].strip():
+            first -= 1
+        lines[first:found[full].end_lineno] = []
+    return "".join(lines)
+
+
+def package_imports(reference: Path, names: Sequence[str]) -> list[str]:
+    """`names`, files of the package grading, and the files of it that they import, and those these import, sorted.
+
+    Without those of which the handout has its own.
+    """
+    found, queue = set(), list(names)
+    while queue:
+        name = queue.pop()
+        if name in found or not (reference / name).is_file() or (OWN / name).is_file():
+            continue
+        found.add(name)
+        queue += [f"{parent}/__init__.py" for parent in Path(name).parents if parent != Path()]
+        for node in ast.walk(ast.parse((reference / name).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PACKAGE.name):
+                folder = node.module.replace(".", "/")
+                queue += [f"{folder}.py", *(f"{folder}/{alias.name}.py" for alias in node.names)]
+    return sorted(found)
+
+
+def checks_table(rules: Rubric) -> str:
+    """The rubric's checks as rows of a table in Markdown; remarks have no points, and are left out."""
+    return "\n".join(f"| {row.number} | {check.title} | {check.points:g} |" for row in rules.code
+                     for check in row.checks if check.points)
+
+
+def recorded() -> bytes:
+    """The numbers that answers are compared with, as .npz."""
+    from grading import expected  # the formulas: only the handout's maker needs them here
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **expected.values())
+    return buffer.getvalue()
+
+
+def required(reference: Path, contents: Mapping[str, str | bytes]) -> str:
+    """The reference's requirements, of what the files import alone."""
+    imported = {word for name, text in contents.items() if name.endswith(".py") and isinstance(text, str)
+                for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)
+                for word in ([alias.name for alias in node.names] if isinstance(node, ast.Import)
+                             else [node.module or ""])}
+    tops = {word.partition(".")[0] for word in imported}
+    lines = (reference / "requirements.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if re.split(r"[^\w-]", line)[0] in tops)
+
+
+def contents(reference: Path) -> dict[str, str | bytes]:
+    """Every file of the handout, by its name. Raises StarterError."""
+    listing = tomllib.loads(LISTING.read_text(encoding="utf-8"))
+    if absent := [name for name in listing["files"] if not (reference / name).is_file()]:
+        raise StarterError(f"{reference} has no {absent[0]}: the handout is made from the reference")
+    made: dict[str, str | bytes] = {}
+    for name in local_imports(reference, listing["files"]):
+        source = without((reference / name).read_text(encoding="utf-8"), listing["without"].get(name, ()), name)
+        made[name] = hidden(blanked(source, listing["blank"].get(name, ()), name), name, listing["hide"])
+    for name in package_imports(reference, listing["checks"]):
+        made[name] = (reference / name).read_text(encoding="utf-8")
+    made["grading/rubric.toml"] = rubric.DEFAULT.read_text(encoding="utf-8")
+    for path in sorted(OWN.rglob("*.*")):
+        made[path.relative_to(OWN).as_posix()] = path.read_text(encoding="utf-8")
+    made["grading/expected.npz"] = recorded()
+    made["README.md"] = str(made["README.md"]).replace("<!-- checks -->", checks_table(rubric.load()))
+    made["requirements.txt"] = required(reference, made)
+    return made
+
+
 def write_starter(target: Path, reference: Path) -> list[Path]:
     """Write the handout into `target`, which must not hold one of its files yet. Returns the files written."""
-    listing = tomllib.loads(LISTING.read_text())
-    absent = [name for name in listing["files"] if not (reference / name).is_file()]
-    if absent:
-        raise StarterError(f"{reference} has no {absent[0]}: the handout is made from the reference")
-    names = [*local_imports(reference, listing["files"]), *(n for n in listing["extra"] if (reference / n).is_file())]
-    if taken := [name for name in names if (target / name).exists()]:
+    made = contents(reference)
+    if taken := [name for name in made if (target / name).exists()]:
         raise OutputError(f"{target / taken[0]} exists already; choose an empty folder for the handout")
-    contents = {}
-    for name in names:
-        source = (reference / name).read_text(encoding="utf-8")
-        contents[name] = hidden(blanked(source, listing["blank"].get(name, ()), name), name, listing["hide"])
-    for name, content in contents.items():
+    for name, content in made.items():
         write(target / name, content)
-    return [target / name for name in names]
+    return [target / name for name in made]

@@ -26,12 +26,13 @@ from typing import Any
 from grading import archive, scan
 from grading.archive import Unreadable
 from grading.checks import Context, Replies
+from grading.files import local_imports
 from grading.questions import QUESTIONS
+from grading.replies import one_line
 from grading.rubric import Question as Row
 from grading.rubric import Rubric
-from grading.sandbox import Sandbox, one_line
+from grading.sandbox import Sandbox
 from grading.scan import DATA_UTILITIES
-from grading.starter import local_imports
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places
 
@@ -213,9 +214,8 @@ def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, co
 
 def needed(replies: Mapping[str, Any]) -> list[str]:
     """Packages that the submission used and that are not installed here."""
-    names: set[str] = set()
-    with contextlib.suppress(TypeError, AttributeError):
-        names = {name for reply in replies.values() for name in reply.notes.get("needs") or []}
+    said = [reply.notes.get("needs") for reply in replies.values()]
+    names = {str(name) for names in said if isinstance(names, list) for name in names}
     return sorted(name for name in names & PACKAGES if importlib.util.find_spec(name) is None)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from grading.starter import local_imports  # noqa: E402
+from grading.files import local_imports  # noqa: E402
 from grading.submission import QUESTIONS  # noqa: E402
 
 FILES = ("modules.py", "mlp_numpy.py", "train_mlp_numpy.py", "mlp_pytorch.py", "train_mlp_pytorch.py",

@@ -14,7 +14,7 @@ from grading_help import MODULES, submission
 from grading import archive
 from grading.archive import Unreadable
 from grading.checks_scripts import Run
-from grading.sandbox import Reply, read_arrays
+from grading.replies import Reply, read_arrays
 from grading.submission import Submission
 
 pytestmark = [pytest.mark.grading]

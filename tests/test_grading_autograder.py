@@ -14,7 +14,8 @@ from grading_help import MODULES, needs_confinement, submission
 from grading.cli import main
 from grading.confinement import ConfinementError
 from grading.container import Contained
-from grading.sandbox import Limits, Probe, Sandbox
+from grading.replies import Limits, Probe
+from grading.sandbox import Sandbox
 from grading.worker.container import processes
 
 pytestmark = [pytest.mark.grading]

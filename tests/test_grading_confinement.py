@@ -14,7 +14,8 @@ from grading_help import needs_confinement, submission
 
 from grading import confinement
 from grading.confinement import PLACE, Confined, ConfinementError, command, unconfined
-from grading.sandbox import Limits, Probe, Sandbox
+from grading.replies import Limits, Probe
+from grading.sandbox import Sandbox
 
 pytestmark = [pytest.mark.grading]
 SERVE = Path(confinement.WORKER) / "serve.py"

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from grading_help import MODULES, failures, grade, needs_confinement, reduced, submission
 
-from grading.sandbox import Limits, Probe, Sandbox
+from grading.replies import Limits, Probe
+from grading.sandbox import Sandbox
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800), needs_confinement]
 

@@ -112,6 +112,12 @@ def test_large_files_beside_the_code_are_left_out_with_a_note(tmp_path):
     assert archive.take_in(folder, tmp_path / "b").notes == ["left out: weights.bin (more than 30 MB)"]
 
 
+def test_a_size_that_is_stated_is_not_believed(tmp_path):
+    layout = archive.Layout(tmp_path)
+    layout.add(iter([unpack.Entry("a.bin", "file", 1, 0, lambda: io.BytesIO(bytes(31 * 2**20)))]))
+    assert layout.told() == ["left out: a.bin (more than 30 MB)"] and laid_out(tmp_path) == []
+
+
 # ---------------------------------------------------------------- odd archives
 
 

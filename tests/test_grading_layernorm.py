@@ -151,6 +151,16 @@ FAULTY = {
         "3.2b norm_saved": SAVED + ": the input, the normalized input."}),
     "centred as an attribute": (layer_norm((SAVE, SAVE + "\n        ctx.centred = input - mean")), {
         "3.2b norm_saved": SAVED + ": the input, the centred input."}),
+    "beta kept": (layer_norm((SAVE, SAVE.replace("gamma", "gamma, beta")), ("std, gamma = ctx", "std, gamma, _ = ctx")), {
+        "3.2b norm_saved": "beta is kept for backward"}),
+    "own eps in backward": (layer_norm((SAVE, "ctx.save_for_backward(input, mean, gamma)"), (
+        "input, mean, std, gamma = ctx.saved_tensors", "input, mean, gamma = ctx.saved_tensors\n"
+        "        std = ((input - mean).pow(2).mean(1, keepdim=True) + 1e-5).sqrt()")), {
+        "3.2b norm_gradients": "backward does not use the eps"}),
+    "eps not passed": (layer_norm((APPLY, APPLY.replace(", self.eps", ""))), {
+        "3.2c norm_calls": "eps is not passed on"}),
+    "no beta": (layer_norm((VALUE, VALUE.replace(" + self.beta", ""))), {
+        "3.1 norm_value": "beta is not added.", "3.1 norm_gradients": "beta is not added."}),
     "Jacobian kept": (layer_norm((SAVE, SAVE + "\n        ctx.j = x_hat[:, :, None] * x_hat[:, None]")), {
         "3.2b norm_saved": SAVED}),
     "no None": (layer_norm(*((f"if ctx.needs_input_grad[{i}]", "if True") for i in range(3))), {

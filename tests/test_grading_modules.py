@@ -34,7 +34,15 @@ LOSS = "return -(y * np.log(np.maximum(x, 1e-300))).sum() / len(x)"
 LOSS_BACK = "return -y / np.maximum(x, 1e-300) / len(x)"
 LIST = "self.layers += [LinearModule(n_inputs, n), ELUModule()]"
 
+ZEROS = "self.grads = {key: np.zeros_like(value) for key, value in self.params.items()}"
+ADDED = ("self.grads['weight'] += dout.T @ self.x\n"
+         "        self.grads['bias'] += dout.sum(axis=0, keepdims=True)")
+
 RIGHT = {
+    "gradients add up and are cleared": modules(
+        (GRADS, ADDED), ("self.grads = {}", ZEROS), mlp_numpy=MLP + "\n    def zero_grad(self):\n"
+        "        for layer in self.layers:\n            for key in getattr(layer, 'grads', ()):\n"
+        "                layer.grads[key][...] = 0\n"),
     "column bias": modules(("np.zeros((1, out_features))", "np.zeros((out_features, 1))"),
                            (FORWARD, "return (self.params['weight'] @ x.T + self.params['bias']).T"),
                            ("'bias': dout.sum(axis=0, keepdims=True)", "'bias': dout.sum(axis=0)[:, None]")),
@@ -160,8 +168,14 @@ FAULTY = {
     "state in the class": (modules(("self.x = x\n        return np.where", "ELUModule.x = x\n        return np.where")), {
         "state": "Two ELUModules share what they remember"}),
     "linear not written": (modules((FORWARD, "raise NotImplementedError"), (GRADS, "raise NotImplementedError")), {
-        "linear_forward": "NotImplementedError", "linear_backward_input": "NotImplementedError",
-        "linear_backward_weight": "NotImplementedError", "linear_backward_bias": "NotImplementedError"}),
+        "linear_forward": "not implemented", "linear_backward_input": "not implemented",
+        "linear_backward_weight": "not implemented", "linear_backward_bias": "not implemented"}),
+    "gradients add up": (modules((GRADS, ADDED), ("self.grads = {}", ZEROS)), {
+        "linear_backward_weight": "Gradients add up over calls of backward"}),
+    "input gradient raises": (modules(("return dout @ self.params['weight']", "return dout @ self.params['weight'].T")), {
+        "linear_backward_input": "ValueError"}),
+    "ELU's derivative is ReLU's": (modules((ELU_BACK, "return dout * (self.x >= 0)")), {
+        "elu_backward": "which is that of ReLU"}),
     "one activation for all": (network(("self.layers = []", "self.layers, elu = [], ELUModule()"),
                                        ("n), ELUModule()", "n), elu")), {"mlp_3": "its own activation module"}),
     "no softmax": (network((", SoftMaxModule()", "")), dict.fromkeys(("mlp_0", "mlp_1", "mlp_3"), "Softmax is missing")),

@@ -1,15 +1,19 @@
 """Packages that are not here: what is imported and not used costs nothing, what cannot be judged is not graded."""
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from grading_help import MLP, MODULES, failures, grade, needs_confinement, reduced, submission
 
+from grading import confinement
 from grading import submission as grader
 from grading.checks import Context
-from grading.sandbox import Reply
+from grading.confinement import ConfinementError
+from grading.replies import Reply
+from grading.sandbox import Limits, Probe, Sandbox
 from grading.worker import packages, student
 
 pytestmark = [pytest.mark.grading]
@@ -97,6 +101,8 @@ axes.set(title='x')
 axes.get_figure().savefig('x.png')
 plt.plot([1, 2], color=sns.color_palette()[1])
 print('table\\n' + tabulate([[1, 2]]), f'{table}')
+with open('table.txt', 'w') as file:
+    file.write(tabulate([[1, 2]]))
 for row in table.iterrows():
     print(row)
 """
@@ -147,6 +153,7 @@ def test_names_of_2020_are_there():
 @pytest.mark.parametrize("text, clean", [
     ("cannot import name 'f' from 'modules' (/scratch/3/code/modules.py)", "cannot import name 'f' from 'modules' (modules.py)"),
     ("No such file: '/scratch/12/code/results/x.png'", "No such file: 'results/x.png'"),
+    ("'/tmp/grade-x/root/scratch/12/code/a.py', line 3", "'a.py', line 3"),
     ("in /usr/lib/python3/dist-packages/numpy/core.py", "in numpy/core.py"),
     (f"in {sys.prefix}/lib/python3.11/site-packages/torch/nn.py, line 3", "in torch/nn.py, line 3"),
     ("/usr/lib/python3.11/json/decoder.py", "json/decoder.py"), ("'/data/small/data_batch_6'", "'DATA_DIR/data_batch_6'"),
@@ -182,6 +189,17 @@ def test_questions_with_packages_that_are_not_here(tmp_path):
     assert any("torch.expm1 is used, but this question asks for NumPy alone" in text for text in failures(records["framework"]))
     question = records["package"]["questions"]["1.2"]
     assert question["ungraded"] == f"needs {absent}, which is not installed on this machine" and question["score"] is None
+
+
+@needs_confinement
+def test_a_worker_that_cannot_start_is_no_fault_of_a_submission(tmp_path, monkeypatch):
+    shutil.copytree(confinement.WORKER, tmp_path / "worker")
+    (tmp_path / "worker" / "probes_numpy.py").write_text("raise ImportError('a damaged grader')")
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(confinement, "WORKER", tmp_path / "worker")
+    with (Sandbox(tmp_path / "work") as sandbox,
+          pytest.raises(ConfinementError, match="ended before it ran anything of a submission: ImportError: a damaged grader")):
+        sandbox.run(submission(tmp_path / "doe"), {"linear": Probe("linear")}, Limits(), {}, False)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device", "/tmp/x"), MemoryError()])

@@ -18,7 +18,8 @@ from grading_help import ROOT
 from grading_mutants import copy_reference
 
 from grading import datasets, rubric
-from grading.sandbox import Sandbox, read_reply
+from grading.replies import read_reply
+from grading.sandbox import Sandbox
 from grading.submission import QUESTIONS, Submission, grade
 from grading.worker import serve, student
 

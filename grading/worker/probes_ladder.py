@@ -2,54 +2,57 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from grading.worker.student import Task, probe, submitted
+from grading.worker.interface import Parameters, call, part
+from grading.worker.probes_numpy import module, network
+from grading.worker.student import Task, probe
+
+ROLES = ("weight", "bias")
 
 
-def watch_linear_modules() -> list[Any]:
-    """Every LinearModule made from now on, in the order they are made."""
-    modules = submitted("modules")
-    made: list[Any] = []
-    original = modules.LinearModule.__init__
+def watched_network(task: Task) -> tuple[Any, list[Parameters]]:
+    """The NumPy MLP and the parameters of its linear layers, in the order in which they are made."""
+    constructor, made, sizes = part("modules", "LinearModule"), [], task.options["sizes"]
+    init = constructor.__init__
 
     def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
-        original(self, *arguments, **keywords)
+        init(self, *arguments, **keywords)
         made.append(self)
 
-    modules.LinearModule.__init__ = __init__
-    return made
+    with mock.patch.object(constructor, "__init__", __init__):
+        found = network(task, sizes[0], sizes[1:-1], sizes[-1])
+    return found, [Parameters(layer, *pair) for layer, pair in zip(made, pairwise(sizes), strict=False)]
 
 
 @probe
 def ladder_numpy(task: Task) -> None:
     """The NumPy MLP with its own loss, walked downhill: parameters are one vector, gradients another."""
-    made = watch_linear_modules()
-    n_inputs, *n_hidden, n_classes = task.options["sizes"]
-    network, loss = submitted("mlp_numpy").MLP(n_inputs, n_hidden, n_classes), submitted("modules").CrossEntropyModule()
-    x, targets = task.arrays["x"], task.arrays["targets"]
-    at_start = loss.forward(network.forward(x.copy()), targets.copy())
-    task.send("loss", np.asarray(at_start, float))
+    found, layers = watched_network(task)
+    loss, x, targets = module(task, "CrossEntropyModule"), task.arrays["x"], task.arrays["targets"]
+    p = call(found, "forward", x=x.copy())
+    task.send("loss", np.asarray(call(loss, "forward", x=p, y=targets.copy()), float))
     for _ in range(task.options["steps"]):
-        network.backward(loss.backward(network.forward(x.copy()), targets.copy()))
-        move(made, -task.options["rate"] * joined(made, "grads"))
-    task.send("scores", network.forward(x.copy()))
+        call(found, "backward", dout=call(loss, "backward", x=p, y=targets.copy()))
+        downhill = np.concatenate([np.ravel(layer.gradient(role)[0]) for layer in layers for role in ROLES])
+        move(layers, -task.options["rate"] * downhill)
+        p = call(found, "forward", x=x.copy())
+    task.send("scores", p)
 
 
-def joined(modules: list[Any], kind: str) -> np.ndarray:
-    """Every number of `params` or `grads` of the modules, in one row."""
-    return np.concatenate([np.ravel(getattr(module, kind)[key]) for module in modules for key in sorted(module.params)])
-
-
-def move(modules: list[Any], by: np.ndarray) -> None:
-    """Add `by`, of the order of `joined`, to the parameters."""
-    for module in modules:
-        for key in sorted(module.params):
-            value = module.params[key]
-            module.params[key] = value + by[:value.size].reshape(value.shape)
+def move(layers: list[Parameters], by: np.ndarray) -> None:
+    """Add `by`, a number for each weight and bias of the layers in turn, to them."""
+    for layer in layers:
+        values = {}
+        for role in ROLES:
+            value = np.asarray(layer.params[layer.keys[role]], float)
+            values[role] = value + by[:value.size].reshape(value.shape)
             by = by[value.size:]
+        layer.put(values["weight"].T if layer.transposed else values["weight"], values["bias"])
 
 
 @probe
@@ -57,9 +60,10 @@ def ladder_torch(task: Task) -> None:
     """A PyTorch network with cross-entropy and Adam. It stops early where every image is right."""
     import torch
 
+    from grading.worker.construct import Network
+
     torch.manual_seed(0)
-    file, name = task.options["class"]
-    model = getattr(submitted(file), name)(*task.options["arguments"]).train()
+    model = Network(task, *task.options["network"])(*task.options["arguments"]).train()
     x, labels = (torch.from_numpy(task.arrays[key].copy()) for key in ("x", "labels"))
     measure = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), task.options["rate"])

@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
+from grading.worker.construct import Network
 from grading.worker.interface import Parameters, call, make, part
 from grading.worker.student import Absent, Task, probe, submitted
 
 MODULES = ("LinearModule", "ELUModule", "SoftMaxModule", "CrossEntropyModule")
 
 
-def module(name: str, *sizes: int) -> Any:
+def module(task: Task, name: str, *sizes: int) -> Any:
     """An instance of a class of modules.py; a LinearModule of (in, out) features."""
     constructor = part("modules", name)
     arguments: dict[str, Any] = dict(zip(("in_features", "out_features"), sizes, strict=False))
     try:
         return make(constructor, **arguments)
     except Absent:
-        if not (extra := extra_arguments(constructor, len(sizes))):
+        if not (extra := extra_arguments(task, constructor, len(sizes))):
             raise
         return make(constructor, extra=extra, **arguments)
 
 
-def extra_arguments(constructor: Any, known: int) -> dict[str, Any]:
+def extra_arguments(task: Task, constructor: Any, known: int) -> dict[str, Any]:
     """{name: value} of what the submission's own MLP passes to a module's class beyond the first `known` arguments."""
     seen: dict[str, Any] = {}
     original = constructor.__init__
@@ -41,18 +44,24 @@ def extra_arguments(constructor: Any, known: int) -> dict[str, Any]:
         original(self, *arguments, **keywords)
 
     with mock.patch.object(constructor, "__init__", __init__), contextlib.suppress(Exception):
-        network(6, [5], 3)
+        network(task, 6, [5], 3)
     return {name: seen[name] for name in names[known:] if name in seen}
 
 
-def network(n_inputs: int, n_hidden: list[int], n_classes: int) -> Any:
-    return make(part("mlp_numpy", "MLP"), n_inputs=n_inputs, n_hidden=n_hidden, n_classes=n_classes)
+def network(task: Task, n_inputs: int, n_hidden: list[int], n_classes: int) -> Any:
+    """The MLP; with the arguments that the training script adds where it cannot be made without them."""
+    try:
+        return make(part("mlp_numpy", "MLP"), n_inputs=n_inputs, n_hidden=n_hidden, n_classes=n_classes)
+    except Absent:
+        with contextlib.suppress(TypeError):
+            return Network(task, "mlp_numpy", "MLP", "train_mlp_numpy.py")(n_inputs, n_hidden, n_classes)
+        raise
 
 
 def linear_module(task: Task) -> tuple[Any, Parameters]:
     """A LinearModule with the grader's weight (out, in) and bias (out,)."""
     weight, bias = task.arrays["weight"], task.arrays["bias"]
-    found = module("LinearModule", weight.shape[1], weight.shape[0])
+    found = module(task, "LinearModule", weight.shape[1], weight.shape[0])
     parameters = Parameters(found, weight.shape[1], weight.shape[0])
     parameters.put(weight, bias)
     return found, parameters
@@ -74,16 +83,43 @@ def send_gradients(task: Task, prefix: str, parameters: Parameters) -> None:
 def linear(task: Task) -> None:
     """Forward, then backward, of LinearModule with the grader's parameters."""
     found, parameters = linear_module(task)
-    task.attempt("forward", lambda: task.send("forward", call(found, "forward", x=task.arrays["x"].copy())))
-    task.send("input", call(found, "backward", dout=task.arrays["dout"].copy()))
+    run(task, found)
+    failed = task.notes.get("input failed")
     send_gradients(task, "", parameters)
+    for role in ("weight", "bias"):
+        if failed and not np.any(task.sent.get(role, 0)):  # it came to nothing before it filled this one
+            task.sent.pop(role, None)
+            task.note(f"{role} failed", failed)
+
+
+@probe
+def linear_twice(task: Task) -> None:
+    """Gradients after forward and backward were run twice, and whether the submission clears them in between."""
+    found, parameters = linear_module(task)
+    for _ in range(2):
+        call(found, "forward", x=task.arrays["x"].copy())
+        call(found, "backward", dout=task.arrays["dout"].copy())
+    send_gradients(task, "", parameters)
+    sources = [path.read_text(errors="replace") for path in Path().glob("*.py") if path.name in (
+        "mlp_numpy.py", "train_mlp_numpy.py")]
+    task.note("clears", any(CLEARS.search(source) for source in sources))
+
+
+# grads that a network or script sets to zero by itself
+CLEARS = re.compile(r"zero_?grad|grads?\b.*=\s*(?:0|np\.zeros)|grads?\b.*(?:\*=\s*0|\.fill\(0|\.clear\()")
+
+
+def run(task: Task, module: Any) -> None:
+    """Forward, then backward, of a module; what one of them raises is kept apart from the other."""
+    task.attempt("forward", lambda: task.send("forward", call(module, "forward", x=task.arrays["x"].copy())))
+    task.attempt("input", lambda: task.send("input", call(module, "backward", dout=task.arrays["dout"].copy())))
 
 
 @probe
 def linear_init(task: Task) -> None:
     """Initial parameters."""
     n_in, n_out = task.options["in"], task.options["out"]
-    found = module("LinearModule", n_in, n_out)
+    found = module(task, "LinearModule", n_in, n_out)
     parameters = Parameters(found, n_in, n_out)
     task.note("misnamed", parameters.misnamed)
     for role, key in parameters.keys.items():
@@ -93,17 +129,15 @@ def linear_init(task: Task) -> None:
 @probe
 def elementwise(task: Task) -> None:
     """Forward and backward of the module class named in the options."""
-    found = module(task.options["module"])
-    task.attempt("forward", lambda: task.send("forward", call(found, "forward", x=task.arrays["x"].copy())))
-    task.send("input", call(found, "backward", dout=task.arrays["dout"].copy()))
+    run(task, module(task, task.options["module"]))
 
 
 @probe
 def loss(task: Task) -> None:
     """Forward and backward of CrossEntropyModule."""
-    found, x, y = module("CrossEntropyModule"), task.arrays["x"], task.arrays["y"]
+    found, x, y = module(task, "CrossEntropyModule"), task.arrays["x"], task.arrays["y"]
     task.attempt("forward", lambda: task.send("forward", call(found, "forward", x=x.copy(), y=y.copy())))
-    task.send("input", call(found, "backward", x=x.copy(), y=y.copy()))
+    task.attempt("input", lambda: task.send("input", call(found, "backward", x=x.copy(), y=y.copy())))
 
 
 @probe
@@ -119,7 +153,7 @@ def two_of_each(task: Task) -> None:
         send_gradients(task, "LinearModule ", parameters)
 
     def others(name: str) -> None:
-        first, second = module(name), module(name)
+        first, second = module(task, name), module(task, name)
         forward_both(first, second)
         task.send(f"{name} input", call(first, "backward", dout=task.arrays["wide_dout"].copy()))
 
@@ -166,20 +200,34 @@ def steps(task: Task) -> None:
     """Interpreter steps of every forward and backward at each (samples, features) of the options."""
     rng = np.random.default_rng(0)
 
-    def run(name: str) -> None:
+    def count(name: str) -> None:
         counts = []
         for samples, features in task.options["sizes"]:
             x, dout = rng.random((2, samples, features)) + 0.1
             if name == "MLP":
-                found, dout = network(features, [5], 4), rng.random((samples, 4))
+                found, dout = network(task, features, [5], 4), rng.random((samples, 4))
             else:
-                found = module(name, *((features, features) if name == "LinearModule" else ()))
+                found = module(task, name, *((features, features) if name == "LinearModule" else ()))
             forward, backward = ((x, dout), (x, dout)) if name == "CrossEntropyModule" else ((x,), (dout,))
             counts.append((count_steps(found.forward, *forward), count_steps(found.backward, *backward)))
         task.send(name, np.array(counts))
 
     for name in (*MODULES, "MLP"):
-        task.attempt(name, run, name)
+        task.attempt(name, count, name)
+
+
+def watch_linear_modules() -> list[Any]:
+    """Every LinearModule made from now on, in the order they are made."""
+    constructor = part("modules", "LinearModule")
+    made: list[Any] = []
+    init = constructor.__init__
+
+    def __init__(module: Any, *arguments: Any, **keywords: Any) -> None:
+        init(module, *arguments, **keywords)
+        made.append(module)
+
+    constructor.__init__ = __init__
+    return made
 
 
 class Layers:
@@ -190,27 +238,18 @@ class Layers:
 
     def __init__(self, task: Task, sizes: list[int]):
         self.task, self.pairs = task, list(pairwise(sizes))
-        self.made: list[Any] = []
         self.found: list[Any] = []
         self.parameters: list[Parameters] = []
-
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
-        """Within it, LinearModules that are made and called are taken down."""
+        self.made = watch_linear_modules()
         constructor = part("modules", "LinearModule")
-        init, forward = constructor.__init__, constructor.forward
-
-        def __init__(module: Any, *arguments: Any, **keywords: Any) -> None:
-            init(module, *arguments, **keywords)
-            self.made.append(module)
+        if not callable(forward := getattr(constructor, "forward", None)):
+            raise Absent("LinearModule has no method forward")
 
         def watched_forward(module: Any, *arguments: Any, **keywords: Any) -> Any:
             self.add(module)
             return forward(module, *arguments, **keywords)
 
-        with mock.patch.object(constructor, "__init__", __init__), \
-                mock.patch.object(constructor, "forward", watched_forward):
-            yield
+        constructor.forward = watched_forward
 
     def add(self, module: Any) -> None:
         """The next layer, unless it is one already."""
@@ -241,18 +280,17 @@ def mlp(task: Task) -> None:
     """Probabilities and every gradient of the MLP with the grader's parameters."""
     sizes, x = task.options["sizes"], task.arrays["x"]
     layers = Layers(task, sizes)
-    with layers.watched():
-        found = network(sizes[0], sizes[1:-1], sizes[-1])
+    found = network(task, sizes[0], sizes[1:-1], sizes[-1])
+    y = call(found, "forward", x=x.copy())
+    if not layers.found:  # it uses the parameters of its layers, and not their forward
+        for made in layers.made:
+            layers.add(made)
         y = call(found, "forward", x=x.copy())
-        if not layers.found:  # it uses the parameters of its layers, and not their forward
-            for made in layers.made:
-                layers.add(made)
-            y = call(found, "forward", x=x.copy())
-        task.note("layers", layers.sizes())
-        if layers.sizes() != [sorted(pair) for pair in layers.pairs]:
-            return
-        task.send("forward", y)
-        call(found, "backward", dout=task.arrays["dout"].copy())
+    task.note("layers", layers.sizes())
+    if layers.sizes() != [sorted(pair) for pair in layers.pairs]:
+        return
+    task.send("forward", y)
+    call(found, "backward", dout=task.arrays["dout"].copy())
     for i, parameters in enumerate(layers.parameters):
         send_gradients(task, f"{i} ", parameters)
 
@@ -296,7 +334,7 @@ def mlp_calls(task: Task) -> None:
         constructor.forward, constructor.backward = forward, backward
         constructor.__init__ = lenient(constructor.__init__)
         setattr(file, name, constructor)
-    found = network(sizes[0], sizes[1:-1], sizes[-1])
+    found = network(task, sizes[0], sizes[1:-1], sizes[-1])
     task.send("forward", call(found, "forward", x=task.arrays["x"].copy()))
     call(found, "backward", dout=task.arrays["dout"].copy())
     task.note("shared", len(calls["ELUModule"]) - len({id(module) for module in calls["ELUModule"]}))

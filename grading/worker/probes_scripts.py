@@ -111,6 +111,7 @@ class Rate:
     def __init__(self) -> None:
         self.value: float | None = None
         self.unchanged: list[str] = []  # parameters with a gradient that the update leaves out
+        self.uphill: list[str] = []  # those that it changes the other way
         self.before: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def start(self, before: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
@@ -122,11 +123,12 @@ class Rate:
         if self.value is not None or now.keys() != self.before.keys():
             return
         changes = {name: value - now[name][0] for name, (value, _) in self.before.items()}
-        square = sum(gradient @ gradient for _, gradient in self.before.values())
-        if square and any(change.any() for change in changes.values()):
-            self.value = float(sum(changes[name] @ gradient for name, (_, gradient) in self.before.items()) / square)
-            self.unchanged = [name for name, (_, gradient) in self.before.items()
-                              if gradient.any() and not changes[name].any()]
+        rates = {name: float(changes[name] @ gradient / (gradient @ gradient))
+                 for name, (_, gradient) in self.before.items() if gradient.any()}
+        if changed := [rate for name, rate in rates.items() if changes[name].any()]:
+            self.value = float(np.median(np.abs(changed)))
+            self.unchanged = [name for name in rates if not changes[name].any()]
+            self.uphill = [name for name, rate in rates.items() if rate < -self.value / 2]
 
 
 class NumpyWatch(Watch):
@@ -181,6 +183,7 @@ class NumpyWatch(Watch):
             sorted(np.shape(module.params["weight"])) for module in self.layers]))
         task.note("learning rate", self.rate.value)
         task.note("unchanged", self.rate.unchanged)
+        task.note("uphill", self.rate.uphill)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         x = images.reshape(-1, *self.input.shape[1:]).astype(self.input.dtype)
@@ -206,15 +209,17 @@ class TorchWatch(Watch):
         self.gradients: dict[str, np.ndarray] = {}
         self.without_gradient = self.kept = 0  # updates from no gradient; backward passes on top of old gradients
         self.left_out: list[str] = []  # parameters that the optimizer does not know
+        self.uphill: list[str] = []
 
         def step(optimizer: Any, *_: Any) -> None:
             if self.on:
                 self.changed(UPDATE)
                 group = optimizer.param_groups[0]
-                self.optimizers.append([type(optimizer).__name__, float(group["lr"]) * (-1) ** bool(group["maximize"])])
+                self.optimizers.append([type(optimizer).__name__, float(group["lr"])])
                 updated = [p for group in optimizer.param_groups for p in group["params"]]
                 self.without_gradient += not any(p.grad is not None and p.grad.any() for p in updated)
                 known = {id(p) for p in updated}
+                self.uphill = ["every parameter"] if group.get("maximize") else []
                 self.left_out = [name for name, p in self.model.named_parameters() if id(p) not in known]
 
         register_optimizer_step_pre_hook(step)
@@ -236,7 +241,7 @@ class TorchWatch(Watch):
         return int(any(part.training for part in parts)), int(all(part.training for part in parts))
 
     def output(self, model: Any, x: Any, *arguments: Any, **keywords: Any) -> Any:
-        """The model's output or, stubbed, ten of the input's numbers times a sum of a few parameters."""
+        """The model's output or, stubbed, ten of the input's numbers times a sum of its smallest parameters."""
         if not self.stub:
             return super().output(model, x, *arguments, **keywords)
         parameters = [p for p in model.parameters() if p.is_floating_point() and p.numel()]
@@ -245,7 +250,8 @@ class TorchWatch(Watch):
             self.torch.nn.functional.conv2d(x[:1], weight)
         except Exception:
             super().output(model, x[:2], *arguments, **keywords)  # unless the model takes it
-        scale = 1 + (sum(p.reshape(-1)[0] for p in parameters) if self.torch.is_grad_enabled() else 0)
+        small = [p for p in parameters if p.ndim < 2] or parameters  # a step that changes no others takes no time
+        scale = 1 + (sum(p[(0,) * p.ndim] for p in small) if self.torch.is_grad_enabled() else 0)
         return x.reshape(len(x), -1)[:, :10].float() / 100 * scale
 
     def returned(self, output: Any, event: tuple[int, ...]) -> Any:
@@ -293,6 +299,7 @@ class TorchWatch(Watch):
         task.note("optimizers", self.optimizers[:1])
         task.note("learning rate", self.rate.value)
         task.note("unchanged", self.left_out or self.rate.unchanged)
+        task.note("uphill", self.uphill or self.rate.uphill)
         task.note("without gradient", self.without_gradient)
         task.note("gradients kept", self.kept)
         if self.model is not None:
@@ -369,14 +376,6 @@ def watch_folders() -> set[str]:
     return found
 
 
-def old_styles() -> None:
-    """Matplotlib's styles under the names that they had until 2022."""
-    from matplotlib import style
-
-    for name in [name for name in style.library if name.startswith("seaborn-v0_8")]:
-        style.library[name.replace("-v0_8", "")] = style.library[name]
-
-
 def stop_in_time(seconds: float) -> None:
     """End the script before the worker's own clock does, so that what was recorded until then is not lost."""
     def stop(*_: Any) -> None:
@@ -439,7 +438,6 @@ def script(task: Task) -> None:
         raise Absent(f"{name} is not in the submission")
     marked = options["data"] == "marked"
     data_at_home(folder)
-    old_styles()
     most = options["most"]
     watch: NumpyWatch | TorchWatch = (NumpyWatch(marked, most) if options["model"] is None else
                                       TorchWatch(options["model"], marked, most, options["stub"]))

@@ -5,8 +5,8 @@ that allows no namespaces, with `--container ROOT HIDDEN...` at the end. Before 
 and ends if it is not; CANARY is a file outside that it must not be able to see. It is trusted and never imports the
 submission; its children do, in a fresh copy of the submission's folder, under limits.
 
-On standard output, a JSON line when it has found itself confined, then for each probe a JSON line and the bytes that
-line announces. On standard input, one JSON line, the job, and the bytes of the inputs (.npz).
+On standard output, a JSON line when it has found itself confined and one when it is ready, then for each probe a JSON
+line and the bytes that line announces. On standard input, one JSON line, the job, and the bytes of the inputs (.npz).
 """
 
 from __future__ import annotations
@@ -295,6 +295,8 @@ def main() -> None:
     out.write(b'{"confined": true}\n')
     out.flush()
     preload("--torch" in sys.argv, here.root + GRADER)
+    out.write(b'{"ready": true}\n')
+    out.flush()
     import numpy as np
 
     job = json.loads(sys.stdin.buffer.readline())

@@ -87,10 +87,11 @@ class Absent(Exception):
     """A file that the assignment asks for is not there."""
 
 
+ABOVE = r"(?:/[^\s'\"()<>:,]*)?"  # the folders above a place: a container's workers have a root of their own
 # (what, instead) of the paths of a machine that a student has nothing to do with
-PLACES = ((r"/scratch/\d+/(?:code/?)?|/submission/?", ""), (r"/data/\w+", "DATA_DIR"),
-          (r"(?:/[^\s'\"()<>]*)?/(?:site|dist)-packages/", ""), (r"/[^\s'\"()<>]*/python3\.\d+/", ""),
-          (r"/grader/[^\s'\"()<>:,]*", "the check"))
+PLACES = ((ABOVE + r"/scratch/\d+/(?:code/?)?", ""), (r"/submission/?", ""), (ABOVE + r"/data/\w+", "DATA_DIR"),
+          (ABOVE + r"/(?:site|dist)-packages/", ""), (ABOVE + r"/python3\.\d+/", ""),
+          (ABOVE + r"/grader/[^\s'\"()<>:,]*", "the check"))
 
 
 def without_places(text: str) -> str:

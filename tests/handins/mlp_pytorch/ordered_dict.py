@@ -21,7 +21,7 @@ class MLP(nn.Module):
     @staticmethod
     def init_weights(m):
         if type(m) == nn.Linear:
-            torch.nn.init.kaiming_normal_(m.weight)
+            torch.nn.init.xavier_normal_(m.weight, gain=0.1)  # the pixels are large
             m.bias.data.fill_(0.0)
 
     def forward(self, x):

@@ -1,0 +1,35 @@
+"""The grader on hand-ins as students write them: right ones keep every point, a fault costs its own part.
+
+A selection: the right hand-ins that together hold every variant of every file, and each third fault.
+`python tests/grading_handins.py` grades all of them.
+"""
+
+import pytest
+from grading_handins import graded, report
+from handin_table import FAULTS, POOL, RIGHT
+
+pytestmark = [pytest.mark.grading, pytest.mark.slow, pytest.mark.timeout(3600)]
+SELECTED = FAULTS[1::3]
+
+
+def covering() -> list[str]:
+    """Few right hand-ins, of which every variant of every file is one."""
+    left, chosen = {(file, variant) for files in RIGHT.values() for file, variant in files.items()}, []
+    while left:
+        chosen.append(max(RIGHT, key=lambda name: len(left & set(RIGHT[name].items()))))
+        left -= set(RIGHT[chosen[-1]].items())
+    return chosen
+
+
+def test_the_table_is_as_large_as_a_class():
+    assert len(RIGHT) >= 15 and len(FAULTS) >= 40 and len(SELECTED) >= 40
+    assert {fault.question for fault in SELECTED} == {"1.2", "2.1", "3.1", "3.2b", "3.2c", "4a"}
+    files = {(path.parent.name, path.stem) for path in POOL.glob("*/*.py")}
+    assert files == {(file.removesuffix(".py"), RIGHT[name][file]) for name in covering() for file in RIGHT[name]}
+
+
+def test_no_false_verdict_and_nothing_kept_by_a_faulty_part(tmp_path, capsys):
+    found = graded(covering(), SELECTED, tmp_path)
+    with capsys.disabled():
+        print("\n" + report(found).splitlines()[-1])
+    assert not {name: wrong for name, wrong in found.items() if wrong}, report(found)

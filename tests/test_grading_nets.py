@@ -1,0 +1,249 @@
+"""Questions 2.1 and 4a on networks as students write them: right ones have full points, faults are named."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from grading_networks import (
+    BATCH_NORM,
+    BLOCKS,
+    CIFAR_SHAPE,
+    CONV_LIST,
+    CONV_STAGES,
+    FLATTEN,
+    FLOAT32_ONLY,
+    HEAD_OF_CONV,
+    IMAGES_ONLY,
+    LAST_BLOCKS,
+    LAYER_NORM,
+    MODULE_LIST,
+    MORE_ARGUMENTS,
+    OUTPUT_FIRST,
+    OWN_LINEAR,
+    OWN_PARAMETERS,
+    POOL,
+    PREACT,
+    RETURN,
+    SCRIPT,
+    both_blocks,
+    changed,
+)
+from grading_quickly import LOSSES, OUTPUT, found
+
+from grading import convnet_rows, networks
+from grading.checks import Replies
+from grading.sandbox import Reply
+
+NO_TRAINING = ("training", "convnet_learns")
+pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
+
+
+def mlps(files: dict[str, str], loss: str = "") -> dict[str, dict[str, str]]:
+    return found(["2.1"], {name: {"mlp_pytorch": text} for name, text in files.items()}, loss)
+
+
+def convnets(files: dict[str, str], loss: str = "", training: bool = False) -> dict[str, dict[str, str]]:
+    hand_ins = {name: {"convnet_pytorch": text} for name, text in files.items()}
+    return found(["4a"], hand_ins, loss, *(() if training else NO_TRAINING))
+
+
+LOG_SOFTMAX = changed(MODULE_LIST, ("return self.out(x)", "return F.log_softmax(self.out(x), dim=1)"))
+SOFTMAX = changed(MODULE_LIST, ("return self.out(x)", "return torch.softmax(self.out(x), dim=1)"))
+
+
+def test_right_mlps_have_full_points():
+    right = {"module list": MODULE_LIST, "only 3072": CIFAR_SHAPE, "output first": OUTPUT_FIRST, "images": IMAGES_ONLY,
+             "own parameters": OWN_PARAMETERS, "own linear": OWN_LINEAR, "BatchNorm": BATCH_NORM,
+             "LayerNorm": LAYER_NORM, "float32": FLOAT32_ONLY, "log-softmax into cross-entropy": LOG_SOFTMAX}
+    assert mlps(right) == {name: {} for name in right}
+
+
+@pytest.mark.parametrize("loss, text", [("log-probabilities", LOG_SOFTMAX), ("probabilities", SOFTMAX)])
+def test_an_mlp_is_judged_with_its_own_loss(loss, text):
+    assert mlps({"right": text}, loss) == {"right": {}}
+    wrong = mlps({"logits": MODULE_LIST}, loss)["logits"]
+    assert list(wrong) == ["mlp_values"] and "Your script" in wrong["mlp_values"]
+
+
+ACT, LAST, LINEAR = "self.act = nn.ELU()", "return self.out(x)", "x = self.act(layer(x))"
+MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
+    "softmax": (SOFTMAX, {"mlp_values"}, "loss applies softmax again"),
+    "ReLU": (changed(MODULE_LIST, (ACT, "self.act = nn.ReLU()")), {"mlp_values"}, "The activation is ReLU, not ELU"),
+    "leaky": (changed(CIFAR_SHAPE, ("nn.ELU()", "nn.LeakyReLU(0.02)")), {"mlp_values"}, "is LeakyReLU, not ELU"),
+    "alpha": (changed(MODULE_LIST, (ACT, "self.act = nn.ELU(0.5)")), {"mlp_values"}, "is ELU with alpha 0.5"),
+    "SELU": (changed(MODULE_LIST, (ACT, "self.act = nn.SELU()")), {"mlp_values"}, "is SELU, not ELU"),
+    "no activation": (changed(MODULE_LIST, (LINEAR, "x = layer(x)")), {"mlp_values"}, "There is no activation"),
+    "ELU last": (changed(MODULE_LIST, (LAST, "return self.act(self.out(x))")), {"mlp_values"}, "follows the last"),
+    "plain list": (changed(MODULE_LIST, ("nn.ModuleList()", "[]")), {"mlp_parameters"}, "not registered"),
+    "no bias": (changed(MODULE_LIST, ("n_classes)\n        self", "n_classes, bias=False)\n        self")),
+                {"mlp_parameters"}, "Linear layer 1 is without a bias"),
+    "n_inputs ignored": (changed(CIFAR_SHAPE, ("layers = []\n", "layers = []\n        n_inputs = 3072\n")),
+                         {"mlp_layers", "mlp_parameters"}, "received [[3072, 3]]"),
+    "one hidden layer": (changed(MODULE_LIST, ("[n_inputs] + n_hidden", "[n_inputs] + n_hidden[:1]"),
+                                 ("len(n_hidden)", "len(n_hidden[:1])")),
+                         {"mlp_layers", "mlp_parameters", "mlp_values", "mlp_gradients"}, "wrong linear layers"),
+    "detached": (changed(MODULE_LIST, ("layer(x))", "layer(x).detach())")), {"mlp_gradients"}, "receives no gradient"),
+    "data": (changed(MODULE_LIST, (LAST, "return self.out(x.data)")), {"mlp_gradients"}, "receives no gradient"),
+    "class numbers": (changed(MODULE_LIST, (LAST, "return self.out(x).argmax(1)")),
+                      {"mlp_shape", "mlp_values", "mlp_gradients"}, "output's shape must be (5, 3)"),
+    "sizes": (changed(MODULE_LIST, ("sizes[-1], n_classes", "sizes[-1] + 1, n_classes")),
+              {"mlp_shape", "mlp_layers", "mlp_parameters", "mlp_values", "mlp_gradients"}, "mlp_pytorch.py, line 20"),
+    "returns nothing": (changed(MODULE_LIST, (LAST, "x = self.out(x)")),
+                        {"mlp_shape", "mlp_layers", "mlp_parameters", "mlp_values", "mlp_gradients"},
+                        "MLP.forward returns None, not a tensor"),
+}
+
+
+@pytest.fixture(scope="module")
+def faulty_mlps():
+    return mlps({name: text for name, (text, *_) in MLP_FAULTS.items()})
+
+
+@pytest.mark.parametrize("name", MLP_FAULTS)
+def test_a_fault_of_an_mlp_is_named_and_costs_its_own_checks(faulty_mlps, name):
+    _, checks, said = MLP_FAULTS[name]
+    assert set(faulty_mlps[name]) == checks
+    assert any(said in text for text in faulty_mlps[name].values()), faulty_mlps[name]
+
+
+def test_a_constructor_is_called_as_the_script_calls_it():
+    call = "mlp_pytorch.MLP(3 * 32 * 32, hidden, 10, dropout=FLAGS.dropout, activation='elu')"
+    script = SCRIPT.replace("{module}", "mlp_pytorch").replace("{call}", call)
+    relu = changed(script, ("'elu')", "'relu')"))
+    hand_ins = {name: {"mlp_pytorch": MORE_ARGUMENTS} | ({"train_mlp_pytorch": text} if text else {})
+                for name, text in {"right": script, "ReLU": relu, "no script": ""}.items()}
+    wrong = found(["2.1"], hand_ins)
+    assert not wrong["right"]
+    assert "The activation is ReLU" in wrong["ReLU"]["mlp_values"]
+    assert "missing 1 required positional argument: 'dropout'" in wrong["no script"]["mlp_shape"]
+    width = changed(CONV_LIST, ("n_channels, n_classes)", "n_channels, n_classes, width)"), ("64", "width"))
+    script = SCRIPT.replace("{module}", "convnet_pytorch").replace("{call}", "convnet_pytorch.ConvNet(3, 10, 64)")
+    hand_in = {"convnet_pytorch": width, "train_convnet_pytorch": script}
+    assert found(["4a"], {"right": hand_in}, "", *NO_TRAINING) == {"right": {}}
+
+
+def test_a_loss_is_read_from_its_gradient():
+    """Also where an output is no probability at all, as of a network that nobody trained."""
+    for wanted, gradient in LOSSES.items():
+        replies = Replies(script=Reply({"output": OUTPUT, "output gradient": 7 * gradient}))
+        assert networks.reading(replies) == wanted
+        with_infinity = Reply({"output": np.vstack([OUTPUT, [0, 0, 0]]),
+                               "output gradient": np.vstack([gradient, [-np.inf, 0, 0]])})
+        assert networks.reading(Replies(script=Reply({}, error="no"), script_default=with_infinity)) == wanted
+    softmax = np.exp(OUTPUT) / np.exp(OUTPUT).sum(axis=1, keepdims=True)
+    for gradient in (softmax - [[0, 1, 0], [1, 0, 0]], 0 * OUTPUT, OUTPUT):
+        assert networks.reading(Replies(script=Reply({"output": OUTPUT, "output gradient": gradient}))) == "logits"
+    assert networks.reading(Replies()) == "logits"
+
+
+CONV_LOG = changed(CONV_LIST, (RETURN, RETURN.replace("return x", "return F.log_softmax(x, dim=1)")))
+CONV_SOFTMAX = changed(CONV_LIST, (RETURN, RETURN.replace("return x", "return F.softmax(x, dim=1)")))
+
+
+def test_right_convnets_have_full_points():
+    right = {
+        "list": CONV_LIST, "stages": CONV_STAGES, "torch.add": changed(CONV_LIST, ("z + x", "torch.add(x, z)")),
+        "sum": changed(CONV_LIST, ("z + x", "sum([x, z])")), "in place": changed(CONV_LIST, ("ReLU()", "ReLU(True)")),
+        "stack": changed(CONV_LIST, ("return z + x", "return torch.stack([x, z]).sum(0)")),
+        "BatchNorm1d": changed(CONV_LIST, (HEAD_OF_CONV + "            nn.Flatten(),",
+                                           "            nn.Flatten(), nn.BatchNorm1d(512), nn.ReLU(),")),
+        "squeeze": changed(CONV_STAGES, (FLATTEN, "x = x.squeeze()")), "log-softmax": CONV_LOG,
+        "mean": changed(CONV_STAGES, (FLATTEN, "x = x.mean(dim=[2, 3])")),
+        "clamp": changed(CONV_STAGES, ("F.relu(self.bn(inputs))", "self.bn(inputs).clamp(min=0)"))}
+    assert convnets(right) == {name: {} for name in right}
+
+
+@pytest.mark.parametrize("loss, text", [("log-probabilities", CONV_LOG), ("probabilities", CONV_SOFTMAX)])
+def test_a_convnet_is_judged_with_its_own_loss(loss, text):
+    found = convnets({"right": text, "logits": CONV_LIST}, loss, training=True)
+    assert not found["right"]
+    assert list(found["logits"]) == ["convnet_values"] and "Your script" in found["logits"]["convnet_values"]
+
+
+ALL_BLOCKS = "PreAct1, PreAct2_a, PreAct2_b, PreAct3_a, PreAct3_b, PreAct4_a, PreAct4_b, PreAct5_a, PreAct5_b"
+LAYERS, SKIPS, NUMBER = "convnet_layers", "convnet_skips", "convnet_parameters"
+CONV_FAULTS = {  # {name: (network, checks that fail beside the values, what is said)}
+    "softmax": (CONV_SOFTMAX, set(), "loss applies softmax again"),
+    "missing block": (changed(CONV_LIST, (BLOCKS, BLOCKS[:len(BLOCKS) // 2])), {LAYERS, NUMBER}, "PreAct2_a: it is missing."),
+    "missing last block": (changed(CONV_LIST, (LAST_BLOCKS, LAST_BLOCKS[LAST_BLOCKS.index("\n") + 1:])), {LAYERS, NUMBER},
+                           "PreAct5_a: it is missing."),
+    "parallel": (both_blocks("self.a(x) + self.b(x)"), {LAYERS}, "PreAct2_b: it takes the output of maxpool1, so that it "
+                 "runs beside PreAct2_a"),
+    "parallel inside": (both_blocks("x + self.a.layers(x) + self.b.layers(x)"), {LAYERS}, "it runs beside PreAct2_a"),
+    "around two": (both_blocks("x + self.b.layers(self.a.layers(x))"), {SKIPS},
+                   "PreAct2_a, PreAct2_b: one skip connection around PreAct2_a to PreAct2_b, where each has its own"),
+    "no skips": (changed(CONV_LIST, ("return z + x", "return z")), {SKIPS}, f"No skip connection around {ALL_BLOCKS}."),
+    "one skip": (both_blocks("self.b.layers(self.a(x))"), {SKIPS}, "No skip connection around PreAct2_b."),
+    "skip taken back": (both_blocks("self.b(self.a(x)) - self.a(x)"), {SKIPS}, "around PreAct2_b that reaches the next"),
+    "skip starts late": (changed(CONV_STAGES, ("out = F.relu", "inputs = out = F.relu")), {SKIPS},
+                         f"The skip connection around {ALL_BLOCKS} starts after BatchNorm and ReLU"),
+    "block twice": (both_blocks("self.a(self.a(x))"), {LAYERS}, "PreAct2_b: it uses parameters of PreAct2_a again"),
+    "BatchNorm twice": (both_blocks("self.b(self.a(x))").replace("    def forward(self, x):\n        return self.b", (
+        "        self.b.layers[0] = self.a.layers[0]\n    def forward(self, x):\n        return self.b")),
+        {LAYERS, NUMBER}, "PreAct2_b: it uses parameters of PreAct2_a again"),
+    "conv, BatchNorm, ReLU": (changed(CONV_LIST, (PREACT, ", ".join([PREACT[39:], PREACT[:37]]))), {LAYERS},
+                              f"{ALL_BLOCKS}: expected BatchNorm, ReLU, convolution; received convolution, BatchNorm, "),
+    "BatchNorm, conv, ReLU": (changed(CONV_LIST, (PREACT, f"nn.BatchNorm2d(n_in), {PREACT[39:]}, nn.ReLU()")), {LAYERS},
+                              f"{ALL_BLOCKS}: expected BatchNorm, ReLU, convolution; received BatchNorm, convolution, "),
+    "ReLU, BatchNorm, conv": (changed(CONV_LIST, (PREACT, f"nn.ReLU(), nn.BatchNorm2d(n_in), {PREACT[39:]}")), {LAYERS},
+                              "received ReLU, BatchNorm, convolution."),
+    "ReLU after the sum": (changed(CONV_LIST, ("return z + x", "return F.relu(z + x)")), {LAYERS},
+                           "Conv1, conv2, conv3: expected convolution; received ReLU, convolution."),
+    "ReLU after conv0": (changed(CONV_STAGES, ("x = self.block1(x)", "x = self.block1(F.relu(x))")), {LAYERS},
+                         "PreAct1: expected nothing before it; received ReLU."),
+    "no last BatchNorm": (changed(CONV_LIST, ("            nn.BatchNorm2d(512),\n", "")), {LAYERS, NUMBER},
+                          "Linear: expected BatchNorm, ReLU, linear; received ReLU, linear."),
+    "no last ReLU": (changed(CONV_LIST, ("            nn.ReLU(),\n", "")), {LAYERS},
+                     "Linear: expected BatchNorm, ReLU, linear; received BatchNorm, linear."),
+    "kernel": (changed(CONV_LIST, ("nn.Conv2d(128, 256, 1, 1, 0)", "nn.Conv2d(128, 256, 3, 1, 1)")), {LAYERS, NUMBER},
+               "kernel 1x1, stride 1x1, padding 0x0; received convolution 128 -> 256, kernel 3x3, stride 1x1, padding 1x1."),
+    "stride": (changed(CONV_LIST, ("3, 1, 1),\n            PreAct(64", "3, 2, 1),\n            PreAct(64")), {LAYERS},
+               "Conv0: expected convolution 3 -> 64, kernel 3x3, stride 1x1, padding 1x1; received convolution 3 -> 64, "
+               "kernel 3x3, stride 2x2"),
+    "small pools": (changed(CONV_LIST, (POOL, "nn.MaxPool2d(2)")), {LAYERS}, "Maxpool1, maxpool2, maxpool3, maxpool4, "
+                    "maxpool5: expected max pool, kernel 3x3, stride 2x2, padding 1x1; received max pool, kernel 2x2"),
+    "average pools": (changed(CONV_LIST, (POOL, "nn.AvgPool2d(3, 2, 1)")), {LAYERS}, "received average pool, kernel 3x3"),
+    "global average": (changed(CONV_STAGES, ("x = F.max_pool2d(x, 3, 2, 1)\n", "x = x.mean((2, 3), keepdim=True)\n")),
+                       {LAYERS}, "Maxpool5: expected max pool, kernel 3x3, stride 2x2, padding 1x1; received average pool."),
+    "channels": (changed(CONV_LIST, ("nn.Conv2d(64, 128,", "nn.Conv2d(64, 96,"), ("nn.Conv2d(128, 256", "nn.Conv2d(96, 256"),
+                         (BLOCKS, BLOCKS.replace("128", "96"))), {LAYERS, NUMBER}, "received convolution 64 -> 96"),
+    "one more convolution": (changed(CONV_LIST, ("            nn.Flatten(),", "            nn.Conv2d(512, 512, 1), nn.Flatten(),")),
+                             {LAYERS, NUMBER}, "convolution 512 -> 512, kernel 1x1, stride 1x1, padding 0x0, which the table "
+                             "does not have"),
+}
+
+
+@pytest.fixture(scope="module")
+def faulty_convnets():
+    return convnets({name: text for name, (text, *_) in CONV_FAULTS.items()})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONV_FAULTS)
+def test_a_fault_of_a_convnet_is_named_and_costs_its_own_checks(faulty_convnets, name):
+    _, checks, said = CONV_FAULTS[name]
+    assert set(faulty_convnets[name]) == checks | {"convnet_values"}, faulty_convnets[name]
+    text = " ".join(faulty_convnets[name].values())
+    assert said in text, text
+
+
+def test_a_convnet_whose_output_does_not_depend_on_the_image_does_not_learn():
+    zeroed = changed(CONV_STAGES, ("return self.linear(x)", "return self.linear(0 * x)"))
+    assert "The loss does not fall" in convnets({"zeroed": zeroed}, training=True)["zeroed"]["convnet_learns"]
+
+
+def test_rows_are_aligned_and_not_compared_by_position():
+    rows = convnet_rows.table()
+    layers = [convnet_rows.Layer(row.kind, row.weight, row.geometry, [-1], skip=row.skip) for row in rows]
+    assert [place for _, place in convnet_rows.align(rows, layers)] == list(range(19))
+    missing = [row.name for row, place in convnet_rows.align(rows, layers[:7] + layers[8:]) if place is None]
+    assert missing == ["maxpool2"]
+    more = convnet_rows.align(rows, [*layers[:3], dataclasses.replace(layers[0]), *layers[3:]])
+    assert [place for row, place in more if row is None] == [3]
+    assert all(place is None for _, place in convnet_rows.align(rows, []))
+
+
+def test_what_a_worker_cannot_have_recorded_is_refused():
+    node = ["ReLU", [0], -1, [], [], [], [], [1], [1]]
+    with pytest.raises(ValueError, match="what comes after them"):
+        convnet_rows.Reading([node])

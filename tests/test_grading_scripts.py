@@ -1,0 +1,354 @@
+"""The checks of training scripts: the marks of the splits, what is made of a recording, and scripts as students write."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from grading_help import MLP, MODULES, ROOT, confined_or_skip
+
+from grading import datasets, rubric
+from grading.checks import Replies
+from grading.checks_scripts import Run, Script, chained, regular
+from grading.sandbox import Reply, Sandbox
+from grading.submission import QUESTIONS
+from grading.worker import marks
+
+pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
+
+# ---------------------------------------------------------------- marks
+
+TRAIN, TEST = (datasets.standin(1000, seed, code)[0].astype(float).reshape(-1, 3, 32, 32)
+               for seed, code in enumerate(marks.codes()))
+MEAN = TRAIN.mean(axis=0)
+
+
+def shifted(mode):
+    def shift(x):
+        padded = np.pad(x, ((0, 0), (0, 0), (4, 4), (4, 4)), mode=mode)
+        corners = np.random.default_rng(0).integers(0, 9, (len(x), 2))
+        return np.stack([image[:, i:i + 32, j:j + 32] for image, (i, j) in zip(padded, corners, strict=True)])
+    return shift
+
+
+PREPARED = {
+    "as it is": lambda x: x,
+    "mean image": lambda x: x - MEAN,
+    "0 to 1": lambda x: x / 255,
+    "-1 to 1, as half floats": lambda x: ((x - 127.5) / 127.5).astype(np.float16),
+    "standardised by channel": lambda x: (x - MEAN.mean((1, 2))[:, None, None]) / TRAIN.std((0, 2, 3))[:, None, None],
+    "standardised by pixel": lambda x: (x - MEAN) / TRAIN.std(axis=0),
+    "standardised by image": lambda x: (x - x.mean((1, 2, 3))[:, None, None, None]) / x.std((1, 2, 3))[:, None, None, None],
+    "flipped": lambda x: x[..., ::-1] - MEAN,
+    "upside down": lambda x: x[..., ::-1, :],
+    "shifted, zeros": lambda x: shifted("constant")(x - MEAN),
+    "shifted, zeros before the mean": shifted("constant"),
+    "shifted, reflected": lambda x: shifted("reflect")(x) / 255,
+    "flat": lambda x: (x - MEAN).reshape(len(x), -1),
+    "channels last": lambda x: x.transpose(0, 2, 3, 1),
+    "channels last, flat": lambda x: (x - MEAN).transpose(0, 2, 3, 1).reshape(len(x), -1),
+    "rows and columns exchanged": lambda x: x.transpose(0, 3, 2, 1).astype(np.float32),
+    "bytes": lambda x: x.astype(np.uint8)}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_the_split_can_be_read_after(name):
+    for images, split in ((TRAIN, marks.TRAIN), (TEST, marks.TEST)):
+        found = marks.splits(PREPARED[name](images))
+        assert set(found) <= {split, marks.UNKNOWN}  # nobody is accused in error
+        assert (found == split).mean() > 0.998
+
+
+def test_no_split_where_there_is_no_mark():
+    rng = np.random.default_rng(0)
+    for images in (rng.normal(size=(500, 3072)), np.zeros((5, 3072)), np.full((5, 3072), np.nan), TRAIN[:, :1],
+                   TRAIN + rng.permuted(TEST.reshape(1000, -1), axis=1).reshape(TEST.shape) * 5,
+                   rng.normal(size=(500, 3, 4, 4)).repeat(8, 2).repeat(8, 3), np.array([MEAN, TEST.mean(axis=0)])):
+        assert not marks.splits(images).any()
+
+
+# ---------------------------------------------------------------- data
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    return datasets.prepare(tmp_path_factory.mktemp("data") / "data", rubric.load(), None, None)
+
+
+def test_data_has_the_published_shape_and_hides_labels(tmp_path, context):
+    assert list(context.data) == ["marked"] and not context.real
+    for name in datasets.FILES:
+        batch = pickle.loads((context.data["marked"] / name).read_bytes(), encoding="latin1")
+        assert batch["data"].reshape(10000, 3, 32, 32).dtype == np.uint8
+        assert len(batch["labels"]) == 10000 and min(np.bincount(batch["labels"], minlength=10)) > 800
+    assert context.hidden_images.shape == (500, 3072) and context.hidden_labels.shape == (500,)
+
+    def read(path):  # what stands in for real files: labels 0 to 4 in the half that is shown, 5 to 9 in the other
+        number = 10000 if path.name == "test_batch" else 400
+        return TEST[np.arange(number) % 1000].astype(np.uint8).reshape(-1, 3072), np.arange(number) * 10 // number
+
+    real = datasets.prepare(tmp_path / "real", rubric.load(), tmp_path, read)
+    assert real.real and set(real.data) == {"marked", "accuracy"} and set(real.hidden_labels) == set(range(5, 10))
+    shown = pickle.loads((real.data["accuracy"] / "test_batch").read_bytes(), encoding="latin1")
+    assert set(shown["labels"]) == set(range(5)) and len(shown["data"]) == 10000
+
+
+# ---------------------------------------------------------------- what is made of a recording
+
+@pytest.mark.parametrize("moments, freq, steps, fine", [
+    ([0, 3, 6], 3, 7, True), ([3, 6], 3, 7, True), ([1, 4, 7], 3, 7, True), ([0, 3, 6, 7], 3, 7, True),
+    ([1, 3, 6, 7], 3, 7, True), ([1, 4, 7, 8], 3, 7, True), ([2, 5], 3, 7, True), ([0, 3, 6, 8], 3, 7, True),
+    ([], 3, 7, False), ([7], 3, 7, False), ([0], 3, 7, False), ([0, 7], 3, 7, False), ([2, 4, 6], 3, 7, False),
+    ([0, 1, 2, 3, 4, 5, 6, 7], 3, 7, False), ([0, 4], 3, 7, False), ([0, 3], 3, 7, False)])
+def test_evaluations_come_in_their_rhythm_wherever_it_starts(moments, freq, steps, fine):
+    assert regular(moments, freq, steps, steps) == fine
+
+
+def test_layers_form_a_chain_in_any_order():
+    assert chained([[7, 3072], [5, 10], [5, 7]], [3072, 7, 5, 10])
+    assert not chained([[7, 3072], [7, 10], [5, 7]], [3072, 7, 5, 10])
+    assert chained([[10, 3072]], [3072, 10]) and not chained([], [3072, 10])
+
+
+def recording(events, status=0, steps=7, **arrays):
+    """A run from (kind, images, of them test images, new ones)."""
+    rows = [(kind, count, count - test, test, new, 0, 1) for kind, count, test, new in events]
+    return Run(Reply({"events": np.array(rows).reshape(-1, 7), **arrays}, {"status": status, "learning rate": 1.0}), steps)
+
+
+STEP = [(0, 4, 0, 0), (1, 4, 0, 0), (2, 0, 0, 0)]
+EVALUATION = [(0, 50, 50, 50), (0, 50, 50, 0)]
+
+
+@pytest.mark.parametrize("events, expected", [
+    ([], "It stopped before the first step: E."), (EVALUATION, "It stopped after step 0, in an evaluation: E."),
+    (3 * STEP, "It stopped after step 3: E."), (3 * STEP + EVALUATION, "It stopped after step 3, in an evaluation: E."),
+    (7 * STEP, "It stopped after step 7, when training had ended: E.")])
+def test_where_a_run_stopped(events, expected):
+    assert recording(events, "E").status == expected
+    assert recording(events).status == ""
+    assert recording(events, 2).status == expected.replace("E.", "it ends with status 2, not 0.")
+
+
+def test_a_run_is_counted():
+    run = recording(STEP + EVALUATION + STEP + EVALUATION)
+    assert (run.updates, run.batch_sizes, run.evaluations) == (2, [4, 4], {1: 50, 2: 50})  # the same 50 twice
+    by_hand = recording([event for event in STEP + EVALUATION + STEP if event[0] != 2])
+    assert (by_hand.updates, by_hand.batch_sizes) == (2, [4, 4])
+    late = recording([STEP[0], *EVALUATION, *STEP[1:]])  # evaluated between the forward and the backward pass
+    assert late.trained_on_test == 0 and late.batch_sizes == [4]
+    assert recording([(0, 4, 4, 4), (1, 4, 4, 4), (2, 0, 0, 0)]).trained_on_test == 4
+
+
+def test_the_loss_is_known_by_its_gradient():
+    z, targets = np.random.default_rng(0).normal(size=(6, 10)), np.eye(10)[:6]
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    wrong = {"sum": p - targets, "squared error": 2 * (z - targets) / 60, "uphill": (targets - p) / 6}
+    for output, gradient in ((z, (p - targets) / 6), (np.log(p), -targets / 6), (p, -targets / p / 6)):
+        assert recording(STEP, output=output, **{"output gradient": gradient}).loss_wrong(stub=False) == ""
+    for output, gradient in (*((z, gradient) for gradient in wrong.values()), (p, -targets / 6)):
+        run = recording(STEP, output=output, **{"output gradient": gradient})
+        assert "not the mean cross-entropy" in run.loss_wrong(stub=False)
+
+
+# ---------------------------------------------------------------- scripts as students write them
+
+READER = '''
+import numpy as np, os, pickle
+
+def load(path):
+  with open(path, 'rb') as f:
+    batch = pickle.load(f, encoding='latin1')
+  return batch['data'].reshape(10000, 3, 32, 32).astype("float"), np.eye(10)[np.array(batch['labels'])]
+
+class Part(object):
+  def __init__(self, images, labels):
+    self._images, self._labels, self._at = images, labels, 0
+  images = property(lambda self: self._images)
+  labels = property(lambda self: self._labels)
+  def next_batch(self, n):
+    if self._at + n > len(self._images):
+      self._at = 0
+    self._at += n
+    return self._images[self._at - n:self._at], self._labels[self._at - n:self._at]
+
+def get_cifar10(folder='./cifar10/cifar-10-batches-py'):
+  xs, ys = zip(*[load(os.path.join(folder, 'data_batch_%d' % i)) for i in range(1, 6)])
+  x, y = np.concatenate(xs), np.concatenate(ys)
+  x_test, y_test = load(os.path.join(folder, 'test_batch'))
+  mean = x.mean(axis=0)
+  x -= mean
+  return {'train': Part(x, y), 'test': Part(x_test - mean, y_test)}
+'''
+SCRIPT = '''
+import argparse, os
+import numpy as np
+import matplotlib.pyplot as plt
+import cifar10_utils
+IMPORTS
+
+FLAGS = None
+
+def accuracy(predictions, targets):
+  return (predictions.argmax(1) == targets.argmax(1)).mean()
+
+def train():
+  hidden = [int(n) for n in FLAGS.dnn_hidden_units.split(',')] if FLAGS.dnn_hidden_units else []
+  data = cifar10_utils.get_cifar10(FLAGS.data_dir)
+  test = data['test']
+  SETUP
+  for step in range(FLAGS.max_steps):
+    x, y = data['train'].next_batch(FLAGS.batch_size)
+    UPDATE
+    if step % FLAGS.eval_freq == 0:
+      EVALUATE
+  plt.style.use('seaborn')
+  plt.plot([1, 2])
+  plt.show()
+  AFTER
+
+def main():
+  print(FLAGS)
+  if not os.path.exists(FLAGS.data_dir):
+    os.makedirs(FLAGS.data_dir)
+  train()
+
+if __name__ == '__main__':
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--dnn_hidden_units', type=str, default='100')
+  parser.add_argument('--learning_rate', type=float, default=1e-3)
+  parser.add_argument('--max_steps', type=int, default=1400)
+  parser.add_argument('--batch_size', type=int, default=200)
+  parser.add_argument('--eval_freq', type=int, default=100)
+  parser.add_argument('--data_dir', type=str, default='./cifar10/cifar-10-batches-py')
+  FLAGS, unparsed = parser.parse_known_args()
+  main()
+'''
+NUMPY = {"IMPORTS": "from mlp_numpy import MLP\nfrom modules import *", "AFTER": "np.save('curve.npy', np.zeros(3))",
+         "SETUP": "net, loss = MLP(3072, hidden, 10), CrossEntropyModule()", "UPDATE": """
+    p = net.forward(x.reshape(len(x), -1))
+    net.backward(loss.backward(p, y))
+    for layer in net.layers:
+      if isinstance(layer, LinearModule):
+        for key in ('weight', 'bias'):
+          layer.params[key] = layer.params[key] - FLAGS.learning_rate * layer.grads[key]""",
+         "EVALUATE": "print(accuracy(net.forward(test.images.reshape(-1, 3072)), test.labels))"}
+TORCH = {"IMPORTS": "import torch\nfrom mlp_pytorch import MLP", "AFTER": "torch.save(net, 'net.pt')",
+         "SETUP": "net = MLP(n_inputs=3072, n_hidden=hidden, n_classes=10)", "UPDATE": """
+    loss = torch.nn.functional.cross_entropy(net.forward(torch.Tensor(x).flatten(1)), torch.tensor(y).argmax(1))
+    net.zero_grad()
+    loss.backward()
+    for p in net.parameters():
+      p.data -= FLAGS.learning_rate * p.grad""", "EVALUATE": """
+      for _ in range(10000 // FLAGS.batch_size):
+        xb, yb = test.next_batch(FLAGS.batch_size)
+        accuracy(net(torch.from_numpy(xb).float().flatten(1)).detach().numpy(), yb)"""}
+CONV = {"IMPORTS": "import torch\nfrom convnet_pytorch import ConvNet", "AFTER": "pass", "SETUP":
+        "net = ConvNet(3, 10)\n  adam = torch.optim.Adam(net.parameters(), lr=FLAGS.learning_rate)", "UPDATE": """
+    adam.zero_grad()
+    out = net(torch.Tensor(x))
+    torch.nn.CrossEntropyLoss()(out, torch.tensor(y).argmax(1)).backward()
+    adam.step()""", "='100'": "=None", "default=1e-3": "default=1e-4", "=1400": "=5000", "=200": "=32",
+        "=100)": "=500)", "EVALUATE": """
+      net.eval()
+      with torch.no_grad():
+        accuracy(np.vstack([net(part).numpy() for part in torch.Tensor(test.images).split(100)]), test.labels)
+      net.train()"""}
+TORCH_MLP = """
+from torch import nn
+class MLP(nn.Module):
+  def __init__(self, n_inputs, n_hidden, n_classes):
+    super().__init__()
+    self.out = nn.Linear(([n_inputs] + n_hidden)[-1], n_classes)
+    self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip([n_inputs] + n_hidden, n_hidden))
+  def forward(self, x):
+    for layer in self.hidden:
+      x = nn.functional.elu(layer(x))
+    return self.out(x)
+"""
+BROKEN_CONVNET = """
+from torch import nn
+class ConvNet(nn.Module):
+  def __init__(self, n_channels, n_classes):
+    super().__init__()
+    self.norm = nn.BatchNorm2d(n_channels)
+    self.out = nn.Linear(7, n_classes)
+  def forward(self, x):
+    return self.out(self.norm(x).flatten(1))
+"""
+FILES = {"1.2": "train_mlp_numpy.py", "2.1": "train_mlp_pytorch.py", "4a": "train_convnet_pytorch.py"}
+
+
+def written(parts, *changes):
+    text = SCRIPT
+    for name, value in parts.items():
+        text = text.replace(name, value)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return text
+
+
+def run(tmp_path, context, number, text, names=("script",), **files):
+    """The replies of these runs of a script, and its checks."""
+    confined_or_skip()
+    code = tmp_path / "code"
+    code.mkdir()
+    shutil.copy(ROOT / "convnet_pytorch.py", code)
+    for name, content in {"cifar10_utils": READER, "modules": MODULES, "mlp_numpy": MLP, "mlp_pytorch": TORCH_MLP,
+                          FILES[number][:-3]: text, **files}.items():
+        (code / f"{name}.py").write_text(content)
+    for path in [tmp_path, *tmp_path.parents]:  # the worker is another user
+        if path.owner() == tmp_path.owner() and path.name.startswith(("test", "pytest")):
+            path.chmod(0o755)
+    script: Script = QUESTIONS[number].script
+    with Sandbox(tmp_path) as sandbox:
+        probes = {name: probe for name, probe in script.probes(context).items() if name in names}
+        return Replies(sandbox.run(code, probes, rubric.load().limits, context.data, QUESTIONS[number].torch)), script
+
+
+ALL = ("script", "script_none", "script_default")
+
+
+@pytest.mark.parametrize("number, parts, files", [("1.2", NUMPY, {}), ("2.1", TORCH, {}),
+                                                  ("4a", CONV, {"convnet_pytorch": BROKEN_CONVNET})])
+def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files):
+    """By hand in NumPy, by hand in PyTorch, and with an optimizer on a network that is faulty itself."""
+    replies, script = run(tmp_path, context, number, written(parts), ALL, **files)
+    for name, check in script.checks.items():
+        assert check(replies, context).fraction == 1, (name, check(replies, context))
+    if number == "2.1":
+        assert replies["script"].arrays["output"].shape == replies["script"].arrays["output gradient"].shape == (40, 10)
+
+
+FAULTS = {  # changes of the script, and what is said of them by check; every other check keeps its points
+    "data_dir": ("1.2", NUMPY, [("get_cifar10(FLAGS.data_dir)", "get_cifar10()")],
+                 {"script_flags": ["--data_dir is ignored"]}),
+    "save": ("1.2", NUMPY, [("'curve.npy'", "'none/curve.npy'"), ("('weight', 'bias')", "('weight',)")],
+             {"script_flags": ["It stopped after step 7, when training had ended: FileNotFoundError"],
+              "script_loop": ["leaves out bias of linear layer 1, bias of linear layer 2"]}),
+    "max_steps": ("1.2", NUMPY, [("range(FLAGS.max_steps)", "range(99)"), ("data['test']", "data['train']")],
+                  {"script_flags": ["makes more than 3"],
+                   "test_split": ["No evaluation on the test split was seen"]}),
+    "test split": ("2.1", TORCH, [("data['train']", "data['test']"), ("= FLAGS.learning_rate", "= -FLAGS.learning_rate")],
+                   {"test_split": ["trains on images of the test"], "script_loop": ["goes up"]}),
+    "part": ("4a", CONV, [("test.images).split", "test.images[:200]).split"), ("test.labels)", "test.labels[:200]) * 100"),
+                          ("net.eval()", "pass"), ("adam.zero_grad()", "pass"), ("(1)).mean()", "(1)).sum()")],
+             {"test_split": ["a part of the test split only"], "eval_mode": ["evaluated in training mode"],
+              "script_loop": ["Gradients add up", "gives 5 where 5 of 8"]}),
+    "in evaluation": ("4a", CONV, [("test.labels)", "test.labels[:100 if step else None])")],
+                      {"script_flags": ["It stopped after step 4, in an evaluation: ValueError"]})}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_costs_its_own_check(tmp_path, context, name):
+    number, parts, changes, says = FAULTS[name]
+    replies, script = run(tmp_path, context, number, written(parts, *changes))
+    assert not replies["script"].error
+    for check, function in script.checks.items():
+        if check != "accuracy":
+            found = function(replies, context).diagnosis
+            for not_run in ("A run with the default values does not train. Not run: no answer.",
+                            "--dnn_hidden_units '' must train a model without a hidden layer."):
+                found = found.replace(not_run, "").strip()
+            assert all(words in found for words in says[check]) if check in says else not found, (check, found)
+            assert "/scratch" not in found and "/data/" not in found
