@@ -1,6 +1,8 @@
+# make help           these lines
 # make train          set up, find or fetch the data (else make the stand-in), train both MLPs at their defaults
 # make train-convnet  the same for the ConvNet
 # make test           set up and run every test
+# make quick          set up and run what a change of a layer can break: every gradient check, a short run of each script
 # make coverage       the tests again, and which lines of the package none of them runs
 # make lint           ruff and mypy
 # make bench          the measurements of the README (on an idle machine)
@@ -15,7 +17,10 @@ VENV ?= .venv
 DATA ?= ./cifar10/cifar-10-batches-py
 RUN = $(VENV)/bin/python
 
-.PHONY: train train-convnet data test coverage lint bench report clean distclean
+.PHONY: help train train-convnet data test quick coverage lint bench report clean distclean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | sed '/^DATA=/q'
 
 train: $(VENV)/.runtime data
 	$(RUN) train_mlp_numpy.py --data_dir "$(DATA)"
@@ -34,6 +39,9 @@ data: $(VENV)/.runtime
 test: $(VENV)/.dev
 	$(RUN) -m pytest $(PYTEST_FLAGS)
 
+quick: $(VENV)/.dev
+	$(RUN) -m pytest -m quick $(PYTEST_FLAGS)
+
 coverage: $(VENV)/.dev
 	$(RUN) -m coverage erase
 	$(RUN) -m coverage run -m pytest $(PYTEST_FLAGS)
@@ -42,19 +50,24 @@ coverage: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy *.py grading benchmarks
+	$(RUN) -m mypy *.py training imagefiles networks grading benchmarks
 
 bench: $(VENV)/.dev data
 	CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks --readme $(BENCH_FLAGS)
 
 report: $(VENV)/.dev
-	$(RUN) build_report.py
+	$(RUN) -m report.build_report
 
-# The environment is made once and filled again only when the requirements changed.
+# The environment is made once and filled again only when the requirements changed. One that was left half made, without
+# pip or with a Python that is gone, is made again.
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; this needs Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "this needs Python 3.11 or newer, \
+	$(PYTHON) is %d.%d; try make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv --clear $(VENV)
 
 $(VENV)/.runtime: requirements.txt | $(VENV)/bin/python
+	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing the requirements into $(VENV): some minutes and, with PyTorch's CUDA build, some 5 GB"
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

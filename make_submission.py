@@ -14,15 +14,17 @@ import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-from build_report import digest
-from checkpoints import atomic_write
+from report.build_report import digest
+from training.checkpoints import atomic_write
 
 ROOT = Path(__file__).resolve().parent
-PACKED = ("*.py", "requirements*.txt", "README.md", "Makefile", "pyproject.toml", "recipes/*.toml", "tests/*.py")
+PACKED = ("*.py", "requirements*.txt", "README.md", "Makefile", "pyproject.toml", "recipes/*.toml", "training/*.py",
+          "imagefiles/*.py", "networks/*.py", "tests/*.py")
 NOT_PACKED = (  # the grader, which is the TA's, and the tests of what stays at home: grader, benchmarks, report, README
-    "grade.py", "tests/grading_*", "tests/test_grading_*", "tests/test_fuzz.py", "tests/test_bench.py",
+    "make_submission.py", "grade.py", "tests/grading_*", "tests/test_grading_*", "tests/test_fuzz.py",
+    "tests/test_bench.py",
     "tests/test_report.py", "tests/test_derivations.py", "tests/test_errata.py", "tests/test_experiments.py",
-    "tests/test_readme.py", "tests/test_project.py")
+    "tests/test_readme.py", "tests/test_project.py", "tests/test_inspect.py")
 REPORT = "report/report.pdf"
 
 

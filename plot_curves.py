@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from curves import plot_curves
+from training.curves import plot_curves
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -33,10 +33,11 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 import train_mlp_pytorch
-from checkpoints import atomic_write, lock, write_json
-from flags import TrainingFlags, UserError, flag, positive_int, seed_int
 from mlp_pytorch import ACTIVATIONS
-from training import Diverged, run_script
+from training.checkpoints import atomic_write, lock, write_json
+from training.flags import TrainingFlags, UserError, flag, positive_int, seed_int
+from training.run import Diverged
+from training.script import run_script
 
 STUDY = "mlp"
 BATCH_SIZES = [64, 128, 256, 512, 1024]

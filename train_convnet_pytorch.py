@@ -21,10 +21,11 @@ from torch import nn
 
 from cifar10_utils import get_cifar10
 from convnet_pytorch import ConvNet
-from flags import UserError, flag, fraction, hidden_units, non_negative_int, positive_float, positive_int
-from studynet_pytorch import ACTIVATIONS, StudyNet
-from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)
-from training_pytorch import OPTIMIZERS, TorchFlags, train_classifier
+from networks.studynet import ACTIVATIONS, StudyNet
+from training.flags import UserError, flag, fraction, hidden_units, non_negative_int, positive_float, positive_int
+from training.run import accuracy  # noqa: F401 (part of the script's interface)
+from training.script import run_script
+from training.trainer import OPTIMIZERS, TorchFlags, train_classifier
 
 # What a flag that is '' stands for. The study's: 5 epochs, and as many steps where --epochs is 0.
 DEFAULTS: dict[str, dict[str, Any]] = {

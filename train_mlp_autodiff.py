@@ -13,6 +13,7 @@ results/train_mlp_autodiff/<time>/, where the figure, the metrics and the summar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -26,13 +27,16 @@ from typing import Any
 import numpy as np
 
 from autodiff_numpy import TensorNode
-from checkpoints import write_json
 from cifar10_utils import DataSet, Splits
-from curves import METRICS, data_title, read_metrics, write_metrics
-from flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
-from machine import peak_memory_mb
-from mnist_utils import get_mnist
-from training import Interrupted, Run, accuracy, run_script
+from imagefiles.mnist import get_mnist
+from training.checkpoints import NPZ, write_json
+from training.curves import METRICS, data_title, read_metrics, write_metrics
+from training.flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
+from training.folder import open_folder
+from training.machine import peak_memory_mb
+from training.run import Plan, accuracy, start_run
+from training.script import run_script
+from training.stop import Interrupted
 
 SCRIPT = "train_mlp_autodiff"
 ACTIVATIONS = ("sigmoid", "relu")
@@ -150,28 +154,37 @@ def train_repeat(config: Any) -> None:
     model = OneHiddenLayer(data.mean_image.size, config.dnn_hidden_units, len(data.class_names), config.activation,
                            np.random.default_rng(config.seed))
 
-    def snapshot() -> dict[str, Any]:
+    def state_dict() -> dict[str, Any]:
         return {"params": [p.value for p in model.parameters], "batches": data.train.state()}
 
-    def load(state: dict[str, Any]) -> None:
+    def load_state_dict(state: dict[str, Any], step: int) -> None:
         for parameter, value in zip(model.parameters, state["params"], strict=True):
             parameter.value[...] = value
         data.train.load_state(state["batches"])
 
-    with Run(config, f"{SCRIPT}, one repeat", data) as run:
+    with start_run(config, f"{SCRIPT}, one repeat", data) as run:
         run.parameters = sum(p.value.size for p in model.parameters)
-        run.restore(load)
+        run.restore(load_state_dict)
         # A diverging run overflows on its way to the check in run.record: one clear line, no warnings before it.
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in run.steps(snapshot, lambda split: evaluate(model, data[split])):
+            for _ in run.steps(state_dict, lambda split: evaluate(model, data[split])):
                 x, y = data.train.next_batch(config.batch_size)
                 run.record(*train_step(model, x, y, config.learning_rate), len(y))
 
 
 def train(config: Any) -> dict[str, Any]:
-    """Train every repeat that is not finished yet, and return the summary of them all."""
-    outer = Run(config, SCRIPT, load_data(config, config.seed))
-    folder = open_folder(outer)
+    """Train every repeat that is not finished yet; returns the summary of them all."""
+    data = load_data(config, config.seed)
+    Plan(config, data.train.num_examples)  # a batch that is too large is refused before a folder is made
+    with contextlib.closing(open_folder(config, SCRIPT, data, NPZ)) as run_folder:
+        if json.loads((run_folder.path / "config.json").read_text())["script"] != SCRIPT:
+            raise UserError(f"--resume: {run_folder.path} is one repeat; continue all of them with --resume "
+                            f"{run_folder.path.parent}")
+        return train_repeats(config, data, run_folder.path)
+
+
+def train_repeats(config: Any, data: Splits, folder: Path) -> dict[str, Any]:
+    """Train the repeats that are missing in `folder`, each into a folder inside it; returns the summary of them all."""
     chosen = ACTIVATIONS if config.activation == "both" else (config.activation,)
     repeats = [Repeat(activation, number, folder / f"{activation}-{number}")
                for number in range(1, config.repeats + 1) for activation in chosen]
@@ -186,34 +199,22 @@ def train(config: Any) -> dict[str, Any]:
             train_repeat(dataclasses.replace(
                 config, activation=repeat.activation, repeats=1, seed=config.seed + repeat.number - 1,
                 output_dir="" if resume else str(repeat.folder), resume=str(repeat.folder) if resume else ""))
-            merge_metrics(folder, repeats, outer)
-        rows = merge_metrics(folder, repeats, outer)
+            merge_metrics(folder, repeats, config, data)
+        rows = merge_metrics(folder, repeats, config, data)
         plot(folder, rows)
-        return write_summary(folder, repeats, outer)
+        return write_summary(folder, repeats, config, data)
     except (Interrupted, KeyboardInterrupt) as stop:
-        merge_metrics(folder, repeats, outer)
+        merge_metrics(folder, repeats, config, data)
         raise Interrupted(getattr(stop, "signum", signal.SIGINT), f"stopped; continue with --resume {folder}") from None
-
-
-def open_folder(outer: Run) -> Path:
-    """The run folder of all repeats: a new one, described in its config.json, or the one to resume."""
-    if not outer.config.resume:
-        folder = outer._new_folder()
-        write_json(folder / "config.json", outer._description())
-        return folder
-    folder = outer._resumed_folder(Path(outer.config.resume))
-    if json.loads((folder / "config.json").read_text())["script"] != SCRIPT:
-        raise UserError(f"--resume: {folder} is one repeat; continue all of them with --resume {folder.parent}")
-    return folder
 
 
 # ---------------------------------------------------------------- what all repeats leave
 
 
-def merge_metrics(folder: Path, repeats: list[Repeat], outer: Run) -> list[dict[str, Any]]:
+def merge_metrics(folder: Path, repeats: list[Repeat], config: Any, data: Splits) -> list[dict[str, Any]]:
     """Write the rows of every repeat's metrics.csv, with its number, activation and epoch, into one; return them."""
     rows = [{"repeat": repeat.number, "activation": repeat.activation,
-             "epoch": row["step"] * outer.config.batch_size // outer.data.train.num_examples, **row}
+             "epoch": row["step"] * config.batch_size // data.train.num_examples, **row}
             for repeat in repeats if (repeat.folder / "metrics.csv").exists()
             for row in read_metrics(repeat.folder / "metrics.csv")]
     write_metrics(folder, rows, ["repeat", "activation", "epoch", *METRICS])
@@ -249,7 +250,7 @@ def plot(folder: Path, rows: list[dict[str, Any]]) -> None:
         figure.savefig(folder / f"curves{suffix}", dpi=110)
 
 
-def write_summary(folder: Path, repeats: list[Repeat], outer: Run) -> dict[str, Any]:
+def write_summary(folder: Path, repeats: list[Repeat], config: Any, data: Splits) -> dict[str, Any]:
     """summary.json: each activation's figures, and on top those of the one with the best validation accuracy."""
     summaries: dict[str, list[dict[str, Any]]] = {}
     for repeat in repeats:
@@ -274,7 +275,7 @@ def write_summary(folder: Path, repeats: list[Repeat], outer: Run) -> dict[str, 
     summary |= {"repeats": len(summaries[best]), **{key: every[0][key] for key in ("steps", "parameters")},
                 "wall_seconds": round(sum(one["wall_seconds"] for one in every), 2),
                 "images_per_second": round(statistics.median(one["images_per_second"] for one in every), 1),
-                "peak_memory_mb": round(peak_memory_mb()), "data": outer.data.state, "seed": outer.config.seed,
+                "peak_memory_mb": round(peak_memory_mb()), "data": data.state, "seed": config.seed,
                 "folder": str(folder)}
     write_json(folder / "summary.json", summary)
     return summary

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 
 from cifar10_utils import DataSet, get_cifar10
-from flags import TrainingFlags, flag, hidden_units, non_negative_float, positive_float
+from imagefiles.mnist import get_mnist
 from mlp_numpy import MLP
-from mnist_utils import get_mnist
 from modules import ACTIVATIONS, CrossEntropyModule, LinearModule
-from training import Run, accuracy, run_script
+from training.flags import TrainingFlags, flag, hidden_units, non_negative_float, positive_float
+from training.run import accuracy, start_run
+from training.script import run_script
 
 EVALUATION_BATCH = 1000
 
@@ -67,10 +68,10 @@ def train(config: Config) -> dict[str, Any]:
     linear_modules = [layer for layer in model.layers if isinstance(layer, LinearModule)]
     loss_module = CrossEntropyModule()
 
-    def snapshot() -> dict[str, Any]:
+    def state_dict() -> dict[str, Any]:
         return {"params": [module.params for module in linear_modules], "batches": data.train.state()}
 
-    def load(state: dict[str, Any]) -> None:
+    def load_state_dict(state: dict[str, Any], step: int) -> None:
         for module, params in zip(linear_modules, state["params"], strict=True):
             for key, value in module.params.items():
                 if params[key].shape != value.shape or params[key].dtype != value.dtype:
@@ -78,12 +79,12 @@ def train(config: Config) -> dict[str, Any]:
                 value[...] = params[key]
         data.train.load_state(state["batches"])
 
-    with Run(config, "train_mlp_numpy", data) as run:
+    with start_run(config, "train_mlp_numpy", data) as run:
         run.parameters = model.n_parameters
-        run.restore(load)
+        run.restore(load_state_dict)
         # A diverging run overflows on its way to the check in run.record: one clear line, no warnings before it.
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in run.steps(snapshot, lambda split: evaluate(model, data[split])):
+            for _ in run.steps(state_dict, lambda split: evaluate(model, data[split])):
                 x, y = data.train.next_batch(config.batch_size)    # (B, C, H, W), (B, 10)
                 x = x.reshape(len(x), -1)                          # (B, D)
 

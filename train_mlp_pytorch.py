@@ -19,7 +19,8 @@ from typing import Any
 from torch import nn
 
 from cifar10_utils import get_cifar10
-from flags import (
+from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS, ResidualMLP
+from training.flags import (
     UserError,
     flag,
     fraction,
@@ -29,9 +30,9 @@ from flags import (
     positive_float,
     positive_int,
 )
-from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS, ResidualMLP
-from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)
-from training_pytorch import TorchFlags, train_classifier
+from training.run import accuracy  # noqa: F401 (part of the script's interface)
+from training.script import run_script
+from training.trainer import TorchFlags, train_classifier
 
 
 @dataclass
@@ -77,7 +78,7 @@ def build_model(config: Config) -> nn.Module:
 
 
 def train(config: Config, watch: Callable[[int, float], None] | None = None) -> dict[str, Any]:
-    """Train as `config` says and return the run's summary. watch: as in `training.Run`."""
+    """Train as `config` says and return the run's summary. watch: as in `training.run.Run`."""
     data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed,
                       scale=config.pixel_scale)
     return train_classifier(lambda: build_model(config), data, config, "train_mlp_pytorch", watch=watch)

@@ -24,10 +24,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from cifar10_utils import DataSet, Splits, get_cifar10
-from flags import UserError, flag, non_negative_float, non_negative_int, positive_float, positive_int
-from training import accuracy, run_script  # noqa: F401 (accuracy is part of the script's interface)
-from training_pytorch import OPTIMIZERS, SCHEDULES, TorchFlags, prepare, select_device, train_classifier
-from transfer_models import LITE0, TransferNet, build
+from networks.transfer import LITE0, TransferNet, build
+from training.flags import UserError, flag, non_negative_float, non_negative_int, positive_float, positive_int
+from training.run import accuracy  # noqa: F401 (part of the script's interface)
+from training.script import run_script
+from training.trainer import OPTIMIZERS, SCHEDULES, TorchFlags, prepare, select_device, train_classifier
 
 FEATURE_BATCH = 250
 PROBE_BATCH, PROBE_LEARNING_RATE = 256, 1e-3

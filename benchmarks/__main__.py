@@ -27,9 +27,9 @@ from tqdm import tqdm
 
 from benchmarks import tables
 from benchmarks.rows import Skipped
-from checkpoints import atomic_write
 from cifar10_utils import DataError
-from machine import describe_machine
+from training.checkpoints import atomic_write
+from training.machine import describe_machine
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"

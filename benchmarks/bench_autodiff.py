@@ -18,7 +18,7 @@ from benchmarks.profiles import by_function
 from benchmarks.rows import Row, row
 from benchmarks.timing import by_turns, numpy_gemm
 from cifar10_utils import DataError, DataSet
-from mnist_utils import get_mnist
+from imagefiles.mnist import get_mnist
 from train_mlp_autodiff import OneHiddenLayer, train_step
 
 BATCH, D, H, C, RATE = 32, 784, 300, 10, 0.05

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-import cifar10_files
 from benchmarks.profiles import by_function
 from benchmarks.rows import Row, row
 from benchmarks.timing import by_turns
-from cifar10_standin import draw
 from cifar10_utils import BATCH_FILES, DATA_DIR, DataSet, get_cifar10
+from imagefiles import cifar10_files
+from imagefiles.cifar10_standin import draw
 
 BATCH, DRAWN = 200, 2000
 

@@ -14,7 +14,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import train_mlp_numpy
-import training_pytorch
 from benchmarks.bench_convnet import PLAIN
 from benchmarks.bench_data import cifar10_folder
 from benchmarks.profiles import by_function, by_operator
@@ -24,6 +23,7 @@ from cifar10_utils import DataSet, get_cifar10
 from convnet_pytorch import ConvNet
 from mlp_numpy import MLP
 from mlp_pytorch import MLP as TorchMLP
+from training import trainer as training_pytorch
 
 D, H, C = 3072, 100, 10
 NUMPY_BATCH, TORCH_BATCH = train_mlp_numpy.EVALUATION_BATCH, 500

@@ -27,8 +27,8 @@ from mlp_numpy import MLP
 from mlp_pytorch import MLP as TorchMLP
 from modules import CrossEntropyModule, LinearModule
 from train_mlp_numpy import Config
-from training import accuracy
-from training_pytorch import prepare
+from training.run import accuracy
+from training.trainer import prepare
 
 BATCH, D, H, C, RATE = 200, 3072, 100, 10, 1e-3
 TEST_IMAGES = 10_000

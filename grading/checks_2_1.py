@@ -13,6 +13,7 @@ from grading.compare import Outcome, all_of, judge, missing
 from grading.networks import NETWORKS
 from grading.replies import Probe, Reply
 
+HIDDEN = {name: sizes for name, sizes in NETWORKS.items() if len(sizes) > 2}
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
     "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})
 ACTIVATIONS = {"ELU", "ReLU", "LeakyReLU", "tanh", "sigmoid", "GELU", "CELU", "SELU", "SiLU", "softplus", "hardtanh",
@@ -48,9 +49,15 @@ def unanswered(reply: Reply, name: str) -> Outcome:
     return Outcome(0.0, missing(reply, f"{name} "))
 
 
+def mlp_no_hidden(replies: Replies, context: Context) -> Outcome:
+    """MLP(n_inputs, [], n_classes) is one linear layer; what is wrong with every network is for other checks to say."""
+    layers, values = layers_of(replies["networks"], "mlp_0"), values_of(replies, context, "mlp_0")
+    return values if layers.passed and values_of(replies, context, "mlp_1").passed else layers
+
+
 def mlp_shape(replies: Replies, context: Context) -> Outcome:
     reply, outcomes = replies["networks"], []
-    for name, sizes in NETWORKS.items():
+    for name, sizes in HIDDEN.items():
         hint = f"For input of shape (5, {sizes[0]}) the output's shape must be (5, {sizes[-1]})."
         received = reply.arrays.get(f"{name} shape")
         right = received is not None and received.tolist() == [5, sizes[-1]]
@@ -68,13 +75,13 @@ def layers_of(reply: Reply, name: str) -> Outcome:
 
 
 def mlp_layers(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(layers_of(replies["networks"], name) for name in NETWORKS))
+    return all_of(*(layers_of(replies["networks"], name) for name in HIDDEN))
 
 
 def mlp_parameters(replies: Replies, context: Context) -> Outcome:
     """One weight a connection and one bias an output; those of normalization layers and the like come on top."""
     reply, outcomes = replies["networks"], []
-    for name, sizes in NETWORKS.items():
+    for name, sizes in HIDDEN.items():
         found = fact(reply, name, "parameters")
         if found is None:
             outcomes.append(unanswered(reply, name))
@@ -132,13 +139,13 @@ def values_of(replies: Replies, context: Context, name: str) -> Outcome:
 
 
 def mlp_values(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(values_of(replies, context, name) for name in NETWORKS))
+    return all_of(*(values_of(replies, context, name) for name in HIDDEN))
 
 
 def mlp_gradients(replies: Replies, context: Context) -> Outcome:
     """Of the class probabilities; where these are wrong, only whether every parameter receives one."""
     reply, reading, outcomes = replies["networks"], networks.reading(replies), []
-    for name in NETWORKS:
+    for name in HIDDEN:
         if f"{name} {reading}" not in reply.arrays:
             outcomes.append(unanswered(reply, name))
             continue
@@ -169,4 +176,5 @@ def gradient(reply: Reply, context: Context, name: str, reading: str, key: str, 
 
 QUESTION = Question(
     number="2.1", torch=True, file="mlp_pytorch.py", probes=probes, script=SCRIPT,
-    own_checks={check.__name__: check for check in (mlp_shape, mlp_layers, mlp_parameters, mlp_values, mlp_gradients)})
+    own_checks={check.__name__: check for check in (
+        mlp_no_hidden, mlp_shape, mlp_layers, mlp_parameters, mlp_values, mlp_gradients)})

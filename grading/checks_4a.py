@@ -6,7 +6,7 @@ import numpy as np
 
 from grading import checks_scripts, convnet_rows, networks
 from grading.checks import Context, Question, Replies
-from grading.compare import Outcome, failed, judge
+from grading.compare import Outcome, failed, judge, missing
 from grading.replies import Probe, Reply
 
 PARAMETERS = 11_138_122
@@ -32,6 +32,18 @@ def read(reply: Reply) -> tuple[dict[str, str], dict[str, str]] | None:
     layers = convnet_rows.Reading(nodes).layers
     pairs = convnet_rows.align(convnet_rows.table(), layers)
     return convnet_rows.faults(pairs, layers), convnet_rows.skip_faults(pairs, layers)
+
+
+def convnet_sizes(replies: Replies, context: Context) -> Outcome:
+    """ConvNet(1, 7) on images of one channel."""
+    reply = replies["network"]
+    shape = reply.notes.get("other sizes")
+    if shape is None:
+        found = failed(reply) if "other failed" not in reply.notes else Outcome(0.0, missing(reply, "other sizes"))
+        return Outcome(0.0, f"ConvNet(1, 7) does not work on images of one channel. {found.diagnosis}")
+    right = shape == [2, 7]
+    return Outcome(float(right), "" if right else "The number of classes is an argument of ConvNet: use n_classes.",
+                   f"ConvNet(1, 7), two images: expected shape [2, 7], received {str(shape)[:40]}")
 
 
 def convnet_parameters(replies: Replies, context: Context) -> Outcome:
@@ -116,4 +128,4 @@ def convnet_learns(replies: Replies, context: Context) -> Outcome:
 QUESTION = Question(
     number="4a", torch=True, file="convnet_pytorch.py", probes=probes, script=SCRIPT,
     own_checks={check.__name__: check for check in (
-        convnet_parameters, convnet_layers, convnet_skips, convnet_values, convnet_learns)})
+        convnet_sizes, convnet_parameters, convnet_layers, convnet_skips, convnet_values, convnet_learns)})

@@ -41,11 +41,12 @@ class Run:
     def __init__(self, reply: Reply, steps: int | None = None):
         self.reply, self.notes, self.steps = reply, reply.notes, steps
         events = reply.arrays["events"]
-        if events.shape[1:] != (7,) or len(events) > MOST_EVENTS or (events < 0).any():
+        if events.shape[1:] != (8,) or len(events) > MOST_EVENTS or (events < 0).any():
             raise ValueError("events that no training script leaves")
         self.updates = 0
         self.evaluations: dict[int, int] = {}
         self.moments: list[int] = []
+        self.batches: set[int] = set()  # different ones that updates were made from
         self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
         self.training_modes: list[bool] = []
@@ -65,6 +66,7 @@ class Run:
                 self._evaluated(others)
                 self.updates += 1
                 if batches:
+                    self.batches.update(batch[6] for batch in batches)
                     self.batch_sizes.append(sum(batch[0] for batch in batches))
                     self.trained_on_test += sum(batch[2] for batch in batches)
                     self.training_modes.append(all(batch[5] for batch in batches))
@@ -76,7 +78,7 @@ class Run:
         """Take in the forward passes between two updates that no update was made from."""
         if passes:
             self.moments.append(self.updates)
-        for _, _, test, new, any_training, _ in passes:
+        for _, _, test, new, any_training, *_ in passes:
             if test:
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
                 self.evaluation_modes.append(bool(any_training))
@@ -94,6 +96,8 @@ class Run:
         """'' for a run that ended well, else how far it came and what ended it, as a sentence."""
         if not self.error:
             return ""
+        if self.error.startswith("NotImplementedError"):
+            return error_sentence(self.error)
         if self.finished:
             when = f"stopped after step {self.updates}, when training had ended"
         elif self.updates or self.images:
@@ -142,6 +146,15 @@ class Run:
             return "Gradients add up over the steps: call optimizer.zero_grad() before each backward pass."
         if notes.get("without gradient"):
             return "The optimizer's step comes when there is no gradient: zero_grad, then backward, then step."
+        return ""
+
+    @property
+    def images_wrong(self) -> str:
+        """What is wrong with the images that it trains on; '' for nothing."""
+        if self.trained_on_test:
+            return "It trains on images of the test split."
+        if self.updates > 2 and len(self.batches) == 1:
+            return "It trains on the same images in every step: take the next batch each time."
         return ""
 
     @property
@@ -358,7 +371,8 @@ class Script:
             if value is None or name in ignored:
                 continue  # that no update was seen is said where the loop is checked
             if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
-                return f"The default {name} is {wanted}, the run used {value}."
+                used = f"{value:.3g}" if isinstance(value, float) else value
+                return f"The default {name} is {wanted}, the run used {used}."
         wanted = self.defaults.get("dnn_hidden_units")
         if wanted and "dnn_hidden_units" not in ignored and not run.has_hidden_units(wanted):
             return (f"The default dnn_hidden_units is {among(wanted)}, the run used linear layers of "
@@ -388,8 +402,8 @@ class Script:
             return Outcome(0.0, "The model does not give one row of scores an image.",
                            f"expected shape {context.hidden_labels.shape}, received {predictions.shape}")
         marked = [run if not context.real else None, self.run(replies, "script", context)]
-        if any(one is not None and one.trained_on_test for one in marked):
-            return Outcome(0.0, "It trains on images of the test split.")
+        if wrong := next((one.images_wrong for one in marked if one is not None and one.images_wrong), ""):
+            return Outcome(0.0, wrong)
         accuracy = float((predictions == context.hidden_labels).mean())
         bounds = context.accuracy[self.question]["real" if context.real else "standin"]
         fraction = (accuracy - bounds["none"]) / (bounds["full"] - bounds["none"])
@@ -417,8 +431,8 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
             return self.no_training(replies, run)
-        if run.trained_on_test:
-            return Outcome(0.0, "It trains on images of the test split.")
+        if run.images_wrong:
+            return Outcome(0.0, run.images_wrong)
         run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
         if run.error and run.in_evaluation:

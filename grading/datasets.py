@@ -21,7 +21,7 @@ from grading.rubric import Rubric
 from grading.worker import marks
 
 TRAIN_IMAGES, TEST_IMAGES, HIDDEN = 50_000, 10_000, 500
-PATTERN, MARK, DARK = 14, 12, 64  # pixel values: weak patterns, so that a faulty update does not learn them in time
+PATTERN, MARK, DARK = 20, 12, 64  # pixel values: weak patterns, so that a faulty update does not learn them in time
 NOISE = 2  # 256 / NOISE values of noise
 ReadBatch = Callable[[Path], tuple[np.ndarray, np.ndarray]]
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)]

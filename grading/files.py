@@ -59,7 +59,13 @@ def local_imports(folder: Path, names: Sequence[str]) -> list[str]:
             tree = ast.parse((folder / name).read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
-                queue += [f"{alias.name}.py" for alias in node.names]
+                modules = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.module:
-                queue.append(f"{node.module}.py")
+                modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            else:
+                continue
+            for module in modules:
+                *packages, last = module.split(".")
+                queue += ["/".join([*packages, f"{last}.py"]),
+                          *("/".join([*packages[:i], "__init__.py"]) for i in range(1, len(packages) + 1))]
     return sorted(found)

@@ -70,6 +70,7 @@ def copied(folder: Path, target: Path) -> Path:
     shutil.copytree(folder, target, ignore=skipped, copy_function=shutil.copyfile)
     for name in local_imports(REFERENCE, [DATA_UTILITIES]):
         if not (target / name).exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(REFERENCE / name, target / name)
     return target
 
@@ -203,12 +204,12 @@ class Printer:
                 text = text.replace(sign, plain)
         tqdm.write(text, file=sys.stdout)
 
-    def outcome(self, title: str, outcome: Outcome, remark: bool = False, said: str = "") -> None:
-        """A check's line and, where it fails, what is wrong with it unless that has been `said`."""
+    def outcome(self, title: str, outcome: Outcome, remark: bool = False, told: Collection[str] = ()) -> None:
+        """A check's line and, where it fails, what is wrong with it, without what has been `told` above."""
         kind = "right" if outcome.passed else "remark" if remark else "part" if outcome.fraction > 0 else "wrong"
         self.line(f"  {self.marks[kind]} {title}")
         for text in wrong(outcome):
-            if text != said:
+            if text not in told:
                 self.line(f"      {text}")
 
 
@@ -295,11 +296,13 @@ class Home:
         said = reasons.pop() if len(failed) > 1 and len(reasons) == 1 else ""
         if said:
             self.printer.line(f"  {said}")
+        told = {said}
         for title, outcome in rungs.items():
-            self.printer.outcome(f"ladder: {title}", outcome, said=said)
+            self.printer.outcome(f"ladder: {title}", outcome, told=told)
         for check, outcome in found.values():
             if check.points or not outcome.passed:
-                self.printer.outcome(check.title, outcome, not check.points, said)
+                self.printer.outcome(check.title, outcome, not check.points, told)
+            told |= {outcome.numbers} if outcome.numbers.startswith("run as") else set()
         return len(failed) + sum(not outcome.passed for outcome in rungs.values())
 
     def check(self, title: str, number: str, script: str = "") -> int:

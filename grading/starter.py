@@ -158,7 +158,8 @@ def contents(reference: Path) -> dict[str, str | bytes]:
     for name in local_imports(reference, listing["files"]):
         source = without((reference / name).read_text(encoding="utf-8"), listing["without"].get(name, ()), name)
         made[name] = hidden(blanked(source, listing["blank"].get(name, ()), name), name, listing["hide"])
-    for name in package_imports(reference, listing["checks"]):
+    checks = [path for pattern in listing["checks"] for path in reference.glob(pattern)]
+    for name in package_imports(reference, [path.relative_to(reference).as_posix() for path in checks]):
         made[name] = (reference / name).read_text(encoding="utf-8")
     made["grading/rubric.toml"] = rubric.DEFAULT.read_text(encoding="utf-8")
     for path in sorted(OWN.rglob("*.*")):

@@ -126,8 +126,10 @@ class Submission:
         if wrong := taken.no_report():
             self.flags.append(wrong)
         for path in data_utilities():
-            if not (self.code / path.name).exists():
-                shutil.copy(path, self.code / path.name)
+            target = self.code / path.relative_to(REFERENCE)
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
         for path in [self.folder, *self.folder.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
 

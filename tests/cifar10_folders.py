@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar10_files import BATCH_FILES, TITLES
-from cifar10_pickle import write_pickle
+from imagefiles.cifar10_files import BATCH_FILES, TITLES
+from imagefiles.cifar10_pickle import write_pickle
 
 
 def batch(number: int, n: int = 4) -> dict:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import cifar10_standin
+from imagefiles import cifar10_standin
 from tests.questions import (  # noqa: F401 (hooks)
     pytest_ignore_collect,
     pytest_runtest_makereport,

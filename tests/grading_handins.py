@@ -4,7 +4,7 @@
     python tests/grading_handins.py fir conv-no-step # these
 
 Right hand-ins must have full points. A fault must cost points in a check of its part, which keeps at most one point, and
-none in a check of another part. Checks of scripts are run for faults in scripts.
+none in a check of another part. Scripts are run for faults that show in them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ from grading import rubric, scan
 from grading.submission import Record
 
 NORM = {"gamma and beta are parameters": ("norm_parameters",), "initial values": ("norm_parameters",),
-        "forward": ("norm_value", "norm_variance", "norm_float32"), "eps": ("norm_value",),
+        "forward": ("norm_value", "norm_variance", "norm_float32"), "eps": ("norm_value", "norm_gradients"),
         "gradients": ("norm_gradients", "norm_float32"), "shape check": ("norm_shapes", "norm_dimensions"),
         **{f"gradient of {name}": ("norm_gradients", "norm_float32") for name in ("the input", "gamma", "beta")},
         "None where no gradient is needed": ("norm_none",), "saves no more than needed": ("norm_saved",)}
-NETWORK = ("convnet_layers", "convnet_values", "convnet_learns", "convnet_skips", "convnet_parameters")
 SCRIPT = {**dict.fromkeys(("default values", "runs to its end"), "script_flags"),
           **{f"flag {name}": "script_flags" for name in ("learning_rate", "max_steps", "batch_size", "eval_freq", "data_dir",
                                                          "dnn_hidden_units")},
@@ -45,12 +44,12 @@ CHECKS: dict[str, dict[str, tuple[str, ...]]] = {
             "no loop over samples": ("vectorised",), "MLP: no hidden layers": ("mlp_0",),
             **{f"MLP: {name}": ("mlp_0", "mlp_1", "mlp_3") for name in ("layers", "forward", "gradients")}},
     "2.1": {"MLP: layers": ("mlp_layers", "mlp_shape", "mlp_parameters"), "MLP: parameters are registered": ("mlp_parameters",),
-            "MLP: no hidden layers": ("mlp_layers", "mlp_shape", "mlp_parameters", "mlp_values", "mlp_gradients"),
+            "MLP: no hidden layers": ("mlp_no_hidden",),
             "MLP: forward": ("mlp_values", "mlp_gradients")},
     "3.1": NORM, "3.2b": NORM,
     "3.2c": {**NORM, **dict.fromkeys(("forward", "eps", "gradients", "calls the function"), ("norm_calls",))},
     "4a": {"layers and their order": ("convnet_layers",), "parameter count": ("convnet_parameters",),
-           "skip connections": ("convnet_skips",), "n_channels and n_classes": NETWORK,
+           "skip connections": ("convnet_skips",), "n_channels and n_classes": ("convnet_sizes",),
            "forward": ("convnet_values", "convnet_learns"),
            **dict.fromkeys(("PreAct block", "blocks one after the other", "pooling", "head"), ("convnet_layers", "convnet_values"))}}
 
@@ -98,7 +97,8 @@ def graded(names: Sequence[str], faults: Iterable[Fault], folder: Path) -> dict[
         found = {name: wrong_about_right(records[f"{name}_assignment1"]) for name in names}
     groups: dict[tuple[str, bool], list[Fault]] = {}
     for fault in faults:
-        groups.setdefault((fault.question, fault.file.startswith("train_")), []).append(fault)
+        scripts = any(part.startswith("script: ") for part in fault.must_fail)
+        groups.setdefault((fault.question, scripts), []).append(fault)
     for (question, scripts), members in groups.items():
         name = f"{question} {'scripts' if scripts else 'code'}"
         paths = [handin_table.write_fault(fault, folder / name / fault.name) for fault in members]

@@ -64,6 +64,7 @@ class Mutant:
 def copy_reference(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in local_imports(ROOT, FILES):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
 
@@ -230,7 +231,7 @@ def _bug(original, self, *a, **k):
         if isinstance(module, nn.MaxPool2d):
             module.kernel_size, module.padding = 2, 0
 _wrap(ConvNet, '__init__', _bug)"""),
-    Mutant("evaluation in training mode", "4a", "training_pytorch.py", "_evaluate = evaluate\n"
+    Mutant("evaluation in training mode", "4a", "training/trainer.py", "_evaluate = evaluate\n"
            "def evaluate(model, *a, **k):\n    model.eval = lambda: model\n    return _evaluate(model, *a, **k)"),
     Mutant("SGD instead of Adam", "4a", "train_convnet_pytorch.py", "_train = train\ndef train(config):\n"
            "    config.optimizer = 'sgd'\n    return _train(config)"),

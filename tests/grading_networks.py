@@ -287,7 +287,8 @@ if __name__ == '__main__':
     train()
 """
 
-PREACT = "nn.BatchNorm2d(n_in), nn.ReLU(), nn.Conv2d(n_in, n_out, 3, stride=1, padding=1)"
+CONV3 = "nn.Conv2d(n_in, n_out, 3, stride=1, padding=1)"
+PREACT = f"nn.BatchNorm2d(n_in), nn.ReLU(), {CONV3}"
 BLOCKS = "            PreAct(128, 128),\n            PreAct(128, 128),\n"
 POOL, HEAD_OF_CONV = "nn.MaxPool2d(3, 2, 1)", "            nn.BatchNorm2d(512),\n            nn.ReLU(),\n"
 LAST_BLOCKS = BLOCKS.replace("128", "512") + "            nn.MaxPool2d(3, 2, 1),\n" + HEAD_OF_CONV

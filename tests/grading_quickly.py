@@ -32,7 +32,8 @@ def found(numbers: list[str], hand_ins: dict[str, dict[str, str]], loss: str = "
             (Path(folder) / name).mkdir(parents=True)
             for file, text in files.items():
                 (Path(folder) / name / f"{file}.py").write_text(text)
-        command = [sys.executable, __file__, *numbers, f"loss={loss}", f"skipped={skipped}", f"without={without}", "--", *(str(Path(folder) / name) for name in hand_ins)]
+        options = [f"loss={loss}", f"skipped={skipped}", f"without={without}"]
+        command = [sys.executable, __file__, *numbers, *options, "--", *(str(Path(folder) / name) for name in hand_ins)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
                               env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
         assert done.returncode == 0, done.stderr

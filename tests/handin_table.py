@@ -466,7 +466,7 @@ FAULTS: tuple[Fault, ...] = (
     # 2.1 script
     Fault("torch-nll-without-log", "2.1", "doum", TRAIN_TORCH,
           "F.nll_loss(torch.log(probs + 1e-10), targets.argmax(1))", "F.nll_loss(probs, targets.argmax(1))",
-          ("script: loss is the cross-entropy",), TRAINING),
+          ("script: loss is the cross-entropy",), ("MLP: forward", *TRAINING)),  # judged with its own loss
     Fault("torch-no-zero-grad", "2.1", "alder", TRAIN_TORCH,
           "    optimizer.zero_grad()\n", "",
           ("script: gradients cleared",), ("script: optimizer and its step", *TRAINING)),

@@ -10,8 +10,9 @@ import numpy as np
 import train_convnet_pytorch
 import train_mlp_numpy
 import train_mlp_pytorch
-import training
-from training_pytorch import load_torch
+import training.checkpoints
+import training.script
+from training.trainer import load_torch
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = {"train_mlp_numpy": train_mlp_numpy, "train_mlp_pytorch": train_mlp_pytorch,
@@ -23,7 +24,7 @@ QUICK = ["--max_steps", "4", "--batch_size", "20", "--eval_freq", "2"]
 
 def run(name: str, *argv: object) -> int:
     module = SCRIPTS[name]
-    return training.run_script(module.Config, module.train, module.__doc__, [str(a) for a in argv])
+    return training.script.run_script(module.Config, module.train, module.__doc__, [str(a) for a in argv])
 
 
 def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.SIGINT,
@@ -54,7 +55,7 @@ def untimed(folder: Path) -> list[tuple[str, ...]]:
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
     if (folder / "last.npz").exists():
-        params = training.NPZ.load(folder / "last.npz")["state"]["params"]
+        params = training.checkpoints.NPZ.load(folder / "last.npz")["state"]["params"]
         return {f"{i}.{k}": v for i, layer in enumerate(params) for k, v in layer.items()}
     return {k: v.numpy() for k, v in load_torch(folder / "last.pt")["state"]["model"].items()}
 

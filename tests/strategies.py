@@ -86,5 +86,5 @@ def odd_value_in(tree: Any, odd: Sequence[Any], seed: int) -> Any:
         del place[key]
     else:
         other, there = rng.choice(places)
-        place[key] = rng.choice([*odd, *odd, other[there]])
+        place[key] = copied(rng.choice([*odd, *odd, other[there]]))  # what is done to it is not done to `odd`
     return tree

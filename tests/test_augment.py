@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from script_runs import QUICK, rows, run, untimed, weights
 
-from augment_pytorch import flip, mix, shift
-from training_pytorch import TorchFlags, augmented, load_torch
+from training.augment import flip, mix, shift
+from training.trainer import TorchFlags, augmented, load_torch
 
 pytestmark = pytest.mark.training
 STUDY = ["--model", "study"]
@@ -82,7 +82,7 @@ def test_what_is_evaluated_is_the_moving_average(standin, tmp_path):
     """Steps 1 to 3 with decay d: w1 is taken over, then a = d a + (1 - d) w."""
     import train_mlp_pytorch as script
     from cifar10_utils import get_cifar10
-    from training_pytorch import evaluate
+    from training.trainer import evaluate
 
     base = ["--data_dir", standin, "--batch_size", 20, "--eval_freq", 3, "--ema_decay", 0.75]
     states = []

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convnet_pytorch import ConvNet, PreActBlock
-from training_pytorch import evaluate
+from training.trainer import evaluate
 
 pytestmark = pytest.mark.q4a
 

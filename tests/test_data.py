@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cifar10_files
 import cifar10_utils
-from cifar10_files import BATCH_FILES
-from cifar10_pickle import write_pickle
 from cifar10_utils import DataError, DataSet, dense_to_one_hot, get_cifar10
+from imagefiles import cifar10_files
+from imagefiles.cifar10_files import BATCH_FILES
+from imagefiles.cifar10_pickle import write_pickle
 from tests.cifar10_folders import batch, write_batches
 
 pytestmark = pytest.mark.data

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cifar10_utils
-from cifar10_files import BATCH_FILES
-from cifar10_pickle import PickleRefused, read_pickle, write_pickle
 from cifar10_utils import DataError, get_cifar10
+from imagefiles.cifar10_files import BATCH_FILES
+from imagefiles.cifar10_pickle import PickleRefused, read_pickle, write_pickle
 from tests.cifar10_folders import batch, write_batches
 
 pytestmark = pytest.mark.data

@@ -13,13 +13,13 @@ import pytest
 import torch
 from script_runs import ROOT, rows, run
 
-import cifar10_standin
-import distributed_pytorch
 import train_mlp_pytorch
-import training_pytorch
 from cifar10_utils import get_cifar10
-from flags import UserError
-from training_pytorch import load_torch
+from imagefiles import cifar10_standin
+from training import distributed as distributed_pytorch
+from training import trainer as training_pytorch
+from training.flags import UserError
+from training.trainer import load_torch
 
 pytestmark = pytest.mark.training
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local_addr", "127.0.0.1",
@@ -109,8 +109,9 @@ def test_each_process_wants_a_gpu_of_its_own(monkeypatch):
     for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="process 2 of this machine has no GPU of its own, there being 1"):
-        distributed_pytorch.join(torch.device("cuda"), 200)
+    with (pytest.raises(UserError, match="process 2 of this machine has no GPU of its own, there being 1"),
+          distributed_pytorch.joined(torch.device("cuda"), 200)):
+        pass
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-import cifar10_download
-from cifar10_download import ARCHIVE_NAME, MEMBERS, DownloadError, fetch
+from imagefiles import cifar10_download
+from imagefiles.cifar10_download import ARCHIVE_NAME, MEMBERS, DownloadError, fetch
 from tests.loopback import Source, loopback, nobody, pack
 
 pytestmark = pytest.mark.data

@@ -12,7 +12,7 @@ import torch
 from gradients import numerical_gradient
 
 from modules import ReLUModule
-from studynet_pytorch import StudyNet
+from networks.studynet import StudyNet
 
 DOCUMENT = Path(__file__).parent.parent / "report" / "errata.typ"
 B, M, N, EPS = 5, 4, 3, 1e-5

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-import experiments
-from experiments import EXPERIMENTS, RESULTS, Experiment, Variant
-from flags import parse_flags
+from report import experiments
+from report.experiments import EXPERIMENTS, RESULTS, Experiment, Variant
+from training.script import parse_flags
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -19,7 +19,7 @@ def test_flags_of_every_experiment(name):
 
 
 def test_readme_shows_the_kept_results():
-    """Changing a figure in a table or in a summary.json makes this fail; `python experiments.py --readme` mends it."""
+    """Changing a figure in a table or in a summary.json makes this fail; `python -m report.experiments --readme` writes it again."""
     text = experiments.README.read_text()
     assert experiments.with_table(text) == text
     assert experiments.page() == (RESULTS / "README.md").read_text()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from script_runs import ROOT, UNMEASURED, assert_same_run, rows, weights
 
-from training import NPZ
+from training.checkpoints import NPZ
 
 INTERRUPTIONS = 50
 KINDS = ["kill", "kill", "terminate", "interrupt", "full disk",

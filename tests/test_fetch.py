@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-import cifar10_download
 import cifar10_utils
-from cifar10_download import ARCHIVE_NAME, MEMBERS
 from cifar10_utils import DataError, get_cifar10
+from imagefiles import cifar10_download
+from imagefiles.cifar10_download import ARCHIVE_NAME, MEMBERS
 from tests.loopback import Source, loopback, nobody, pack
 
 pytestmark = pytest.mark.data
@@ -86,7 +86,7 @@ class TestCommandLine:
         assert capsys.readouterr().out.splitlines() == [f"{target}: synthetic"] * 2
 
     def test_or_standin(self, target, capsys, monkeypatch):
-        import cifar10_standin
+        from imagefiles import cifar10_standin
 
         real = cifar10_standin.make_standin
         monkeypatch.setattr(cifar10_standin, "make_standin", lambda folder: real(folder, 50, 20))

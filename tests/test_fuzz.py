@@ -31,17 +31,17 @@ from hypothesis import strategies as st
 from script_runs import SCRIPTS, interrupt_at, run
 from strategies import damage, damaged, fuzz, members_damaged, odd_value_in, seeds
 
-import cifar10_standin
-import mnist_utils
-import training
-from checkpoints import NPZ, CheckpointError
-from cifar10_download import DownloadError
-from cifar10_files import DataError, read_batch, read_class_names
-from cifar10_pickle import write_pickle
+import training.run
 from cifar10_utils import DataSet, get_cifar10
 from grading import archive
+from imagefiles import cifar10_standin
+from imagefiles import mnist as mnist_utils
+from imagefiles.cifar10_download import DownloadError
+from imagefiles.cifar10_files import DataError, read_batch, read_class_names
+from imagefiles.cifar10_pickle import write_pickle
 from tests.cifar10_folders import batch
-from training_pytorch import PT
+from training.checkpoints import NPZ, CheckpointError
+from training.trainer import PT
 
 SECONDS = 5  # of the processor, for one input
 CANARY = "canary"  # the folder that the hostile pickles make, in the working directory
@@ -152,7 +152,7 @@ def tiny(here) -> Iterator[None]:
         figure.return_value.subplots.return_value = [MagicMock(), MagicMock()]
         patch.setattr("matplotlib.figure.Figure", figure)
         patch.setattr(os, "fsync", lambda file: None)  # a disk that keeps everything, and fast
-        patch.setattr("cifar10_download.fetch", MagicMock(side_effect=DownloadError("there is no network here")))
+        patch.setattr("imagefiles.cifar10_download.fetch", MagicMock(side_effect=DownloadError("there is no network here")))
         yield
 
 
@@ -349,7 +349,7 @@ def test_submission(content):
 def train(config: Any) -> dict[str, Any]:
     """As far as a script comes before its first step, and that step is not worth the time."""
     data = get_cifar10(config.data_dir, validation_size=config.validation_size, seed=config.seed, download=False)
-    training.Run(config, "fuzz", data)
+    training.run.Plan(config, data.train.num_examples)
     return {}
 
 

@@ -174,7 +174,8 @@ def test_a_plain_reply_is_taken():
     assert (found["a"] == array).all() and found["b"] == 2
 
 
-@pytest.mark.parametrize("events", [[[0, -3, 1, 1, 1, 1, 1]], [[0, 3, 1, 1]], [[0, 1, 1, 1, 1, 1, 1]] * 200_001])
+@pytest.mark.parametrize("events", [[[0, -3, 1, 1, 1, 1, 1, 1]], [[0, 3, 1, 1]],
+                                    [[0, 1, 1, 1, 1, 1, 1, 1]] * 200_001])
 def test_forged_events_are_refused_and_not_worked_through(events):
     with pytest.raises(ValueError, match="no training script"):
         Run(Reply(arrays={"events": np.array(events)}))

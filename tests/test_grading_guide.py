@@ -40,6 +40,7 @@ def course(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "grading", root / "grading", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("grade.py", *local_imports(ROOT, [DATA_UTILITIES])):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     files, others = blocks()
     assert set(files) == {"grading/worker/probes_huber.py", "grading/expected_huber.py", "grading/checks_huber.py",

@@ -8,6 +8,7 @@ from grading_networks import (
     BATCH_NORM,
     BLOCKS,
     CIFAR_SHAPE,
+    CONV3,
     CONV_LIST,
     CONV_STAGES,
     FLATTEN,
@@ -66,6 +67,7 @@ def test_an_mlp_is_judged_with_its_own_loss(loss, text):
 
 
 ACT, LAST, LINEAR = "self.act = nn.ELU()", "return self.out(x)", "x = self.act(layer(x))"
+EVERYTHING = {"mlp_no_hidden", "mlp_shape", "mlp_layers", "mlp_parameters", "mlp_values", "mlp_gradients"}
 MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "softmax": (SOFTMAX, {"mlp_values"}, "loss applies softmax again"),
     "ReLU": (changed(MODULE_LIST, (ACT, "self.act = nn.ReLU()")), {"mlp_values"}, "The activation is ReLU, not ELU"),
@@ -76,9 +78,13 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "ELU last": (changed(MODULE_LIST, (LAST, "return self.act(self.out(x))")), {"mlp_values"}, "follows the last"),
     "plain list": (changed(MODULE_LIST, ("nn.ModuleList()", "[]")), {"mlp_parameters"}, "not registered"),
     "no bias": (changed(MODULE_LIST, ("n_classes)\n        self", "n_classes, bias=False)\n        self")),
-                {"mlp_parameters"}, "Linear layer 1 is without a bias"),
+                {"mlp_parameters"}, "Linear layer 2 is without a bias"),
     "n_inputs ignored": (changed(CIFAR_SHAPE, ("layers = []\n", "layers = []\n        n_inputs = 3072\n")),
-                         {"mlp_layers", "mlp_parameters"}, "received [[3072, 3]]"),
+                         {"mlp_no_hidden", "mlp_layers", "mlp_parameters"}, "received [[3072, 3]]"),
+    "needs a hidden layer": (changed(MODULE_LIST, ("sizes[-1], n_classes", "n_hidden[-1], n_classes")), {"mlp_no_hidden"},
+                             "list index out of range (mlp_pytorch.py, line 14)"),
+    "ELU without hidden": (changed(MODULE_LIST, (LAST, "x = self.out(x)\n        return x if self.layers else self.act(x)")),
+                           {"mlp_no_hidden"}, "An activation (ELU) follows the last linear layer"),
     "one hidden layer": (changed(MODULE_LIST, ("[n_inputs] + n_hidden", "[n_inputs] + n_hidden[:1]"),
                                  ("len(n_hidden)", "len(n_hidden[:1])")),
                          {"mlp_layers", "mlp_parameters", "mlp_values", "mlp_gradients"}, "wrong linear layers"),
@@ -87,10 +93,9 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "class numbers": (changed(MODULE_LIST, (LAST, "return self.out(x).argmax(1)")),
                       {"mlp_shape", "mlp_values", "mlp_gradients"}, "output's shape must be (5, 3)"),
     "sizes": (changed(MODULE_LIST, ("sizes[-1], n_classes", "sizes[-1] + 1, n_classes")),
-              {"mlp_shape", "mlp_layers", "mlp_parameters", "mlp_values", "mlp_gradients"}, "mlp_pytorch.py, line 20"),
+              EVERYTHING, "mlp_pytorch.py, line 20"),
     "returns nothing": (changed(MODULE_LIST, (LAST, "x = self.out(x)")),
-                        {"mlp_shape", "mlp_layers", "mlp_parameters", "mlp_values", "mlp_gradients"},
-                        "MLP.forward returns None, not a tensor"),
+                        EVERYTHING, "MLP.forward returns None, not a tensor"),
 }
 
 
@@ -171,21 +176,21 @@ CONV_FAULTS = {  # {name: (network, checks that fail beside the values, what is 
                  "runs beside PreAct2_a"),
     "parallel inside": (both_blocks("x + self.a.layers(x) + self.b.layers(x)"), {LAYERS}, "it runs beside PreAct2_a"),
     "around two": (both_blocks("x + self.b.layers(self.a.layers(x))"), {SKIPS},
-                   "PreAct2_a, PreAct2_b: one skip connection around PreAct2_a to PreAct2_b, where each has its own"),
+                   "One skip connection around PreAct2_a to PreAct2_b, where each has its own"),
     "no skips": (changed(CONV_LIST, ("return z + x", "return z")), {SKIPS}, f"No skip connection around {ALL_BLOCKS}."),
     "one skip": (both_blocks("self.b.layers(self.a(x))"), {SKIPS}, "No skip connection around PreAct2_b."),
-    "skip taken back": (both_blocks("self.b(self.a(x)) - self.a(x)"), {SKIPS}, "around PreAct2_b that reaches the next"),
+    "skip taken back": (both_blocks("(lambda y: self.b(y) - y)(self.a(x))"), {SKIPS}, "around PreAct2_b that reaches the next"),
     "skip starts late": (changed(CONV_STAGES, ("out = F.relu", "inputs = out = F.relu")), {SKIPS},
                          f"The skip connection around {ALL_BLOCKS} starts after BatchNorm and ReLU"),
     "block twice": (both_blocks("self.a(self.a(x))"), {LAYERS}, "PreAct2_b: it uses parameters of PreAct2_a again"),
     "BatchNorm twice": (both_blocks("self.b(self.a(x))").replace("    def forward(self, x):\n        return self.b", (
         "        self.b.layers[0] = self.a.layers[0]\n    def forward(self, x):\n        return self.b")),
         {LAYERS, NUMBER}, "PreAct2_b: it uses parameters of PreAct2_a again"),
-    "conv, BatchNorm, ReLU": (changed(CONV_LIST, (PREACT, ", ".join([PREACT[39:], PREACT[:37]]))), {LAYERS},
+    "conv, BatchNorm, ReLU": (changed(CONV_LIST, (PREACT, f"{CONV3}, nn.BatchNorm2d(n_in), nn.ReLU()")), {LAYERS},
                               f"{ALL_BLOCKS}: expected BatchNorm, ReLU, convolution; received convolution, BatchNorm, "),
-    "BatchNorm, conv, ReLU": (changed(CONV_LIST, (PREACT, f"nn.BatchNorm2d(n_in), {PREACT[39:]}, nn.ReLU()")), {LAYERS},
+    "BatchNorm, conv, ReLU": (changed(CONV_LIST, (PREACT, f"nn.BatchNorm2d(n_in), {CONV3}, nn.ReLU()")), {LAYERS},
                               f"{ALL_BLOCKS}: expected BatchNorm, ReLU, convolution; received BatchNorm, convolution, "),
-    "ReLU, BatchNorm, conv": (changed(CONV_LIST, (PREACT, f"nn.ReLU(), nn.BatchNorm2d(n_in), {PREACT[39:]}")), {LAYERS},
+    "ReLU, BatchNorm, conv": (changed(CONV_LIST, (PREACT, f"nn.ReLU(), nn.BatchNorm2d(n_in), {CONV3}")), {LAYERS},
                               "received ReLU, BatchNorm, convolution."),
     "ReLU after the sum": (changed(CONV_LIST, ("return z + x", "return F.relu(z + x)")), {LAYERS},
                            "Conv1, conv2, conv3: expected convolution; received ReLU, convolution."),
@@ -225,6 +230,14 @@ def test_a_fault_of_a_convnet_is_named_and_costs_its_own_checks(faulty_convnets,
     assert set(faulty_convnets[name]) == checks | {"convnet_values"}, faulty_convnets[name]
     text = " ".join(faulty_convnets[name].values())
     assert said in text, text
+
+
+def test_a_convnet_with_fixed_sizes_is_right_but_for_them():
+    fixed = convnets({"classes": changed(CONV_LIST, ("nn.Linear(512, n_classes)", "nn.Linear(512, 10)")),
+                      "channels": changed(CONV_LIST, ("nn.Conv2d(n_channels", "nn.Conv2d(3"))})
+    assert [list(failures) for failures in fixed.values()] == [["convnet_sizes"], ["convnet_sizes"]]
+    assert "use n_classes" in fixed["classes"]["convnet_sizes"]
+    assert "expected input[2, 1, 32, 32] to have 3 channels" in fixed["channels"]["convnet_sizes"]
 
 
 def test_a_convnet_whose_output_does_not_depend_on_the_image_does_not_learn():

@@ -111,8 +111,8 @@ def test_layers_form_a_chain_in_any_order():
 
 def recording(events, status=0, steps=7, **arrays):
     """A run from (kind, images, of them test images, new ones)."""
-    rows = [(kind, count, count - test, test, new, 0, 1) for kind, count, test, new in events]
-    return Run(Reply({"events": np.array(rows).reshape(-1, 7), **arrays}, {"status": status, "learning rate": 1.0}), steps)
+    rows = [(kind, count, count - test, test, new, 0, 1, 0) for kind, count, test, new in events]
+    return Run(Reply({"events": np.array(rows).reshape(-1, 8), **arrays}, {"status": status, "learning rate": 1.0}), steps)
 
 
 STEP = [(0, 4, 0, 0), (1, 4, 0, 0), (2, 0, 0, 0)]
@@ -136,7 +136,8 @@ def test_a_run_is_counted():
     assert (by_hand.updates, by_hand.batch_sizes) == (2, [4, 4])
     late = recording([STEP[0], *EVALUATION, *STEP[1:]])  # evaluated between the forward and the backward pass
     assert late.trained_on_test == 0 and late.batch_sizes == [4]
-    assert recording([(0, 4, 4, 4), (1, 4, 4, 4), (2, 0, 0, 0)]).trained_on_test == 4
+    assert "test split" in recording([(0, 4, 4, 4), (1, 4, 4, 4), (2, 0, 0, 0)]).images_wrong
+    assert "same images" in recording(3 * STEP).images_wrong and run.images_wrong == ""
 
 
 def test_the_loss_is_known_by_its_gradient():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from script_runs import QUICK, run
 
-import inspect_runs
+from report import inspect_runs
 
 NAMES = ["train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch"]
 FLAGS = {"train_convnet_pytorch": ["--model", "study", "--ema_decay", "0.5"]}

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import mnist_utils
 from cifar10_utils import DataError
-from mnist_utils import FILES, get_mnist
+from imagefiles import mnist as mnist_utils
+from imagefiles.mnist import FILES, get_mnist
 
 pytestmark = [pytest.mark.data, pytest.mark.systems]
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
@@ -167,8 +167,8 @@ def test_failed_download_says_why(tmp_path, published_mnist, error):
 
 
 def test_reading_needs_no_torch(folder):
-    code = f"import sys, mnist_utils; mnist_utils.get_mnist({str(folder)!r}); print('torch' in sys.modules)"
-    root = Path(mnist_utils.__file__).parent
+    code = f"import sys; from imagefiles import mnist; mnist.get_mnist({str(folder)!r}); print('torch' in sys.modules)"
+    root = Path(mnist_utils.__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from muon_pytorch import Muon, orthogonal
+from training.muon import Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 200), (200, 32)])

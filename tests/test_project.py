@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+CODE = ("*.py", "training/*.py", "imagefiles/*.py", "networks/*.py", "report/*.py", "grading/**/*.py")
 README = (ROOT / "README.md").read_text()
 SCRIPTS = sorted({*re.findall(r"python (\w+)\.py", README)})
 PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "jinja2", "efficientnet_lite_pytorch",
@@ -14,7 +15,7 @@ PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "ji
 
 def test_readme_names_files_that_exist():
     assert SCRIPTS
-    for name in {*re.findall(r"`((?:tests/|benchmarks/)?\w+\.py)`", README), *(f"{script}.py" for script in SCRIPTS)}:
+    for name in {*re.findall(r"`((?:\w+/)?\w+\.py)`", README), *(f"{script}.py" for script in SCRIPTS)}:
         assert (ROOT / name).exists(), name
 
 
@@ -24,9 +25,9 @@ def test_first_screen_is_table_command_figure():
 
 
 def test_every_import_is_standard_ours_or_required():
-    ours = {path.stem for path in ROOT.glob("*.py")} | {"grading", "benchmarks", "tests"}
+    ours = {path.stem for path in ROOT.glob("*.py")} | {"benchmarks", "tests", *(folder.split("/")[0] for folder in CODE)}
     required = (ROOT / "requirements.txt").read_text().replace("-", "_")
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("grading/**/*.py")]:
+    for path in [path for folder in CODE for path in ROOT.glob(folder)]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else (
                 [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else [])
@@ -36,7 +37,7 @@ def test_every_import_is_standard_ours_or_required():
 
 
 def test_weights_are_always_loaded_safely():
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("grading/**/*.py")]:
+    for path in [path for folder in CODE for path in ROOT.glob(folder)]:
         for call in re.findall(r"torch\.load\([^)]*\)", path.read_text()):
             assert "weights_only=True" in call, path.name
 

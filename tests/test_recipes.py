@@ -6,8 +6,10 @@ import json
 import pytest
 from script_runs import QUICK, SCRIPTS, run
 
-import flags
-from flags import UserError, parse_flags, recipes
+from training import recipes as recipe_files
+from training.flags import UserError
+from training.recipes import recipes
+from training.script import parse_flags
 
 
 @pytest.mark.parametrize("name", recipes())
@@ -20,7 +22,7 @@ def test_each_recipe_is_of_a_script_and_its_flags_are_right(name):
 
 
 def test_help_lists_the_recipes_of_the_script(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(flags, "RECIPES", tmp_path)
+    monkeypatch.setattr(recipe_files, "RECIPES", tmp_path)
     (tmp_path / "one.toml").write_text('script = "train_mlp_pytorch"\n[flags]\n')
     (tmp_path / "two.toml").write_text('script = "train_convnet_pytorch"\n[flags]\n')
     with pytest.raises(SystemExit):

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import build_report
 import make_submission
 from convnet_pytorch import ConvNet
-from experiments import published
 from make_submission import Refused, file_name, pack
+from report import build_report
+from report.experiments import published
 
 typst = pytest.importorskip("typst")
 ROOT = make_submission.ROOT
@@ -26,7 +26,7 @@ ROOT = make_submission.ROOT
 def built(tmp_path_factory):
     """A copy of what a submission is packed from, its report typeset."""
     root = tmp_path_factory.mktemp("copy")
-    for name in ("report", "recipes", "tests"):
+    for name in ("report", "recipes", "tests", "training", "imagefiles", "networks"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.pt", "*.npz", "__pycache__"))
     for path in [*ROOT.glob("*.py"), ROOT / "README.md", ROOT / "requirements.txt"]:
         shutil.copy(path, root)
@@ -56,7 +56,7 @@ def test_a_missing_result_fails_the_build_and_is_named(copy, experiment, run, na
     with pytest.raises(build_report.Missing) as caught:
         build_report.build(copy / "report", copy / "out.pdf")
     assert experiment in str(caught.value) and name in str(caught.value)
-    assert "python inspect_runs.py" in str(caught.value) or "python experiments.py" in str(caught.value)
+    assert "python -m report.inspect_runs" in str(caught.value) or "python -m report.experiments" in str(caught.value)
     assert not (copy / "out.pdf").exists()
 
 

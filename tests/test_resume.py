@@ -13,8 +13,10 @@ from script_runs import QUICK, ROOT, UNMEASURED, assert_same_run, interrupt_at, 
 
 import cifar10_utils
 import train_mlp_numpy
-import training
-import training_pytorch
+import training.checkpoints
+import training.folder
+import training.run
+from training import trainer as training_pytorch
 
 pytestmark = pytest.mark.training
 MLP_SCRIPTS = ("train_mlp_numpy", "train_mlp_pytorch")
@@ -42,8 +44,8 @@ def test_resume_continues_bit_for_bit(script, signum, during, standin, tmp_path,
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("killed_in", [(cifar10_utils.DataSet, "next_batch", 1), (training.Run, "_save", 1),
-                                       (training.Run, "_save", 2)])
+@pytest.mark.parametrize("killed_in", [(cifar10_utils.DataSet, "next_batch", 1), (training.run.Run, "_save", 1),
+                                       (training.run.Run, "_save", 2)])
 def test_killed_after_the_evaluation_that_an_interruption_had_put_off(killed_in, standin, tmp_path, monkeypatch):
     """Its row is on disk, or is not, when the kill comes: either way no batch is counted twice."""
     base = ["--data_dir", standin, "--max_steps", 7, "--batch_size", 600, "--eval_freq", 2, "--validation_size", 100]
@@ -65,7 +67,7 @@ def test_the_last_evaluation_put_off_is_in_the_last_checkpoint(standin, tmp_path
     with monkeypatch.context() as patch:
         interrupt_at(patch, cifar10_utils.DataSet, "batches", 2)
         assert run("train_mlp_numpy", *base, "--output_dir", tmp_path / "run") == 130
-    assert training.NPZ.load(tmp_path / "run/last.npz")["totals"][3] == 20
+    assert training.checkpoints.NPZ.load(tmp_path / "run/last.npz")["totals"][3] == 20
     assert run("train_mlp_numpy", "--resume", tmp_path / "run") == 0
     assert run("train_mlp_numpy", "--resume", tmp_path / "run", "--max_steps", 5) == 0
     assert [row["step"] for row in rows(tmp_path / "run") if row["split"] == "train"] == ["2", "3", "4", "5"]
@@ -74,7 +76,7 @@ def test_the_last_evaluation_put_off_is_in_the_last_checkpoint(standin, tmp_path
 @pytest.mark.slow
 def test_convnet_script_runs_and_resumes(tmp_path, monkeypatch, capsys):
     """The whole path of the ConvNet script on 60 images: channels_last, BatchNorm statistics and Adam included."""
-    import cifar10_standin
+    from imagefiles import cifar10_standin
 
     data = tmp_path / "cifar-10-batches-py"
     cifar10_standin.make_standin(data, train_size=60, test_size=20, seed=0)
@@ -151,7 +153,7 @@ def test_ctrl_c_in_the_shell(standin, tmp_path):
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert errors.count("\n") == 1
-    step = training.NPZ.load(out / "last.npz")["step"]
+    step = training.checkpoints.NPZ.load(out / "last.npz")["step"]
     assert run("train_mlp_numpy", "--resume", out, "--max_steps", step + 1) == 0
 
 
@@ -249,7 +251,7 @@ def test_ctrl_c_of_which_a_library_makes_another_error(interrupted, standin, tmp
         finally:
             raise AttributeError("half started")
 
-    monkeypatch.setattr(training.tqdm, "write", start_up)
+    monkeypatch.setattr(training.folder.tqdm, "write", start_up)
     argv = ["train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", tmp_path / "run"]
     if not interrupted:
         with pytest.raises(AttributeError):

@@ -13,16 +13,17 @@ from script_runs import QUICK, ROOT, SCRIPTS, rows, run, untimed
 from torch import nn
 
 import cifar10_utils
-import machine
 import plot_curves
 import train_convnet_pytorch
 import train_mlp_autodiff
 import train_mlp_numpy
 import train_mlp_pytorch
-import training
-import training_pytorch
+import training.script
 from custom_batchnorm import CustomBatchNormManualModule
-from flags import UserError, parse_flags
+from training import machine
+from training import trainer as training_pytorch
+from training.flags import UserError
+from training.script import parse_flags
 
 # Each flag with a value that is not its default; a flag that is missing here fails test_every_flag_is_tried.
 pytestmark = pytest.mark.training
@@ -308,7 +309,7 @@ def test_plot_curves(standin, tmp_path, capsys):
 
 
 def test_plot_curves_refuses_a_folder_of_repeats(tmp_path, capsys):
-    assert training.run_script(train_mlp_autodiff.Config, train_mlp_autodiff.train, "", [
+    assert training.script.run_script(train_mlp_autodiff.Config, train_mlp_autodiff.train, "", [
         "--dataset", "synth", "--epochs", "1", "--repeats", "2", "--batch_size", "1000", "--output_dir",
         str(tmp_path / "run")]) == 0
     capsys.readouterr()

@@ -15,8 +15,8 @@ from script_runs import ROOT, run
 
 import search_mlp_pytorch as search
 import train_mlp_pytorch
-import training
-from flags import UserError
+import training.run
+from training.flags import UserError
 
 pytestmark = pytest.mark.training
 QUICK = {"epochs": 1, "validation_size": 100, "population": 2}
@@ -65,8 +65,8 @@ def test_a_study_leaves_its_table_its_best_and_its_pictures(standin, tmp_path):
 
 def test_the_test_split_is_never_evaluated(standin, tmp_path, monkeypatch):
     seen = []
-    evaluate = training.Run._evaluate_split
-    monkeypatch.setattr(training.Run, "_evaluate_split", lambda run, split: seen.append(split) or evaluate(run, split))
+    evaluate = training.run.Run._evaluate_split
+    monkeypatch.setattr(training.run.Run, "_evaluate_split", lambda run, split: seen.append(split) or evaluate(run, split))
     search.search(config(standin, tmp_path / "s", trials=2, epochs=2, pruning="off"))
     assert seen == ["validation"] * 4
     for path in (tmp_path / "s/trials").glob("*/*"):
@@ -99,7 +99,7 @@ def test_hopeless_trials_end_early(standin, tmp_path, monkeypatch):
 
 def test_a_diverging_trial_is_the_worst_and_not_the_end(standin, tmp_path, monkeypatch):
     def train(config, watch):
-        raise training.Diverged("nan")
+        raise training.run.Diverged("nan")
 
     monkeypatch.setattr(train_mlp_pytorch, "train", train)
     assert search.search(config(standin, tmp_path, trials=2))["validation_accuracy"] == 0.0

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cifar10_standin
 import cifar10_utils
-from cifar10_files import BATCH_FILES
-from cifar10_standin import CLASS_NAMES, draw, make_standin
 from cifar10_utils import get_cifar10
+from imagefiles import cifar10_standin
+from imagefiles.cifar10_files import BATCH_FILES
+from imagefiles.cifar10_standin import CLASS_NAMES, draw, make_standin
 from mlp_numpy import MLP
 from modules import CrossEntropyModule, LinearModule
 

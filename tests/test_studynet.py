@@ -11,16 +11,17 @@ from torch import nn
 
 import cifar10_utils
 import train_convnet_pytorch as script
-import training
-from flags import UserError
-from studynet_pytorch import ACTIVATIONS, StudyNet
-from training_pytorch import load_torch
+import training.run
+import training.script
+from networks.studynet import ACTIVATIONS, StudyNet
+from training.flags import UserError
+from training.trainer import load_torch
 
 pytestmark = pytest.mark.systems
 
 
 def run(*argv):
-    return training.run_script(script.Config, script.train, script.__doc__, [str(a) for a in argv])
+    return training.script.run_script(script.Config, script.train, script.__doc__, [str(a) for a in argv])
 
 
 def flags(folder):
@@ -90,9 +91,9 @@ def test_each_model_has_its_defaults():
 
 def test_defaults_give_five_epochs_of_steps(standin):
     data = cifar10_utils.get_cifar10(standin, one_hot=False)
-    run = training.Run(script.Config(model="study"), "any", data)
-    assert run.last_step == 5 * 2000 // 4
-    assert [step for step in range(1, 2501) if run.evaluates(step)] == [500, 1000, 1500, 2000, 2500]
+    plan = training.run.Plan(script.Config(model="study"), data.train.num_examples)
+    assert plan.last_step == 5 * 2000 // 4
+    assert [step for step in range(1, 2501) if plan.evaluates(step)] == [500, 1000, 1500, 2000, 2500]
 
 
 @pytest.mark.parametrize("bad", [
@@ -146,4 +147,4 @@ def test_learns_twenty_images_by_heart(standin):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert training.accuracy(net(images), labels) == 1
+    assert training.run.accuracy(net(images), labels) == 1

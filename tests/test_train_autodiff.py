@@ -16,7 +16,9 @@ import pytest
 from test_resume import interrupt_at
 
 import train_mlp_autodiff
-import training
+import training.checkpoints
+import training.folder
+import training.script
 from cifar10_utils import DataSet
 from train_mlp_autodiff import Config, OneHiddenLayer, evaluate, load_data, make_synth, train_step
 
@@ -36,13 +38,13 @@ def small_synth(monkeypatch):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(training, "plot_curves", lambda *_: None)
+    monkeypatch.setattr(training.folder, "plot_curves", lambda *_: None)
     monkeypatch.setattr(train_mlp_autodiff, "plot", lambda *_: None)
 
 
 def run(**flags: object) -> int:
     argv = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-    return training.run_script(Config, train_mlp_autodiff.train, train_mlp_autodiff.__doc__, argv)
+    return training.script.run_script(Config, train_mlp_autodiff.train, train_mlp_autodiff.__doc__, argv)
 
 
 def quick(**flags: object) -> int:
@@ -61,7 +63,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     checkpoints = sorted(path.relative_to(one) for path in one.glob("*/last.npz"))
     assert checkpoints
     for path in checkpoints:
-        first, second = (training.NPZ.load(folder / path)["state"] for folder in (one, other))
+        first, second = (training.checkpoints.NPZ.load(folder / path)["state"] for folder in (one, other))
         assert first["batches"] == second["batches"]
         for ours, theirs in zip(first["params"], second["params"], strict=True):
             np.testing.assert_array_equal(ours, theirs, err_msg=str(path))
@@ -140,14 +142,14 @@ def test_both_activations_start_alike(tmp_path, no_pictures):
         np.testing.assert_array_equal(one.value, other.value)
         assert one.value.dtype == np.float32
     assert quick(output_dir=tmp_path / "run", epochs=1) == 0
-    batches = [training.NPZ.load(tmp_path / "run" / f"{name}-1" / "last.npz")["state"]["batches"]
+    batches = [training.checkpoints.NPZ.load(tmp_path / "run" / f"{name}-1" / "last.npz")["state"]["batches"]
                for name in ("relu", "sigmoid")]
     assert batches[0] == batches[1]
 
 
 def test_repeats_differ_in_weights_and_batches(tmp_path, no_pictures):
     assert quick(output_dir=tmp_path / "run", repeats=2, activation="relu", learning_rate=1e-12) == 0
-    first, second = (training.NPZ.load(tmp_path / "run" / f"relu-{n}" / "last.npz")["state"] for n in (1, 2))
+    first, second = (training.checkpoints.NPZ.load(tmp_path / "run" / f"relu-{n}" / "last.npz")["state"] for n in (1, 2))
     assert first["batches"] != second["batches"]
     assert not np.allclose(first["params"][0], second["params"][0])
 
@@ -241,7 +243,7 @@ def test_every_flag_is_tried_and_explained(capsys):
     names = {field.name for field in dataclasses.fields(Config)}
     assert names == {*FLAGS, "output_dir", "resume"}
     with pytest.raises(SystemExit) as stop:
-        training.run_script(Config, train_mlp_autodiff.train, train_mlp_autodiff.__doc__, ["--help"])
+        training.script.run_script(Config, train_mlp_autodiff.train, train_mlp_autodiff.__doc__, ["--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
     assert all(f"--{name} " in text for name in names) and text.count("(default:") == len(names)
@@ -298,7 +300,7 @@ def whole(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("SYNTH_TRAIN", 450), ("SYNTH_TEST", 50), ("plot", lambda *_: None)):
             patch.setattr(train_mlp_autodiff, name, value)
-        patch.setattr(training, "plot_curves", lambda *_: None)
+        patch.setattr(training.folder, "plot_curves", lambda *_: None)
         assert quick(output_dir=out, repeats=2) == 0
     return out
 

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import get_model
 
-import cifar10_standin
 import cifar10_utils
 import train_transfer_pytorch as script
-import training
-import transfer_models
-from flags import UserError
-from training_pytorch import load_torch
+import training.script
+from imagefiles import cifar10_standin
+from networks import transfer as transfer_models
+from training.flags import UserError
+from training.trainer import load_torch
 
 pytestmark = [pytest.mark.q4b, pytest.mark.systems]
 MEAN_IMAGE = np.random.default_rng(0).uniform(100, 150, (3, 32, 32)).astype(np.float32)
@@ -41,7 +41,7 @@ def small(tmp_path_factory):
 
 
 def run(*argv):
-    return training.run_script(script.Config, script.train, script.__doc__, [str(a) for a in argv])
+    return training.script.run_script(script.Config, script.train, script.__doc__, [str(a) for a in argv])
 
 
 def rows(folder):

@@ -17,9 +17,15 @@ from grading.worker.student import Task, probe
 STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 
-def network(task: Task) -> Any:
+def maker(task: Task) -> Network:
     torch.manual_seed(0)
-    return Network(task, "convnet_pytorch", "ConvNet", "train_convnet_pytorch.py")(3, 10)
+    return Network(task, "convnet_pytorch", "ConvNet", "train_convnet_pytorch.py")
+
+
+def other_sizes(make: Network) -> list[int]:
+    """Shape of the output of a network for images of one channel and 7 classes."""
+    with torch.no_grad():
+        return list(make(1, 7).eval()(torch.zeros(2, 1, 32, 32)).shape)
 
 
 def described(nodes: list[Node]) -> list[list[Any]]:
@@ -54,7 +60,9 @@ def fill(nodes: list[Node]) -> None:
 @probe
 def convnet(task: Task) -> None:
     """Parameter count, the operators from image to output, and class probabilities with the grader's parameters."""
-    model, x = network(task).eval(), tensor(task, "x")
+    make, x = maker(task), tensor(task, "x")
+    task.note("other sizes", task.attempt("other", other_sizes, make))
+    model = make(3, 10).eval()
     task.note("parameters", sum(p.numel() for p in model.parameters()))
     with torch.no_grad():
         with Graph(x) as graph:
@@ -74,7 +82,7 @@ def convnet(task: Task) -> None:
 @probe
 def convnet_training(task: Task) -> None:
     """Cross-entropy of a few images before each of a few steps of Adam on it."""
-    model, x = network(task).train(), tensor(task, "x")
+    model, x = maker(task)(3, 10).train(), tensor(task, "x")
     targets = tensor(task, "labels")
     optimizer = torch.optim.Adam(model.parameters(), task.options["learning_rate"])
     losses = []

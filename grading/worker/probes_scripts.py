@@ -39,8 +39,8 @@ class Watch:
     """Wraps a model class in place and records what its models do, until `on` is cleared.
 
     events: (kind, images, of the training split, of the test split, test images new since the last update, whether
-    any part of the model was in training mode, whether all were). A BACKWARD event repeats the forward
-    pass that it belongs to. most: updates after which the script is ended.
+    any part of the model was in training mode, whether all were, a number that stands for the images). A BACKWARD event
+    repeats the forward pass that it belongs to. most: updates after which the script is ended.
     """
 
     def __init__(self, model_class: Any, marked: bool, most: int | None):
@@ -83,7 +83,8 @@ class Watch:
         test = images[split == marks.TEST]
         before = len(self.seen)
         self.seen.update(hash(image.tobytes()) for image in test)
-        event = (len(images), int((split == marks.TRAIN).sum()), len(test), len(self.seen) - before, *self.modes(model))
+        event = (len(images), int((split == marks.TRAIN).sum()), len(test), len(self.seen) - before, *self.modes(model),
+                 hash(images[:1].tobytes() + images[-1:].tobytes()) % 2**62)
         self.events.append((FORWARD, *event))
         return event
 
@@ -94,14 +95,14 @@ class Watch:
         """What the model returns, on its way to the script."""
         return output
 
-    def changed(self, kind: int, event: tuple[int, ...] = (0,) * 6) -> None:
+    def changed(self, kind: int, event: tuple[int, ...] = (0,) * 7) -> None:
         """Record a backward pass or an update."""
         self.events.append((kind, *event))
         self.seen.clear()
         self.updates += kind == UPDATE
 
     def send(self, task: Task) -> None:
-        task.send("events", np.array(self.events, np.int64).reshape(-1, 7))
+        task.send("events", np.array(self.events, np.int64).reshape(-1, 8))
         task.note("models", self.made)
 
 
@@ -153,7 +154,7 @@ class NumpyWatch(Watch):
             result = backward(model, *arguments, **keywords)
             if self.on:
                 self.updates += 1
-                last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 6)
+                last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 7)
                 self.changed(BACKWARD, last)
                 if self.rate.value is None:
                     with contextlib.suppress(Exception):

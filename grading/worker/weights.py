@@ -24,3 +24,9 @@ def batch_norm(index: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.nd
     gamma, variance = rng.uniform(0.5, 1.5, (2, channels)).astype(np.float32)
     beta, mean = 0.3 * rng.standard_normal((2, channels)).astype(np.float32)
     return gamma, beta, mean, variance
+
+
+def mixed(x: np.ndarray, width: int, shift: float) -> np.ndarray:
+    """Numbers (len(x), width) that depend on all of x and on `shift`, as those of a layer do, but are no layer's."""
+    sums = np.cumsum(np.asarray(x, float))
+    return np.sin(np.resize(sums + sums[-1], (len(x), width)) + shift)

@@ -7,7 +7,7 @@ from torch import nn
 
 import train_mlp_pytorch
 from mlp_pytorch import MLP
-from training_pytorch import FlipAverage, prepare
+from training.trainer import FlipAverage, prepare
 
 pytestmark = pytest.mark.training
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 def describe_machine() -> dict[str, Any]:
@@ -23,7 +27,7 @@ def describe_machine() -> dict[str, Any]:
 
 def git_commit() -> str:
     """Commit of this package's checkout, with '-dirty' behind it if its code differs from it; '' outside git."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent.parent
     if not (here / ".git").exists():
         return ""
 
@@ -51,6 +55,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB (2^20 bytes)."""
+    """Largest resident memory of this process so far, in MB (2^20 bytes); 0 where the system does not tell."""
+    if resource is None:
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

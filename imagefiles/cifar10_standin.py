@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar10_files import CHECKSUM_FILE, META_FILE, SYNTHETIC, TITLES
-from cifar10_pickle import write_pickle
+from imagefiles.cifar10_files import CHECKSUM_FILE, META_FILE, SYNTHETIC, TITLES
+from imagefiles.cifar10_pickle import write_pickle
 
 CLASS_NAMES = ("disc", "ring", "square", "triangle", "cross", "star", "crescent", "bar", "checker", "heart")
 SIZE = 32

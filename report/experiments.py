@@ -1,10 +1,10 @@
 """Run the experiments behind the figures of the README, and set them beside what others published.
 
-    python experiments.py --list                  # names, runs, what is already there
-    python experiments.py mlp-numpy mlp-pytorch   # run these
-    python experiments.py study-cnn/baseline      # one line of an experiment's table
-    python experiments.py all --data_dir DIR --mnist_dir DIR
-    python experiments.py --readme                # write the tables from the kept results
+    python -m report.experiments --list                  # names, runs, what is already there
+    python -m report.experiments mlp-numpy mlp-pytorch   # run these
+    python -m report.experiments study-cnn/baseline      # one line of an experiment's table
+    python -m report.experiments all --data_dir DIR --mnist_dir DIR
+    python -m report.experiments --readme                # write the tables from the kept results
 
 Each run leaves its folder under report/results/<experiment>/<variant>-seed<seed>; a finished one is not repeated, an
 interrupted one is continued. Only small files are kept in git: config.json, metrics.csv, summary.json and curves.
@@ -26,9 +26,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from curves import plot_curves
+from training.curves import plot_curves
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "report" / "results"
 README = ROOT / "README.md"
 FIRST_FIGURE = ("mlp-numpy", "mlp-pytorch", "convnet")  # the runs in the picture on the README's first screen
@@ -243,8 +243,8 @@ def with_table(text: str) -> str:
 
 def page() -> str:
     """report/results/README.md: every experiment."""
-    return ("# Every experiment\n\nEach run of `python experiments.py NAME` leaves its folder here, and "
-            f"`python experiments.py --readme` makes this table of them.\n\n{results_table(EXPERIMENTS)}\n")
+    return ("# Every experiment\n\nEach run of `python -m report.experiments NAME` leaves its folder here, and "
+            f"`python -m report.experiments --readme` makes this table of them.\n\n{results_table(EXPERIMENTS)}\n")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from checkpoints import atomic_write
+from training.checkpoints import atomic_write
 
 METRICS = ["step", "split", "loss", "accuracy", "seconds", "images_per_second"]
 STYLES = {"train": ":", "validation": "--", "test": "-"}

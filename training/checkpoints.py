@@ -1,6 +1,6 @@
 """Checkpoint files: written whole or not at all, read without executing anything.
 
-The NumPy scripts keep theirs as .npz (arrays, and one JSON text for everything else); `training_pytorch` adds .pt.
+The NumPy scripts keep theirs as .npz (arrays, and one JSON text for everything else); `trainer` adds .pt.
 """
 
 from __future__ import annotations

@@ -8,14 +8,15 @@ Evaluation is shared out and summed. The first process alone writes the run's fo
 
 Several processes take the same steps as one, to rounding, but for what is random in each (dropout, augmentation), and
 for BatchNorm on CPUs, which normalises each share by its own statistics; on GPUs PyTorch's takes those of the whole
-batch. What is random in each but the first is drawn anew after --resume.
+batch. What is random in each but the first is drawn again after --resume.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +24,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from flags import UserError
-from training import Run
+from training.flags import UserError
 
 PATIENCE = timedelta(seconds=45)  # with the others: one that has died ends the run within a minute
 
@@ -39,10 +39,16 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def join(device: torch.device, batch_size: int) -> torch.device:
-    """Meet the others, if there are any; returns the device that this process is to use."""
+@contextlib.contextmanager
+def joined(device: torch.device, batch_size: int) -> Iterator[torch.device]:
+    """Together with the other processes, if there are any. Gives the device that this process is to use.
+
+    Raises:
+        UserError: too few images a batch, or too few GPUs.
+    """
     if processes() == 1:
-        return device
+        yield device
+        return
     if batch_size < 2 * processes():  # BatchNorm has no statistics of a single image
         raise UserError(f"--batch_size: {batch_size} images cannot be shared by {processes()} processes, two to each")
     if device.type == "cuda":
@@ -53,7 +59,23 @@ def join(device: torch.device, batch_size: int) -> torch.device:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
-    return device
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()  # the others need not wait for this process
+
+
+def agree_on_signal() -> Callable[[int], int] | None:
+    """What makes all processes stop after the same step (see `StopRequest`); None where there is only one."""
+    if processes() == 1:
+        return None
+
+    def largest(signum: int) -> int:
+        found = torch.tensor(signum, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
+
+    return largest
 
 
 def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
@@ -87,66 +109,3 @@ def total(device: torch.device, *values: float) -> list[float]:
     sums = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(sums)
     return sums.tolist()
-
-
-def run_of(*arguments: Any) -> Run:
-    """The Run of this process."""
-    if processes() == 1:
-        return Run(*arguments)
-    return (FollowingRun if rank() else SharedRun)(*arguments)
-
-
-class SharedRun(Run):
-    """A run of several processes, which stop after the same step whichever of them was asked to."""
-
-    def __exit__(self, *error: Any) -> None:
-        try:
-            super().__exit__(*error)
-        finally:
-            dist.destroy_process_group()  # the others need not wait for this process
-
-    def _on_signal(self, signum: int, frame: Any) -> None:
-        self._signal = signum  # an evaluation is finished first: the others are at it too
-
-    def _leave_if_asked(self) -> None:
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        signum = torch.tensor(self._signal, device=device)
-        dist.all_reduce(signum, dist.ReduceOp.MAX)
-        if agreed := int(signum):  # a signal that came just now waits for the next time, when all hear of it
-            self._signal = agreed
-            super()._leave_if_asked()
-
-
-class FollowingRun(SharedRun):
-    """The run of a process that is not the first: it writes nothing."""
-
-    def __enter__(self) -> Run:
-        super().__enter__()
-        self._bar.disable = True
-        return self
-
-    def _new_folder(self) -> Path:
-        self._lock_folder(Path())
-        return Path(self.config.output_dir)
-
-    def _lock_folder(self, folder: Path) -> None:
-        self._lock = open(os.devnull, "w")  # noqa: SIM115 (closed where the lock would be)
-
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self.summary = {}
-
-    def _say(self, text: str) -> None: ...
-
-    def _write(self, name: str, value: Any) -> None: ...
-
-    def _rewrite_metrics(self) -> None: ...
-
-    def _take_up(self) -> None: ...
-
-    def _save(self, name: str) -> None: ...
-
-    def _plot(self) -> None: ...
-
-    def _append(self, rows: list[dict[str, Any]]) -> None:
-        self.rows += rows

@@ -1,6 +1,6 @@
 """Reads the pickles that CIFAR-10 comes in without running them.
 
-    from cifar10_pickle import read_pickle
+    from imagefiles.cifar10_pickle import read_pickle
     batch = read_pickle(open('data_batch_1', 'rb').read())  # {'data': uint8 (10000, 3072), 'labels': [6, 9, ...], ...}
 
 A pickle is a program: it may name any function of any library and call it. A downloaded file is not to be trusted

@@ -1,8 +1,8 @@
 """What finished networks do with the test split: predictions.json, worst.png and weights.png in their run folders.
 
-    python inspect_runs.py report/results/mlp-numpy/defaults-seed42
-    python inspect_runs.py RUN --checkpoint ELSEWHERE/last.pt      # where the checkpoint was not kept with the run
-    python inspect_runs.py RUN RUN --data_dir DIR
+    python -m report.inspect_runs report/results/mlp-numpy/defaults-seed42
+    python -m report.inspect_runs RUN --checkpoint ELSEWHERE/last.pt   # a checkpoint that was not kept with the run
+    python -m report.inspect_runs RUN RUN --data_dir DIR
 
 The three files are small and kept, so that the report needs neither data nor checkpoints. A network whose accuracy is
 not the one in the run's summary.json is another network, and refused.
@@ -25,19 +25,20 @@ import torch
 import train_convnet_pytorch
 import train_mlp_numpy
 import train_mlp_pytorch
-from checkpoints import NPZ, CheckpointError, atomic_write
 from cifar10_utils import DataError, get_cifar10
-from flags import UserError, saved_flags
+from imagefiles.mnist import get_mnist
 from mlp_numpy import MLP
-from mnist_utils import get_mnist
 from modules import LinearModule
-from training_pytorch import load_torch, prepare
+from training.checkpoints import NPZ, CheckpointError, atomic_write
+from training.flags import UserError
+from training.resume import saved_flags
+from training.trainer import load_torch, prepare
 
 SCRIPTS: dict[str, Any] = {
     "train_mlp_numpy": train_mlp_numpy, "train_mlp_pytorch": train_mlp_pytorch,
     "train_convnet_pytorch": train_convnet_pytorch,
 }
-BATCH = 500  # as in training_pytorch.evaluate
+BATCH = 500  # as in training.trainer.evaluate
 WORST = 12  # images shown
 UNITS, COLUMNS = 40, 10  # first-layer units shown, and how many side by side
 Network = Callable[[np.ndarray], np.ndarray]  # images (B, C, H, W) -> probabilities (B, 10)

@@ -1,7 +1,7 @@
 """Draw the report's figures and typeset it: report/report.pdf, from what lies under report/results and nothing else.
 
-    python build_report.py                # or make report
-    python build_report.py --out my.pdf
+    python -m report.build_report                # or make report
+    python -m report.build_report --out my.pdf
 
 A result that is missing, in a figure or in a table, ends it with a line that names the command to run.
 """
@@ -22,11 +22,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from checkpoints import atomic_write
+from training.checkpoints import atomic_write
 
-REPORT = Path(__file__).resolve().parent / "report"
+REPORT = Path(__file__).resolve().parent
 SEEDS = (42, 43, 44)
-PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # by inspect_runs.py
+PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # by report.inspect_runs
 PICTURED_RUN = "defaults-seed42"
 EVOLVED = {"1000, 500, 250, 100": "1-plain", "dropout": "1-dropout", "dropout, BatchNorm": "1-dropout-batchnorm",
            "1000, 100": "2", "1000, 1000": "3"}
@@ -46,7 +46,7 @@ class Results:
         path = self.folder / experiment / run / name
         if not path.exists():
             pictured = name in ("predictions.json", "worst.png", "weights.png")
-            command = f"inspect_runs.py {path.parent}" if pictured else f"experiments.py {experiment}"
+            command = f"-m report.inspect_runs {path.parent}" if pictured else f"-m report.experiments {experiment}"
             raise Missing(f"{path} is missing: python {command}")
         return path
 

@@ -1,6 +1,6 @@
 """MNIST, served by the same `DataSet` as CIFAR-10.
 
-    from mnist_utils import get_mnist
+    from imagefiles.mnist import get_mnist
     mnist = get_mnist('mnist')
     x, y = mnist.train.next_batch(64)       # float32 (64, 1, 28, 28), one-hot (64, 10)
 
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cifar10_utils import DataError, DataSet, Splits, dense_to_one_hot
+from imagefiles.dataset import DataError, DataSet, Splits, dense_to_one_hot
 
 # Raw file, magic number (LeCun's IDX: unsigned bytes, number of dimensions), MD5 as published
 FILES = {

@@ -1,6 +1,6 @@
 """CIFAR-10's files: what they are called, how each is read and checked, and what they are together.
 
-    from cifar10_files import load_folder, verify_folder
+    from imagefiles.cifar10_files import load_folder, verify_folder
     (pixels, labels), (test_pixels, test_labels), state = load_folder(Path('cifar10/cifar-10-batches-py'))
     for name, verdict in verify_folder(Path('cifar10/cifar-10-batches-py'))[0]: print(name, verdict)
 """
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from cifar10_pickle import PickleRefused, read_pickle
+from imagefiles.cifar10_pickle import PickleRefused, read_pickle
+from imagefiles.dataset import DataError
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TITLES = {  # what each batch file says it is
@@ -40,10 +41,6 @@ MAX_FILE_BYTES = 64 * 2**20  # a published batch has 31 MB
 READERS = 2  # threads, so at most two or three batch files in memory beside the pixels
 
 Part = tuple[np.ndarray, np.ndarray]  # uint8 pixels (N, 3072), int64 labels (N,)
-
-
-class DataError(Exception):
-    """Data that is missing, truncated, hostile or mixed up: one to three lines with the way out."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.models import get_model, get_model_weights, list_models, squeezenet
 
-from flags import UserError
+from training.flags import UserError
 
 LITE0 = "efficientnet_lite0"
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError,

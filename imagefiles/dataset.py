@@ -1,0 +1,196 @@
+"""Images with labels, served in batches, and the three splits of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+class DataError(Exception):
+    """Data that is missing, truncated, hostile or mixed up: one to three lines with the way out."""
+
+
+def dense_to_one_hot(labels: np.ndarray, num_classes: int = 10) -> np.ndarray:
+    """Turns class indices into one-hot rows.
+
+    Args:
+        labels: integers of shape (N,), each in 0..num_classes-1.
+        num_classes: number of columns.
+
+    Returns:
+        float32 of shape (N, num_classes).
+
+    Raises:
+        ValueError: a label out of range, or not an integer.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or (labels.size and labels.dtype.kind not in "iu"):
+        raise ValueError(f"labels must be integers of shape (N,), got {labels.dtype} of shape {labels.shape}")
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
+        raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}")
+    one_hot = np.zeros((len(labels), num_classes), np.float32)
+    one_hot[np.arange(len(labels)), labels] = 1
+    return one_hot
+
+
+class DataSet:
+    """Images with labels, served in shuffled batches.
+
+    An epoch permutes indices, never the array. Every batch is full: one that the epoch cannot fill is completed from
+    the head of the next epoch's permutation, so that within an epoch each sample is served exactly once.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        mean: np.ndarray | None = None,
+        seed: int = 0,
+        scale: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            images: (N, channels, height, width), uint8 or floating point; kept as it is, not copied.
+            labels: (N,) integers or (N, classes) one-hot.
+            mean: mean image of shape (channels, height, width), subtracted from what is served; None for none.
+            seed: of the permutations.
+            scale: factor applied after the mean is subtracted.
+
+        Raises:
+            ValueError: numbers of images and labels differ.
+        """
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images, but {len(labels)} labels")
+        self.pixels = np.ascontiguousarray(images)
+        self.labels = np.asarray(labels)
+        self.mean = None if mean is None else np.asarray(mean, np.float32)
+        self.scale = scale
+        self.epochs_completed = 0
+        self._rng = np.random.default_rng(seed)
+        self._position = 0
+        self._start_epoch()
+
+    @property
+    def num_examples(self) -> int:
+        """Number of images, N."""
+        return len(self.pixels)
+
+    @property
+    def images(self) -> np.ndarray:
+        """The whole split as `next_batch` serves it: float32 (N, channels, height, width), made on each access."""
+        return self._as_float(self.pixels)
+
+    def next_batch(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Serves the next samples of a permutation that is drawn anew each epoch.
+
+        Args:
+            batch_size: number of samples, 1..num_examples.
+
+        Returns:
+            (images, labels) of exactly `batch_size` samples, the images as float32; both are the caller's to keep.
+
+        Raises:
+            ValueError: batch_size out of range.
+        """
+        if not 1 <= batch_size <= self.num_examples:
+            raise ValueError(
+                f"batch_size must be between 1 and the split's {self.num_examples} examples, got {batch_size}"
+            )
+        chosen = self._order[self._position : self._position + batch_size]
+        self._position += len(chosen)
+        if self._position == self.num_examples:
+            self.epochs_completed += 1
+            self._start_epoch()
+            missing = batch_size - len(chosen)
+            chosen = np.concatenate([chosen, self._order[:missing]])
+            self._position = missing
+        return self._as_float(self.pixels.take(chosen, axis=0)), self.labels.take(chosen, axis=0)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Serves the split once, in order, for evaluation; the last batch may be smaller.
+
+        Args:
+            batch_size: number of samples, at least 1.
+
+        Yields:
+            (images, labels), the images as float32.
+
+        Raises:
+            ValueError: batch_size below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        for start in range(0, self.num_examples, batch_size):
+            rows = slice(start, start + batch_size)
+            yield self._as_float(self.pixels[rows]), self.labels[rows]
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` needs to continue bit for bit, fit for JSON."""
+        return {
+            "num_examples": self.num_examples,
+            "epochs_completed": self.epochs_completed,
+            "position": self._position,
+            "bit_generator": self._state_before_order,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continues where `state` was taken.
+
+        Raises:
+            ValueError: not a state, or the state of a split of another size; nothing is changed then.
+        """
+        rng = np.random.default_rng()
+        try:
+            examples, epochs, position = (int(state[k]) for k in ("num_examples", "epochs_completed", "position"))
+            rng.bit_generator.state = state["bit_generator"]
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"not the state of a DataSet: {error!r}") from None
+        if examples != self.num_examples or not 0 <= position < max(examples, 1):
+            raise ValueError(
+                f"state of a split of {examples} examples at {position}, this one has {self.num_examples}"
+            )
+        self._rng = rng
+        self._start_epoch()
+        self.epochs_completed, self._position = epochs, position
+
+    def _start_epoch(self) -> None:
+        self._state_before_order = self._rng.bit_generator.state
+        self._order = self._rng.permutation(self.num_examples)
+        self._position = 0
+
+    def _as_float(self, pixels: np.ndarray) -> np.ndarray:
+        images = pixels.astype(np.float32)  # a cast, then in place: faster than a mixed-type subtraction
+        if self.mean is not None:
+            images -= self.mean
+        if self.scale != 1:
+            images *= np.float32(self.scale)
+        return images
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits by key, `data['train']`, and by attribute, `data.train`, with what is known of their origin."""
+
+    train: DataSet
+    validation: DataSet
+    test: DataSet
+    mean_image: np.ndarray
+    """(channels, height, width) float32: the mean of the training split, which is subtracted from all splits."""
+    state: str
+    """'published' (every file has the published MD5), 'unpublished' or 'synthetic' (the stand-in)."""
+    name: str
+    class_names: tuple[str, ...]
+
+    def __getitem__(self, split: str) -> DataSet:
+        if split not in self.keys():
+            raise KeyError(f"{split!r}: the splits are {', '.join(self.keys())}")
+        return getattr(self, split)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> tuple[str, ...]:
+        return ("train", "validation", "test")

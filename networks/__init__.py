@@ -1,0 +1,1 @@
+"""Networks beyond the assignment's: residual blocks, the CNN of the hyper-parameter study, ImageNet classifiers."""

@@ -1,0 +1,4 @@
+"""What every training script shares.
+
+Start at `run.py`. Only trainer, optimizers, augment, muon and distributed need torch.
+"""

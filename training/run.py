@@ -1,0 +1,348 @@
+"""The training loop around a script's steps: evaluations, rows, checkpoints, and a stop that loses nothing.
+
+A training script is three things: a dataclass of flags, a function `train(config)`, and one call:
+
+    @dataclass
+    class Config(TrainingFlags):
+        max_steps: int = flag(1400, "training steps", type=positive_int)
+
+    def train(config):
+        ...
+        with start_run(config, "train_something", data) as run:
+            run.restore(load_state_dict)
+            for step in run.steps(state_dict, evaluate):
+                ...forward, backward, update...
+                run.record(loss, accuracy(predictions, targets), len(targets))
+        return run.summary
+
+    if __name__ == "__main__":
+        sys.exit(run_script(Config, train, __doc__))
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from training.checkpoints import NPZ, CheckpointError, CheckpointFormat, number
+from training.curves import read_metrics
+from training.flags import TrainingFlags, UserError
+from training.folder import Folder, open_folder
+from training.machine import peak_memory_mb
+from training.resume import check_same_flags
+from training.stop import Interrupted, StopRequest
+
+AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
+Evaluate = Callable[[str], tuple[float, float]]  # split -> mean loss and accuracy, every sample once
+Watch = Callable[[int, float], None]  # step, validation accuracy
+
+
+class Diverged(Exception):
+    """A loss is no longer a finite number. Exit status 3."""
+
+    status = 3
+
+
+def accuracy(predictions: Any, targets: Any) -> float:
+    """Fraction of rows whose largest entry is the target.
+
+    predictions: scores, logits or probabilities of shape (B, C), a NumPy array or a torch tensor.
+    targets: one-hot of shape (B, C), or class indices of shape (B,).
+    """
+    if targets.ndim == 2:
+        targets = targets.argmax(1)
+    return float((predictions.argmax(1) == targets).sum()) / len(targets)
+
+
+class Plan:
+    """How many steps a run takes, and after which of them it evaluates.
+
+    Raises:
+        UserError: a batch is larger than the training split.
+    """
+
+    def __init__(self, config: TrainingFlags, train_size: int):
+        if config.batch_size > train_size:
+            raise UserError(f"--batch_size: {config.batch_size} is more than the training split's {train_size} images; "
+                            "choose a smaller one")
+        self.config, self.train_size = config, train_size
+        self.last_step = self._end_of(config.epochs) if config.epochs else config.max_steps
+
+    def _end_of(self, epoch: int) -> int:
+        """The step that completes this epoch, whole numbers all the way: ceil(epoch N / B)."""
+        return -(-epoch * self.train_size // self.config.batch_size)
+
+    def evaluates(self, step: int) -> bool:
+        """Whether to evaluate after this step: the last, each --eval_freq-th, or with --epochs each epoch's last."""
+        if self.config.epochs:
+            return step == self._end_of(step * self.config.batch_size // self.train_size)
+        return step == self.last_step or step % self.config.eval_freq == 0
+
+
+@dataclass
+class Totals:
+    """Sums over the training batches since the last evaluation."""
+
+    loss: float = 0.0
+    accuracy: float = 0.0
+    seconds: float = 0.0
+    images: int = 0
+
+    def add(self, loss: float, accuracy: float, images: int) -> None:
+        self.loss += loss * images
+        self.accuracy += accuracy * images
+        self.images += images
+
+
+@dataclass
+class Progress:
+    """How far a run is, as a checkpoint keeps it.
+
+    seconds: wall time of its earlier pieces. best: highest validation accuracy, -1 before the first.
+    train_images, train_seconds: of all training batches that are in a row.
+    """
+
+    step: int = 0
+    best: float = -1.0
+    seconds: float = 0.0
+    totals: Totals = dataclasses.field(default_factory=Totals)
+    train_images: int = 0
+    train_seconds: float = 0.0
+
+
+def read_checkpoint(folder: Folder, path: Path, config: TrainingFlags, script: str) -> tuple[Progress, dict[str, Any]]:
+    """How far the run at the checkpoint `path` is, and its state; `folder.rows` become the rows up to there.
+
+    Raises:
+        UserError: damaged, of another script, or made with flags that may not change.
+    """
+    try:
+        saved = folder.format.load(path)
+        if saved["script"] != script:
+            raise UserError(f"--resume: {path} is a checkpoint of {saved['script']}, not of {script}")
+        check_same_flags(config, type(config)(**saved["flags"]), path)
+        step, train_images = (number(saved[key], int) for key in ("step", "train_images"))
+        best, seconds, train_seconds, *totals = map(number, (
+            saved["best"], saved["seconds"], saved["train_seconds"], *(saved["totals"][i] for i in range(4))))
+        progress = Progress(step, best, seconds, Totals(*totals), train_images, train_seconds)
+        state = dict(saved["state"])
+        kept = step - bool(progress.totals.images)  # images not yet in a row: this step's evaluation is still to come
+        folder.rows = [row for row in read_metrics(folder.path / "metrics.csv") if row["step"] <= kept]
+        return progress, state
+    except CheckpointError as error:
+        raise UserError(f"--resume: {error}") from None
+    except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
+        raise UserError(f"--resume: {path}, or the metrics.csv beside it, is not of this script") from None
+
+
+def start_run(config: TrainingFlags, script: str, data: Any, checkpoint: CheckpointFormat = NPZ,
+              watch: Watch | None = None, agree: Callable[[int], int] | None = None, silent: bool = False) -> Run:
+    """A run of this process, new or resumed, with its folder.
+
+    config: the script's flags. script: its name. data: splits as `get_cifar10` returns them.
+    checkpoint: how `last.*` and `best.*` are written; the NumPy scripts use .npz. watch: see `Run`.
+    agree, silent: for several processes; see `StopRequest` and `open_folder`.
+
+    Raises:
+        UserError: flags, folder or checkpoint that do not fit.
+    """
+    plan = Plan(config, data.train.num_examples)
+    folder = open_folder(config, script, data, checkpoint, silent)
+    progress, state = Progress(), None
+    try:
+        if config.resume:
+            path = Path(config.resume)
+            path = path if path.is_file() else path / f"last{checkpoint.suffix}"
+            progress, state = read_checkpoint(folder, path, config, script)
+            if progress.step > plan.last_step:
+                raise UserError(f"--max_steps: {path} is already at step {progress.step}, past {plan.last_step}")
+    except BaseException:
+        folder.close()
+        raise
+    return Run(config, script, data, plan, folder, StopRequest(agree), progress, state, watch)
+
+
+class Run:
+    """One training run, between its first step and its summary. Use as a context manager; `start_run` makes one.
+
+    plan, folder, stop, progress: see their classes. state: what `restore` gives back, None for a new run.
+    watch: called with the step and the validation accuracy after each evaluation; what it raises ends the run. With it
+    the test split is never read: it is for searches.
+    parameters, summary: the script sets the first; the second is there at the end, and the script may add to it.
+    """
+
+    def __init__(self, config: TrainingFlags, script: str, data: Any, plan: Plan, folder: Folder, stop: StopRequest,
+                 progress: Progress, state: dict[str, Any] | None = None, watch: Watch | None = None):
+        self.config, self.script, self.data, self.plan = config, script, data, plan
+        self.folder, self.stop, self.progress, self.state, self.watch = folder, stop, progress, state, watch
+        self.parameters = 0
+        self.summary: dict[str, Any] = {}
+        self._seconds_before = progress.seconds
+
+    @property
+    def last_step(self) -> int:
+        return self.plan.last_step
+
+    @property
+    def step(self) -> int:
+        return self.progress.step
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run so far, earlier pieces of a resumed run included."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def __enter__(self) -> Run:
+        if self.data.state == "synthetic":
+            self.folder.say("NOTICE: this trains on the synthetic stand-in, NOT on CIFAR-10; its figures mean nothing "
+                            "else.")
+        self.stop.__enter__()
+        self._bar = tqdm(total=self.last_step, initial=self.step, unit="step", dynamic_ncols=True,
+                         disable=True if self.folder.silent else None)
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self._bar.close()
+        self.stop.__exit__()
+        try:
+            if kind is None:
+                self._finish()
+                if signum := self.stop.came_after_all:  # after the last step: nothing is lost, but the caller stops
+                    raise Interrupted(signum, f"stopped; the run in {self.folder.path} is finished")
+        finally:
+            self.folder.close()
+
+    def restore(self, load: Callable[[dict[str, Any], int], None]) -> None:
+        """Give a resumed run's state and step to `load`. Raises UserError where the state is of another shape."""
+        if self.state is None:
+            return
+        try:
+            load(self.state, self.step)
+        except UserError:
+            raise
+        except Exception as error:  # the state is a file's: anything may stand there
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
+        self.folder.describe_again(self.config, finished=self.step >= self.last_step)
+
+    def steps(self, state_dict: Callable[[], dict[str, Any]], evaluate: Evaluate) -> Iterator[int]:
+        """Yield each training step's number; between them evaluate, write metrics and save.
+
+        state_dict() returns everything that training changes (weights, optimizer, batch order, random states).
+        evaluate(split) returns (mean loss, accuracy) over 'validation' or 'test', every sample once.
+        """
+        self._state_dict, self._evaluate = state_dict, evaluate
+        saved_at = time.perf_counter()
+        if self.step and self.plan.evaluates(self.step) and not any(r["step"] == self.step for r in self.folder.rows):
+            self._evaluation()  # the interrupt came during this evaluation
+            self._save("last")
+        while self.step < self.last_step:
+            self._leave_if_asked()
+            start = time.perf_counter()
+            yield self.step + 1
+            self.progress.totals.seconds += time.perf_counter() - start
+            self.progress.step += 1
+            self._bar.update()
+            if self.plan.evaluates(self.step):
+                self._evaluation()
+            elif time.perf_counter() - saved_at < AUTOSAVE_SECONDS:
+                continue
+            self._save("last")
+            saved_at = time.perf_counter()
+        self._leave_if_asked()
+
+    def record(self, loss: Any, accuracy: float, images: int) -> None:
+        """Add one training batch: its mean loss, its accuracy, its size. Raises Diverged on a non-finite loss."""
+        self._check_finite("training", loss := float(loss), self.step + 1)
+        self.progress.totals.add(loss, accuracy, images)
+
+    def _check_finite(self, split: str, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(f"the {split} loss became {loss} at step {step}; use a smaller --learning_rate than "
+                           f"{self.config.learning_rate:g}. What was written before is in {self.folder.path}")
+
+    def _evaluation(self) -> None:
+        """One row for the training batches since the last evaluation, one for the split evaluated."""
+        progress, split = self.progress, "validation" if self.config.validation_size else "test"
+        start = time.perf_counter()
+        loss, correct = self._evaluate_split(split)
+        seconds = time.perf_counter() - start
+        totals = progress.totals
+        rows = [] if not totals.images else [self._row(
+            "train", totals.loss / totals.images, totals.accuracy / totals.images,
+            totals.images / max(totals.seconds, 1e-9))]
+        rows.append(self._row(split, loss, correct, getattr(self.data, split).num_examples / seconds))
+        self.folder.append(rows)
+        progress.train_images += int(totals.images)
+        progress.train_seconds += totals.seconds
+        progress.totals = Totals()
+        self.folder.say("   ".join([f"step {self.step:>5}", *(
+            f"{row['split']} loss {row['loss']:.4f} accuracy {row['accuracy']:.4f}" for row in rows)]))
+        if split == "validation" and correct > progress.best:
+            progress.best = correct
+            self._save("best")
+        if self.watch:
+            self.watch(self.step, correct)
+
+    def _evaluate_split(self, split: str) -> tuple[float, float]:
+        """Evaluation changes no state, so a signal may cut it short; the resumed run does it again."""
+        try:
+            self.stop.interruptible = True
+            self._leave_if_asked()
+            loss, correct = self._evaluate(split)
+            self._check_finite(split, loss, self.step)
+            return loss, correct
+        except KeyboardInterrupt:
+            self._leave_if_asked()
+            raise
+        finally:
+            self.stop.interruptible = False
+
+    def _row(self, split: str, loss: float, accuracy: float, images_per_second: float) -> dict[str, Any]:
+        return dict(step=self.step, split=split, loss=loss, accuracy=accuracy, seconds=round(self.seconds, 3),
+                    images_per_second=round(images_per_second, 1))
+
+    def _save(self, name: str) -> None:
+        progress = dataclasses.asdict(self.progress) | {
+            "seconds": self.seconds, "totals": list(dataclasses.astuple(self.progress.totals))}
+        self.folder.save(name, dict(script=self.script, flags=dataclasses.asdict(self.config), **progress,
+                                    state=self._state_dict()))
+
+    def _leave_if_asked(self) -> None:
+        if signum := self.stop.taken():
+            self._save("last")
+            raise Interrupted(signum, f"stopped after step {self.step}; continue with --resume {self.folder.path}")
+
+    def _finish(self) -> None:
+        """Read the test split once where there is validation data; write the summary and the curves."""
+        if self.config.validation_size and not self.watch:
+            self.folder.replace_rows([row for row in self.folder.rows if row["split"] != "test"])
+            start = time.perf_counter()
+            loss, correct = self._evaluate_split("test")
+            seconds = time.perf_counter() - start
+            self.folder.append([self._row("test", loss, correct, self.data.test.num_examples / seconds)])
+        rows, progress = self.folder.rows, self.progress
+        test = [row for row in rows if row["split"] == "test"][-1:]
+        validation = [row["accuracy"] for row in rows if row["split"] == "validation"]
+        self.summary = {
+            **{f"test_{key}": row[key] for row in test for key in ("accuracy", "loss")},
+            **({"validation_accuracy": validation[-1], "best_validation_accuracy": max(validation)}
+               if validation else {}),
+            "steps": self.step, "parameters": self.parameters, "wall_seconds": round(self.seconds, 2),
+            "images_per_second": round(progress.train_images / max(progress.train_seconds, 1e-9), 1),
+            "peak_memory_mb": round(peak_memory_mb()), "data": self.data.state, "seed": self.config.seed,
+            "folder": str(self.folder.path), **self.summary,  # and what the script has put there
+        }
+        self.folder.plot()
+        self.summary.update(wall_seconds=round(self.seconds, 2), peak_memory_mb=round(peak_memory_mb()))
+        self.folder.finish(self.summary)
+        if self.folder.silent:
+            self.summary = {}
