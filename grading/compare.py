@@ -121,8 +121,10 @@ def shapes(expected: np.ndarray, received: np.ndarray) -> str:
 
 
 def missing(reply: Reply, name: str = "") -> str:
-    """Why a reply lacks something, as a sentence."""
-    for part in (name, name.partition(" ")[0]):
+    """Why a reply lacks something, as a sentence. Without a name, what failed first of all that was tried."""
+    tried = (name, name.partition(" ")[0]) if name or reply.error else (
+        key.removesuffix(" failed") for key in reply.notes if key.endswith(" failed"))
+    for part in tried:
         note = reply.notes.get(f"{part} failed")
         if isinstance(note, str):
             return error_sentence(note[:400])

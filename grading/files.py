@@ -8,7 +8,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,12 @@ def folder_name(student: str) -> str:
     return f"{safe or 'student'}-{hashlib.sha256(student.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
-def local_imports(folder: Path, names: Sequence[str]) -> list[str]:
-    """`names`, and the files of `folder` that they import, and those these import, sorted."""
+def local_imports(folder: Path, names: Sequence[str], but: Collection[str] = ()) -> list[str]:
+    """`names`, and the files of `folder` that they import, and those these import, sorted; none of `but`."""
     found, queue = set(), list(names)
     while queue:
         name = queue.pop()
-        if name in found or not (folder / name).is_file():
+        if name in found or name in but or not (folder / name).is_file():
             continue
         found.add(name)
         with ONE_PARSER:

@@ -104,25 +104,6 @@ def without(source: str, names: Sequence[str], name: str) -> str:
     return "".join(lines)
 
 
-def package_imports(reference: Path, names: Sequence[str]) -> list[str]:
-    """`names`, files of the package grading, and the files of it that they import, and those these import, sorted.
-
-    Without those of which the handout has its own.
-    """
-    found, queue = set(), list(names)
-    while queue:
-        name = queue.pop()
-        if name in found or not (reference / name).is_file() or (OWN / name).is_file():
-            continue
-        found.add(name)
-        queue += [f"{parent}/__init__.py" for parent in Path(name).parents if parent != Path()]
-        for node in ast.walk(ast.parse((reference / name).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PACKAGE.name):
-                folder = node.module.replace(".", "/")
-                queue += [f"{folder}.py", *(f"{folder}/{alias.name}.py" for alias in node.names)]
-    return sorted(found)
-
-
 def checks_table(rules: Rubric) -> str:
     """The rubric's checks as rows of a table in Markdown; remarks have no points, and are left out."""
     return "\n".join(f"| {row.number} | {check.title} | {check.points:g} |" for row in rules.code
@@ -158,12 +139,14 @@ def contents(reference: Path) -> dict[str, str | bytes]:
     for name in local_imports(reference, listing["files"]):
         source = without((reference / name).read_text(encoding="utf-8"), listing["without"].get(name, ()), name)
         made[name] = hidden(blanked(source, listing["blank"].get(name, ()), name), name, listing["hide"])
-    checks = [path for pattern in listing["checks"] for path in reference.glob(pattern)]
-    for name in package_imports(reference, [path.relative_to(reference).as_posix() for path in checks]):
+    own = {path.relative_to(OWN).as_posix(): path.read_text(encoding="utf-8") for path in sorted(OWN.rglob("*.*"))
+           if "__pycache__" not in path.parts}
+    checks = [path.relative_to(reference).as_posix()
+              for pattern in listing["checks"] for path in reference.glob(pattern)]
+    for name in local_imports(reference, checks, own):
         made[name] = (reference / name).read_text(encoding="utf-8")
+    made |= own
     made["grading/rubric.toml"] = rubric.DEFAULT.read_text(encoding="utf-8")
-    for path in sorted(OWN.rglob("*.*")):
-        made[path.relative_to(OWN).as_posix()] = path.read_text(encoding="utf-8")
     made["grading/expected.npz"] = recorded()
     made["README.md"] = str(made["README.md"]).replace("<!-- checks -->", checks_table(rubric.load()))
     made["requirements.txt"] = required(reference, made)
