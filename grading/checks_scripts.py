@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from grading.checks import CheckFunction, Context, Replies
-from grading.compare import Outcome, error_sentence, failed
+from grading.compare import Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.replies import Probe, Reply
 
@@ -47,6 +47,7 @@ class Run:
         self.updates = 0
         self.evaluations: dict[int, int] = {}
         self.moments: list[int] = []
+        self.other_modes: list[bool] = []  # of passes on any images that no update was made from
         self.batches: set[int] = set()  # different ones that updates were made from
         self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
@@ -81,9 +82,10 @@ class Run:
         if passes:
             self.moments.append(self.updates)
         for _, _, test, new, any_training, *_ in passes:
+            self.other_modes.append(bool(any_training))
             if test:
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
-            (self.evaluation_modes if test else self.other_modes).append(bool(any_training))
+                self.evaluation_modes.append(bool(any_training))
 
     @property
     def error(self) -> str:
@@ -172,10 +174,9 @@ class Run:
     @property
     def mode_wrong(self) -> tuple[str, str]:
         """What is wrong with the model's mode in evaluation or else in training, and how often; '' for nothing."""
-        modes, images = (self.evaluation_modes, "test images") if self.evaluation_modes else (
-            self.other_modes, "images that it does not train on")  # which split they are of is another check's subject
-        if in_training := sum(modes):
-            return EVALUATED_IN_TRAINING, f"{in_training} of {len(modes)} forward passes on {images}"
+        modes = self.evaluation_modes or self.other_modes
+        if any(modes):
+            return EVALUATED_IN_TRAINING, f"{sum(modes)} of {len(modes)} forward passes in evaluation"
         if not all(self.training_modes):
             return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
         return "", ""
@@ -399,7 +400,7 @@ class Script:
         reply = replies["script_default"]
         run = self.run(replies, "script_default", context)
         if "predictions" not in reply.arrays:
-            return failed(reply) if run is None else Outcome(0.0, run.status or "The run left no trained model.")
+            return Outcome(0.0, (run.status if run else "") or missing(reply, "predictions"))
         predictions = reply.arrays["predictions"]
         if predictions.shape != context.hidden_labels.shape:
             return Outcome(0.0, "The model does not give one row of scores an image.",
@@ -424,8 +425,8 @@ class Script:
         if run is None or not run.trains:
             return self.no_training(replies, run)
         run = self.evaluating(run, replies, context)
-        if not run.evaluation_modes and not run.other_modes:
-            return Outcome(0.0, "No evaluation was seen, so that the mode cannot be right.")
+        if not run.other_modes:
+            return Outcome(0.0, run.status or "No evaluation was seen, so that the mode cannot be right.")
         sentence, numbers = run.mode_wrong
         return Outcome({"": 1.0, TRAINED_IN_EVALUATION: 0.7}.get(sentence, 0.0), sentence, numbers)
 
@@ -438,11 +439,11 @@ class Script:
             return Outcome(0.0, run.images_wrong)
         run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
-        if run.error and run.in_evaluation:
+        if run.error and run.in_evaluation and evaluations[max(evaluations)] < WHOLE * TEST_IMAGES:
             del evaluations[max(evaluations)]  # the one that the run was stopped in
         if not evaluations:
-            return Outcome(0.0, "No evaluation on the test split was seen: accuracy is measured on the training split "
-                                "or not at all.")
+            return Outcome(0.0, run.status or "No evaluation on the test split was seen: accuracy is measured on the "
+                                              "training split or not at all.")
         fewest = min(evaluations.values())
         if fewest < WHOLE * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",
