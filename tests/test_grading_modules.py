@@ -1,8 +1,11 @@
 """The checks of the NumPy modules on hand-ins in the course's forms: right ones lose nothing, a fault costs its own."""
 
+import numpy as np
 import pytest
 from grading_help import MLP, MODULES
 from grading_quickly import found
+
+from grading.worker.interface import Parameters
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
 REMARKS = {"elu_large", "loss_zero"}
@@ -34,6 +37,9 @@ LOSS = "return -(y * np.log(np.maximum(x, 1e-300))).sum() / len(x)"
 LOSS_BACK = "return -y / np.maximum(x, 1e-300) / len(x)"
 LIST = "self.layers += [LinearModule(n_inputs, n), ELUModule()]"
 
+TRANSPOSED = edited(
+    ("(out_features, in_features)", "(in_features, out_features)"), (FORWARD, FORWARD.replace(".T", "")),
+    ("dout.T @ self.x", "self.x.T @ dout"), ("return dout @ self.params['weight']", "return dout @ self.params['weight'].T"))
 ZEROS = "self.grads = {key: np.zeros_like(value) for key, value in self.params.items()}"
 ADDED = ("self.grads['weight'] += dout.T @ self.x\n"
          "        self.grads['bias'] += dout.sum(axis=0, keepdims=True)")
@@ -46,6 +52,7 @@ RIGHT = {
     "column bias": modules(("np.zeros((1, out_features))", "np.zeros((out_features, 1))"),
                            (FORWARD, "return (self.params['weight'] @ x.T + self.params['bias']).T"),
                            ("'bias': dout.sum(axis=0, keepdims=True)", "'bias': dout.sum(axis=0)[:, None]")),
+    "weight (in, out)": {"modules": TRANSPOSED, "mlp_numpy": MLP},
     "grads are None before backward": modules(("self.grads = {}", "self.grads = {'weight': None, 'bias': None}"),
                                               (GRADS, "self.grads['weight'] = dout.T @ self.x\n"
                                                       "        self.grads['bias'] = dout.sum(0)")),
@@ -204,6 +211,16 @@ def test_a_fault_costs_its_own_checks_and_is_named(faulty, name):
     for check, text in costs.items():
         assert text in lost[check]
         assert not {"/grader", "worker", "reshape"} & set(lost[check].split())
+
+
+def test_a_square_weight_is_laid_out_as_the_others_are():
+    x, weight = np.arange(6.0).reshape(2, 3), np.arange(9.0).reshape(3, 3)
+    for text in (MODULES, TRANSPOSED):
+        names: dict = {}
+        exec(text, names)
+        module = names["LinearModule"](3, 3)
+        Parameters(module, 3, 3).put(weight, np.ones(3))
+        assert np.array_equal(module.forward(x), x @ weight.T + 1)
 
 
 def test_nothing_written_passes_nothing(tmp_path):
