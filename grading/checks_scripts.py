@@ -35,7 +35,7 @@ class Run:
     updates: number of weight updates. evaluations: {updates before it: different test images seen}. moments: updates
     before passes on any images that no update was made from. batch_sizes: images of each update. trained_on_test:
     images of the test split in those. evaluation_modes: of the passes on test images, whether any part of the model was
-    in training mode. other_modes: of the other passes that no update was made from. training_modes: of the updates,
+    in training mode. other_modes: of the passes on any images that no update was made from. training_modes: of the updates,
     whether all of it was.
     """
 
@@ -51,7 +51,6 @@ class Run:
         self.batches: set[int] = set()  # different ones that updates were made from
         self.batch_sizes: list[int] = []
         self.evaluation_modes: list[bool] = []
-        self.other_modes: list[bool] = []
         self.training_modes: list[bool] = []
         self.trained_on_test = self.images = 0
         update = UPDATE if (events[:, 0] == UPDATE).any() else BACKWARD
