@@ -35,8 +35,8 @@ class Run:
     updates: number of weight updates. evaluations: {updates before it: different test images seen}. moments: updates
     before passes on any images that no update was made from. batch_sizes: images of each update. trained_on_test:
     images of the test split in those. evaluation_modes: of the passes on test images, whether any part of the model was
-    in training mode. other_modes: of the passes on any images that no update was made from. training_modes: of the updates,
-    whether all of it was.
+    in training mode. other_modes: of the passes on any images that no update was made from. training_modes: of the
+    updates, whether all of it was.
     """
 
     def __init__(self, reply: Reply, steps: int | None = None):
