@@ -227,6 +227,8 @@ def test_the_reference_passes_whole(tmp_path):
     folder.mkdir()
     for path in ROOT.glob("*.py"):
         shutil.copy(path, folder)
+    for name in ("training", "imagefiles", "networks"):
+        shutil.copytree(ROOT / name, folder / name)
     done = run(folder, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
     for number in QUESTIONS:

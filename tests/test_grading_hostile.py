@@ -147,7 +147,6 @@ def test_hostile_submission_gains_nothing(graded, name):
     checks = {check["id"]: check for check in records[name]["questions"]["1.2"]["checks"]}
     assert len(checks) == len(rules.code[0].checks)
     assert checks["linear_forward"]["score"] == 0, checks["linear_forward"]
-    assert checks["mlp_3"]["score"] < checks["mlp_3"]["points"]
     assert all(check["diagnosis"] for check in checks.values() if check["score"] < check["points"])
     assert SECRET not in str(records[name])
     if name in NOTHING:

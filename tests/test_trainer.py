@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 import train_mlp_pytorch
+from cifar10_utils import get_cifar10
 from mlp_pytorch import MLP
-from training.trainer import FlipAverage, prepare
+from training.trainer import FlipAverage, TorchFlags, Trainer, augmented, prepare
 
 pytestmark = pytest.mark.training
 
@@ -39,3 +40,19 @@ def test_flip_averaging_sees_an_image_and_its_mirror_image_alike():
     torch.testing.assert_close(averaged(x), averaged(x.flip(3)))
     torch.testing.assert_close(averaged(x), (net(x) + net(x.flip(3))) / 2)
     assert not torch.allclose(averaged(x), net(x))
+
+
+def test_training_accuracy_under_mixup_counts_both_labels(standin):
+    """Of images that are half one and half another, a network that names the first is half right."""
+    data = get_cifar10(standin, one_hot=False)
+    config = TorchFlags(mixup=0.5, batch_size=20, learning_rate=1e-9)
+    trainer = Trainer(nn.Sequential(nn.Flatten(), nn.Linear(3072, 10)), [torch.nn.Parameter(torch.zeros(1))], data, config,
+                      torch.device("cpu"), 1)
+    images, labels = data.train.next_batch(20)
+    torch.manual_seed(3)
+    _, correct = trainer.step(images, labels)
+    torch.manual_seed(3)
+    x, targets = augmented(torch.from_numpy(images), torch.from_numpy(labels), config)
+    predicted = trainer.model(x).argmax(1)
+    assert correct == pytest.approx(sum(share * float((predicted == label).float().mean()) for label, share in targets))
+    assert len(targets) == 2 and 0 < targets[0][1] < 1
