@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from grading.checks import CheckFunction, Context, Replies
-from grading.compare import Outcome, error_sentence, failed
+from grading.compare import Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.replies import Probe, Reply
 
@@ -399,7 +399,7 @@ class Script:
         reply = replies["script_default"]
         run = self.run(replies, "script_default", context)
         if "predictions" not in reply.arrays:
-            return failed(reply) if run is None else Outcome(0.0, run.status or "The run left no trained model.")
+            return Outcome(0.0, (run.status if run else "") or missing(reply, "predictions"))
         predictions = reply.arrays["predictions"]
         if predictions.shape != context.hidden_labels.shape:
             return Outcome(0.0, "The model does not give one row of scores an image.",
@@ -425,7 +425,7 @@ class Script:
             return self.no_training(replies, run)
         run = self.evaluating(run, replies, context)
         if not run.evaluation_modes and not run.other_modes:
-            return Outcome(0.0, "No evaluation was seen, so that the mode cannot be right.")
+            return Outcome(0.0, run.status or "No evaluation was seen, so that the mode cannot be right.")
         sentence, numbers = run.mode_wrong
         return Outcome({"": 1.0, TRAINED_IN_EVALUATION: 0.7}.get(sentence, 0.0), sentence, numbers)
 
@@ -438,11 +438,11 @@ class Script:
             return Outcome(0.0, run.images_wrong)
         run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
-        if run.error and run.in_evaluation:
+        if run.error and run.in_evaluation and evaluations[max(evaluations)] < WHOLE * TEST_IMAGES:
             del evaluations[max(evaluations)]  # the one that the run was stopped in
         if not evaluations:
-            return Outcome(0.0, "No evaluation on the test split was seen: accuracy is measured on the training split "
-                                "or not at all.")
+            return Outcome(0.0, run.status or "No evaluation on the test split was seen: accuracy is measured on the "
+                                              "training split or not at all.")
         fewest = min(evaluations.values())
         if fewest < WHOLE * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",

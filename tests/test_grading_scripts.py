@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,10 +110,12 @@ def test_layers_form_a_chain_in_any_order():
     assert chained([[10, 3072]], [3072, 10]) and not chained([], [3072, 10])
 
 
-def recording(events, status=0, steps=7, **arrays):
-    """A run from (kind, images, of them test images, new ones)."""
-    rows = [(kind, count, count - test, test, new, 0, 1, 0) for kind, count, test, new in events]
-    return Run(Reply({"events": np.array(rows).reshape(-1, 8), **arrays}, {"status": status, "learning rate": 1.0}), steps)
+def recording(events, status=0, steps=7, same=False, **arrays):
+    """A run from (kind, images, of them test images, new ones). same: whether all batches hold the same images."""
+    updates = np.cumsum([event[0] == 2 for event in events]) * (not same)
+    rows = [(kind, count, count - test, test, new, 0, 1, batch)
+            for (kind, count, test, new), batch in zip(events, updates, strict=True)]
+    return Run(Reply({"events": np.array(rows, int).reshape(-1, 8), **arrays}, {"status": status, "learning rate": 1.0}), steps)
 
 
 STEP = [(0, 4, 0, 0), (1, 4, 0, 0), (2, 0, 0, 0)]
@@ -137,7 +140,25 @@ def test_a_run_is_counted():
     late = recording([STEP[0], *EVALUATION, *STEP[1:]])  # evaluated between the forward and the backward pass
     assert late.trained_on_test == 0 and late.batch_sizes == [4]
     assert "test split" in recording([(0, 4, 4, 4), (1, 4, 4, 4), (2, 0, 0, 0)]).images_wrong
-    assert "same images" in recording(3 * STEP).images_wrong and run.images_wrong == ""
+    assert "same images" in recording(3 * STEP, same=True).images_wrong and recording(3 * STEP).images_wrong == ""
+    assert run.images_wrong == ""
+
+
+def outcome(check, run):
+    script = QUESTIONS["4a"].script
+    return getattr(script, check)(Replies({"script": run.reply}), SimpleNamespace(real=False))
+
+
+def test_what_was_not_seen_accuses_nobody():
+    """Of a run that stopped in its only evaluation, and of one that evaluates on the training split."""
+    whole, half = (0, 10000, 10000, 10000), (0, 5000, 5000, 5000)
+    assert outcome("test_split", recording(7 * STEP + [whole], "plot")).fraction == 1
+    assert outcome("test_split", recording([whole] + 3 * STEP + [half], "memory")).fraction == 1
+    assert outcome("test_split", recording(3 * STEP + [half], "memory")).diagnosis.startswith("It stopped after step 3")
+    assert "a part" in outcome("test_split", recording(7 * STEP + [half])).diagnosis
+    on_training = recording(7 * STEP + [(0, 10000, 0, 0)])
+    assert "No evaluation on the test split" in outcome("test_split", on_training).diagnosis
+    assert outcome("eval_mode", on_training).fraction == 1
 
 
 def test_the_loss_is_known_by_its_gradient():

@@ -47,7 +47,7 @@ class Watch:
         self.events: list[tuple[int, ...]] = []
         self.made: list[dict[str, Any]] = []
         self.model: Any = None
-        self.input: Any = None  # of the last forward pass
+        self.input: Any = None  # of the last forward pass that came to its end
         self.on = True
         self.marked, self.most, self.updates = marked, most, 0
         self.seen: set[int] = set()
@@ -65,7 +65,9 @@ class Watch:
             if self.most is not None and self.updates > self.most:
                 raise Enough
             event = self.forward(model, x)
-            return self.returned(self.output(model, x, *arguments, **keywords), event)
+            output = self.output(model, x, *arguments, **keywords)
+            self.input = x  # which the model takes
+            return self.returned(output, event)
 
         model_class.__init__, model_class.forward = __init__, watched
 
@@ -77,7 +79,7 @@ class Watch:
 
     def forward(self, model: Any, x: Any) -> tuple[int, ...]:
         """Record a forward pass; its event."""
-        self.model, self.input = model, x
+        self.model = model
         images = numbers(x)
         split = marks.splits(images) if self.marked else np.zeros(len(images))
         test = images[split == marks.TEST]
@@ -454,5 +456,5 @@ def script(task: Task) -> None:
     watch.send(task)
     if "hidden" in task.arrays and watch.model is not None and watch.input is not None:
         images = task.arrays["hidden"]
-        parts = [watch.predict(images[i:i + 500]) for i in range(0, len(images), 500)]
-        task.send("predictions", np.concatenate(parts))
+        task.attempt("predictions", lambda: task.send("predictions", np.concatenate(
+            [watch.predict(images[i:i + 500]) for i in range(0, len(images), 500)])))
