@@ -225,7 +225,7 @@ def test_data_utilities_and_links_are_not_compared(tmp_path):
 @needs_confinement
 def test_a_run_writes_the_page_and_keeps_the_code(tmp_path, capsys, monkeypatch):
     rules = reduced(["3.2c"])
-    monkeypatch.setattr(rubric, "load", lambda path: rules)
+    monkeypatch.setattr(rubric, "load", lambda path=None: rules)
     paths = [submission(tmp_path / "doe"), submission(tmp_path / "roe", modules=disguised(MODULES), mlp_numpy=MLP[:200])]
     submission(tmp_path / "course" / "given")
     submission(tmp_path / "2023" / "old")
