@@ -72,8 +72,8 @@ def package(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     for path in [*ROOT.glob("*.py"), ROOT / "pyproject.toml"]:
         shutil.copy(path, folder)
-    for name in ("grading", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "handins"))
+    for path in {path.parent for path in ROOT.glob("[a-z]*/*.py")} - {ROOT / "benchmarks", ROOT / "report"}:
+        shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__", "handins"))
     return folder
 
 
