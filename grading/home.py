@@ -26,7 +26,7 @@ from grading import datasets, expected, rubric
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome
 from grading.files import local_imports
-from grading.ladder import LADDERS
+from grading.ladder import LADDERS, Found
 from grading.questions import QUESTIONS
 from grading.replies import Probe, Reply, one_line, read_reply
 from grading.rubric import Rubric
@@ -36,13 +36,12 @@ REFERENCE = Path(__file__).parent.parent
 DATA_UTILITIES = "cifar10_utils.py"
 WORKER = Path(__file__).parent / "worker" / "at_home.py"
 SCRIPTS = {question.script.file: question for question in QUESTIONS.values() if question.script}
-PROBE_SECONDS = 10.0  # a right one takes less than one
+PROBE_SECONDS, AFTER_A_HANG = 30.0, 5.0  # a right one takes less than one
 START_SECONDS = 120.0  # for the libraries' import, on a slow disk
 MOST_FILE_BYTES = 2**20  # larger ones are data or runs, not code
 NOT_COPIED = {"__pycache__", "venv", "env", "node_modules", "site-packages"}
 ENVIRONMENT = {"MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
                "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-Found = dict[str, tuple[rubric.Check, Outcome]]  # by id
 MARKS = {"right": "✓", "part": "◐", "wrong": "✗", "remark": "•"}
 PLAIN_MARKS = {"right": "ok  ", "part": "part", "wrong": "FAIL", "remark": "note"}
 
@@ -84,6 +83,7 @@ class HomeWorker:
     def __init__(self, work: Path, code: Path, torch: bool, data: Mapping[str, Path] | None = None):
         self.work, self.code, self.torch, self.data = work, code, torch, data or {}
         self.started = 0
+        self.hung = False
 
     def run(self, probes: Mapping[str, Probe]) -> Iterator[tuple[str, Reply]]:
         """(name, reply) of each probe, as soon as it is there."""
@@ -118,9 +118,10 @@ class HomeWorker:
                 last = (job / "errors").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
                 raise HomeError(f"the process that runs your code does not start: {''.join(last) or 'no answer'}")
             for number, (name, probe) in enumerate(list(probes.items())):
-                seconds = probe.seconds or PROBE_SECONDS
+                seconds = min(probe.seconds or PROBE_SECONDS, AFTER_A_HANG if self.hung else 600)
                 started = time.monotonic()
                 found = wait_for(job / f"{number}.json", process, seconds)
+                self.hung |= found == "wall time"
                 yield name, reply_of(job, number, name, found, process.poll() or 0, time.monotonic() - started)
                 if found != "there":
                     return
@@ -261,8 +262,8 @@ class Home:
         return {check.id: (check, question.outcome(check.id, replies, self.context))
                 for check in self.rows[question.number].checks if check.id in ids}
 
-    def question(self, number: str) -> tuple[Found, dict[str, Outcome]]:
-        """The checks of a question's code, not of its script, and the rungs of its ladder."""
+    def question(self, number: str) -> Found:
+        """The rungs of a question's ladder, and the checks of its code, not of its script."""
         question, ladder = QUESTIONS[number], LADDERS.get(number)
         asked = question.asked(question.own_checks, self.context) | (ladder.probes() if ladder else {})
         replies = self.ask(question, asked, number)
@@ -273,7 +274,7 @@ class Home:
             replies = self.ask(question, asked, number)
             replies |= self.ask(question, {"script": scripts["script"]}, question.script.file, alone=True)
             found = self.judged(question, question.own_checks, replies)
-        return found, ladder.rungs(replies, found) if ladder else {}
+        return {**(ladder.rungs(replies, found) if ladder else {}), **found}
 
     def make_data(self) -> None:
         """The data sets of the scripts, once."""
@@ -289,21 +290,19 @@ class Home:
         replies = self.ask(question, question.script.probes(self.context), file, alone=True)
         return self.judged(question, question.script.checks, replies)
 
-    def report(self, found: Found, rungs: Mapping[str, Outcome]) -> int:
-        """Print the ladder and the checks; how many fail. A remark is printed where it found something."""
-        failed = [outcome for check, outcome in found.values() if check.points and not outcome.passed]
-        reasons = {outcome.diagnosis for outcome in failed}
-        said = reasons.pop() if len(failed) > 1 and len(reasons) == 1 else ""
+    def report(self, found: Found) -> int:
+        """Print the rungs of a ladder and the checks; how many fail. A remark is printed where it found something."""
+        failed = {id: outcome for id, (check, outcome) in found.items() if check.points and not outcome.passed}
+        reasons = [outcome.diagnosis for id, outcome in failed.items() if not id.startswith("ladder")]
+        said = reasons[0] if len(reasons) > 1 and len(set(reasons)) == 1 else ""
         if said:
             self.printer.line(f"  {said}")
         told = {said}
-        for title, outcome in rungs.items():
-            self.printer.outcome(f"ladder: {title}", outcome, told=told)
-        for check, outcome in found.values():
-            if check.points or not outcome.passed:
+        for id, (check, outcome) in found.items():
+            if check.points or not outcome.passed or id.startswith("ladder"):
                 self.printer.outcome(check.title, outcome, not check.points, told)
             told |= {outcome.numbers} if outcome.numbers.startswith("run as") else set()
-        return len(failed) + sum(not outcome.passed for outcome in rungs.values())
+        return len(failed)
 
     def check(self, title: str, number: str, script: str = "") -> int:
         """Check and print a question, or a script of it; how much fails."""
@@ -311,7 +310,7 @@ class Home:
         if reason := unready(QUESTIONS[number]):
             self.printer.line(f"  not checked: it {reason}")
             return 1
-        return self.report(self.script(script), {}) if script else self.report(*self.question(number))
+        return self.report(self.script(script) if script else self.question(number))
 
 
 @contextlib.contextmanager
@@ -331,7 +330,7 @@ def sentences(folder: Path, number: str) -> dict[str, list[str]]:
     if reason := unready(QUESTIONS[number]):
         raise HomeError(f"{number} {reason}")
     with at_home(folder) as home:
-        found, _ = home.question(number)
+        found = home.question(number)
     return {id: [f"{check.title}:", *(f"    {line}" for line in wrong(outcome))]
             for id, (check, outcome) in found.items() if check.points and not outcome.passed}
 

@@ -20,6 +20,7 @@ from grading.rubric import Check
 
 CLASSES = 10
 LN_10 = log(CLASSES)
+Found = Mapping[str, tuple[Check, Outcome]]  # by id
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Ladder:
 
     function, options: the probe of its network. shape, spread: of the images. images: how many it must learn. near: how
     far from ln 10 the first loss may be. advice: where to look if it is not. gradients: the ids of the question's
-    checks of gradients.
+    checks of gradients. weights_given: whether the assignment says how weights start.
     """
 
     function: str
@@ -39,6 +40,7 @@ class Ladder:
     images: int = 50
     near: float = 0.4
     gradients: tuple[str, ...] = ()
+    weights_given: bool = False
 
     def probes(self) -> dict[str, Probe]:
         rng = np.random.default_rng(10)
@@ -48,8 +50,11 @@ class Ladder:
                   {"x": x.astype(np.float32), "labels": labels})
         return {"ladder": Probe(self.function, arrays, self.options, 60)}
 
-    def rungs(self, replies: Replies, checks: Mapping[str, tuple[Check, Outcome]]) -> dict[str, Outcome]:
-        """{what it says: outcome}, in the order in which to climb. checks: the question's, by id."""
+    def rungs(self, replies: Replies, checks: Found) -> Found:
+        """The rungs as checks of their own, in the order in which to climb. checks: the question's.
+
+        Where the assignment does not say how weights start, another first loss is a remark.
+        """
         reply = replies["ladder"]
         if "loss" not in reply.arrays:
             first = learned = failed(reply)
@@ -60,8 +65,11 @@ class Ladder:
         named = f": {'; '.join(wrong)}" if len(wrong) <= 3 else ""
         gradients = {"gradients agree with central differences": PASSED if not wrong else Outcome(
             0.0, f"{len(wrong)} of {len(self.gradients)} checks of gradients below fail{named}.")}
-        return {"the initial loss is ln 10 (2.303)": first, **(gradients if self.gradients else {}),
-                f"{self.images} images are learned to 100 %": learned}
+        found = {"the initial loss is ln 10 (2.303)": first, **(gradients if self.gradients else {}),
+                 f"{self.images} images are learned to 100 %": learned}
+        remark = first if "loss" in reply.arrays and not self.weights_given else None
+        return {f"ladder {i}": (Check(f"ladder {i}", float(outcome is not remark), f"ladder: {title}"), outcome)
+                for i, (title, outcome) in enumerate(found.items())}
 
     def first_loss(self, loss: float) -> Outcome:
         numbers = f"expected {LN_10:.4g}, received {loss:.4g}"
@@ -90,18 +98,18 @@ LADDERS: dict[str, Ladder] = {
     "1.2": Ladder(
         "ladder_numpy", {"sizes": [3072, 100, CLASSES], "steps": 200, "rate": 1e-3}, (3072,),
         "check the standard deviation of the initial weights (0.0001), the bias (0), softmax and the loss.",
-        spread=60.0, near=0.1, gradients=(
+        spread=60.0, near=0.1, weights_given=True, gradients=(
             "linear_backward_input", "linear_backward_weight", "linear_backward_bias", "elu_backward",
             "softmax_backward", "loss_backward", "mlp_0", "mlp_1", "mlp_3")),
     "2.1": Ladder(
         "ladder_torch",
         {"network": ["mlp_pytorch", "MLP", "train_mlp_pytorch.py"], "arguments": [48, [64], CLASSES],
          "steps": 200, "rate": 0.01},
-        (48,), "check the initial weights, and that nothing follows the last linear layer.",
+        (48,), "weights that start smaller often learn better.",
         gradients=("mlp_gradients",)),
     "4a": Ladder(
         "ladder_torch",
         {"network": ["convnet_pytorch", "ConvNet", "train_convnet_pytorch.py"], "arguments": [3, CLASSES],
          "steps": 20, "rate": 1e-3},
-        (3, 32, 32), "check the initial weights, and BatchNorm and ReLU before the linear layer.", images=20, near=0.6),
+        (3, 32, 32), "check BatchNorm and ReLU before the linear layer.", images=20, near=0.6),
 }

@@ -159,16 +159,19 @@ def test_the_blank_handout_is_not_implemented(handout):
 def pasted(handout: Path, folder: Path, files: dict[str, str]) -> Path:
     shutil.copytree(handout, folder)
     for name, text in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 
-REFERENCE = {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("*.py") if path.name != "grade.py"}
+REFERENCE = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+             for pattern in ("*.py", "training/*.py", "networks/*.py", "imagefiles/*.py") for path in ROOT.glob(pattern)
+             if path.name != "grade.py"}
 
 
 def test_the_reference_pasted_into_it_passes(handout, tmp_path):
     folder = pasted(handout, tmp_path / "doe", REFERENCE)
-    done = python(folder, "grade.py", "--check", "1.2", "2.1", "3", "4a")
+    done = python(folder, "grade.py", "--check", "1.2", "2.1", "3", "4a", SCRIPTS[1])
     assert done.returncode == 0, done.stdout + done.stderr
     found = [mark for section in done.stdout.split("\n\n") for mark in verdicts(section).values()]
     assert set(found) == {"✓"} and len(found) > 40

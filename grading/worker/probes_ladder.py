@@ -57,7 +57,10 @@ def move(layers: list[Parameters], by: np.ndarray) -> None:
 
 @probe
 def ladder_torch(task: Task) -> None:
-    """A PyTorch network with cross-entropy and Adam. It stops early where every image is right."""
+    """A PyTorch network with cross-entropy and Adam. It stops early where every image is right.
+
+    Outputs that are probabilities are read as such: the network's own script takes their logarithm.
+    """
     import torch
 
     from grading.worker.construct import Network
@@ -65,17 +68,21 @@ def ladder_torch(task: Task) -> None:
     torch.manual_seed(0)
     model = Network(task, *task.options["network"])(*task.options["arguments"]).train()
     x, labels = (torch.from_numpy(task.arrays[key].copy()) for key in ("x", "labels"))
-    measure = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.Adam(model.parameters(), task.options["rate"])
-
     scores = model(x)
-    task.send("loss", measure(scores, labels))
+    sums_to_one = bool((scores >= 0).all()) and torch.allclose(scores.sum(1), torch.ones(len(scores)), atol=1e-4)
+
+    def measured() -> Any:
+        logits = scores.clamp_min(1e-30).log() if sums_to_one else scores
+        return torch.nn.CrossEntropyLoss()(logits, labels)
+
+    task.send("loss", measured())
 
     def loss() -> Any:
         nonlocal scores
         scores = model(x)
         optimizer.zero_grad()
-        value = measure(scores, labels)
+        value = measured()
         value.backward()
         return value
 
