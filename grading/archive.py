@@ -27,7 +27,8 @@ EMPTIED = {"__pycache__", "node_modules", "venv", "site-packages", "grades"}
 ENVIRONMENT = "pyvenv.cfg"  # a virtual environment of any name holds this file
 NO_FOLDER = "__macosx"
 NOT_CODE = {".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".eps", ".doc", ".docx", ".odt", ".tex", ".html",
-            ".ipynb", ".gz", ".mp4", ".pt", ".pth", ".ckpt", ".h5", ".pkl", ".pickle"}
+            ".ipynb", ".gz", ".mp4"}
+MODELS = {".pt", ".pth", ".ckpt", ".h5", ".pkl", ".pickle"}  # left out as well; large ones with a note
 DATA_FILE = re.compile(r"data_batch_\d|test_batch|batches\.meta|.*-(images|labels)-idx\d-ubyte")
 # 'assignment_1.pdf', 'DL_Practical1_MLPs_and_Backprop.pdf': how a handout is called, and a report is not
 HANDOUT = re.compile(r"(?:uva|dl|deep|learning|fall|course|[ _.-]|20\d\d)*(?:assignment|practical|homework|handout)"
@@ -155,7 +156,7 @@ def sorted_out(parts: tuple[str, ...], kind: str) -> tuple[str, ...]:
     if kind == "folder":
         return parts
     name = parts[-1].lower()
-    dropped = (name.startswith(".") or PurePosixPath(name).suffix in NOT_CODE or is_archive(name)
+    dropped = (name.startswith(".") or PurePosixPath(name).suffix in NOT_CODE | MODELS or is_archive(name)
                or DATA_FILE.fullmatch(name))
     return parts[:-1] if dropped else parts
 
@@ -235,7 +236,8 @@ class Layout:
             self.seen.append(entry.name)
             if parts[-1].lower().endswith(".pdf") and not parts[-1].startswith("."):
                 self.pdfs.append(parts[-1])
-        if entry.kind == "file" and kept == parts and entry.size > MAX_FILE:
+        model = kept == parts[:-1] and PurePosixPath(parts[-1].lower()).suffix in MODELS
+        if entry.kind == "file" and (kept == parts or model) and entry.size > MAX_FILE:
             self._leave_out(parts, f"more than {MAX_FILE // 2**20} MB")
             kept = parts[:-1]
         target = self.folder.joinpath(*prefix, *kept)

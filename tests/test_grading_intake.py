@@ -112,6 +112,18 @@ def test_large_files_beside_the_code_are_left_out_with_a_note(tmp_path):
     assert archive.take_in(folder, tmp_path / "b").notes == ["left out: weights.bin (more than 30 MB)"]
 
 
+@pytest.mark.parametrize("ending", ["pt", "pth", "ckpt", "h5", "PKL"])
+def test_a_large_trained_model_is_left_out_with_a_note(tmp_path, ending):
+    folder = submission(tmp_path / "doe")
+    (folder / "runs").mkdir()
+    for name in (f"model.{ending}", f"runs/small.{ending}"):
+        with open(folder / name, "wb") as file:
+            file.truncate(1000 if "small" in name else 40 * 2**20)
+    taken = archive.take_in(folder, tmp_path / "in")
+    assert taken.notes == [f"left out: model.{ending} (more than 30 MB)"]
+    assert laid_out(tmp_path / "in") == ["mlp_numpy.py", "modules.py", "runs/"]
+
+
 def test_a_size_that_is_stated_is_not_believed(tmp_path):
     layout = archive.Layout(tmp_path)
     layout.add(iter([unpack.Entry("a.bin", "file", 1, 0, lambda: io.BytesIO(bytes(31 * 2**20)))]))
