@@ -11,6 +11,7 @@ import errno
 import hashlib
 import re
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -98,6 +99,9 @@ def take_in(path: Path, folder: Path) -> Submission:
         if path.is_dir():
             layout.add(unpack.folder_entries(path, _inside(path)))
         else:
+            ending = path.suffix.lower()
+            if ending in unpack.SINGLE and not zipfile.is_zipfile(path):
+                raise Unreadable(unpack.SINGLE[ending])
             with open(path, "rb") as file:
                 layout.unpack(file, nested=True)
     except OSError as error:
@@ -135,6 +139,8 @@ def find_code(folder: Path, names: list[str]) -> Path:
     best = min([folder, *(path for path in folder.rglob("*") if path.is_dir())], key=rank)
     if any((best / name).is_file() for name in EXPECTED):
         return best
+    if not names and not any(folder.iterdir()):
+        raise Unreadable(f"is empty: {unpack.AGAIN}")
     notebooks = [PurePosixPath(name).name for name in names if name.lower().endswith(".ipynb")]
     if notebooks and not any(name.lower().endswith(".py") for name in names):
         raise Unreadable(f"holds notebooks ({', '.join(notebooks[:2])}) and no Python file: export the code as .py "
