@@ -11,6 +11,7 @@ import errno
 import hashlib
 import re
 import tempfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ EMPTIED = {"__pycache__", "node_modules", "venv", "site-packages", "grades"}
 ENVIRONMENT = "pyvenv.cfg"  # a virtual environment of any name holds this file
 NO_FOLDER = "__macosx"
 NOT_CODE = {".pdf", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".eps", ".doc", ".docx", ".odt", ".tex", ".html",
-            ".ipynb", ".gz", ".mp4", ".pt", ".pth", ".ckpt", ".h5", ".pkl", ".pickle"}
+            ".ipynb", ".gz", ".mp4"}
+MODELS = {".pt", ".pth", ".ckpt", ".h5", ".pkl", ".pickle"}  # left out as well; large ones with a note
 DATA_FILE = re.compile(r"data_batch_\d|test_batch|batches\.meta|.*-(images|labels)-idx\d-ubyte")
 # 'assignment_1.pdf', 'DL_Practical1_MLPs_and_Backprop.pdf': how a handout is called, and a report is not
 HANDOUT = re.compile(r"(?:uva|dl|deep|learning|fall|course|[ _.-]|20\d\d)*(?:assignment|practical|homework|handout)"
@@ -97,6 +99,9 @@ def take_in(path: Path, folder: Path) -> Submission:
         if path.is_dir():
             layout.add(unpack.folder_entries(path, _inside(path)))
         else:
+            ending = path.suffix.lower()
+            if ending in unpack.SINGLE and not zipfile.is_zipfile(path):
+                raise Unreadable(unpack.SINGLE[ending])
             with open(path, "rb") as file:
                 layout.unpack(file, nested=True)
     except OSError as error:
@@ -134,6 +139,8 @@ def find_code(folder: Path, names: list[str]) -> Path:
     best = min([folder, *(path for path in folder.rglob("*") if path.is_dir())], key=rank)
     if any((best / name).is_file() for name in EXPECTED):
         return best
+    if not names and not any(folder.iterdir()):
+        raise Unreadable(f"is empty: {unpack.AGAIN}")
     notebooks = [PurePosixPath(name).name for name in names if name.lower().endswith(".ipynb")]
     if notebooks and not any(name.lower().endswith(".py") for name in names):
         raise Unreadable(f"holds notebooks ({', '.join(notebooks[:2])}) and no Python file: export the code as .py "
@@ -155,7 +162,7 @@ def sorted_out(parts: tuple[str, ...], kind: str) -> tuple[str, ...]:
     if kind == "folder":
         return parts
     name = parts[-1].lower()
-    dropped = (name.startswith(".") or PurePosixPath(name).suffix in NOT_CODE or is_archive(name)
+    dropped = (name.startswith(".") or PurePosixPath(name).suffix in NOT_CODE | MODELS or is_archive(name)
                or DATA_FILE.fullmatch(name))
     return parts[:-1] if dropped else parts
 
@@ -235,7 +242,8 @@ class Layout:
             self.seen.append(entry.name)
             if parts[-1].lower().endswith(".pdf") and not parts[-1].startswith("."):
                 self.pdfs.append(parts[-1])
-        if entry.kind == "file" and kept == parts and entry.size > MAX_FILE:
+        model = kept == parts[:-1] and PurePosixPath(parts[-1].lower()).suffix in MODELS
+        if entry.kind == "file" and (kept == parts or model) and entry.size > MAX_FILE:
             self._leave_out(parts, f"more than {MAX_FILE // 2**20} MB")
             kept = parts[:-1]
         target = self.folder.joinpath(*prefix, *kept)

@@ -25,6 +25,9 @@ from typing import IO, Any
 MOST_ENTRIES = 100_000
 MOST_UNPACKED = 512 * 2**20  # of a tar archive, which can only be read from its start to its end
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".rar", ".7z", ".tar.bz2", ".tar.xz")  # of an archive's name
+SINGLE = {".ipynb": "is a notebook: export it as .py files and pack them as a ZIP",  # files given by themselves
+          ".py": "is a single Python file: pack all files of the hand-in as a ZIP"}
+AGAIN = "pack it again and upload it again"
 AS_ZIP = "unpack it and pack it as a ZIP file"
 OTHERS = ((b"Rar!", "a RAR archive"), (b"7z\xbc\xaf", "a 7z archive"), (b"BZh", "packed by bzip2"),
           (b"\xfd7zXZ", "packed by xz"))
@@ -57,8 +60,8 @@ def is_archive(name: str) -> bool:
 
 
 def without_ending(name: str) -> str:
-    """'doe_assignment1' of 'doe_assignment1.tar.gz'."""
-    ending = next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(ending)), "")
+    """'doe_assignment1' of 'doe_assignment1.tar.gz', and of a notebook or Python file of this name."""
+    ending = next((ending for ending in sorted((*ENDINGS, *SINGLE), key=len, reverse=True) if name.lower().endswith(ending)), "")
     return name[:len(name) - len(ending)]
 
 
@@ -79,10 +82,10 @@ def readable() -> Iterator[None]:
     try:
         yield
     except zipfile.BadZipFile as error:
-        raise Unreadable(f"is not a ZIP file, or a damaged one ({str(error)[:80]})") from None
+        raise Unreadable(f"is not a ZIP file, or a damaged one ({str(error)[:80]}): {AGAIN}") from None
     except (gzip.BadGzipFile, tarfile.TarError, NotImplementedError, zlib.error, EOFError, ValueError, OverflowError,
             struct.error, RuntimeError, IndexError) as error:
-        raise Unreadable(f"cannot be unpacked ({type(error).__name__}: {str(error)[:80]})") from None
+        raise Unreadable(f"cannot be unpacked ({type(error).__name__}: {str(error)[:80]}): {AGAIN}") from None
 
 
 def entries(file: IO[bytes]) -> Iterator[Entry]:
@@ -90,6 +93,8 @@ def entries(file: IO[bytes]) -> Iterator[Entry]:
     file.seek(0)
     head = file.read(512)
     file.seek(0)
+    if not head:
+        raise Unreadable(f"is empty: {AGAIN}")
     for magic, what in OTHERS:
         if head.startswith(magic):
             raise Unreadable(f"is {what}, which is not read here: {AS_ZIP}")

@@ -112,6 +112,18 @@ def test_large_files_beside_the_code_are_left_out_with_a_note(tmp_path):
     assert archive.take_in(folder, tmp_path / "b").notes == ["left out: weights.bin (more than 30 MB)"]
 
 
+@pytest.mark.parametrize("ending", ["pt", "pth", "ckpt", "h5", "PKL"])
+def test_a_large_trained_model_is_left_out_with_a_note(tmp_path, ending):
+    folder = submission(tmp_path / "doe")
+    (folder / "runs").mkdir()
+    for name in (f"model.{ending}", f"runs/small.{ending}"):
+        with open(folder / name, "wb") as file:
+            file.truncate(1000 if "small" in name else 40 * 2**20)
+    taken = archive.take_in(folder, tmp_path / "in")
+    assert taken.notes == [f"left out: model.{ending} (more than 30 MB)"]
+    assert laid_out(tmp_path / "in") == ["mlp_numpy.py", "modules.py", "runs/"]
+
+
 def test_a_size_that_is_stated_is_not_believed(tmp_path):
     layout = archive.Layout(tmp_path)
     layout.add(iter([unpack.Entry("a.bin", "file", 1, 0, lambda: io.BytesIO(bytes(31 * 2**20)))]))
@@ -170,7 +182,8 @@ def test_tar_archives_are_taken_like_zips(tmp_path, mode):
 
 
 @pytest.mark.parametrize("name, student", [
-    ("doe.zip", "doe"), ("doe.tar.gz", "doe"), ("Doe.TGZ", "Doe"), ("doe.v1.tar", "doe.v1"), ("doe.rar", "doe")])
+    ("doe.zip", "doe"), ("doe.tar.gz", "doe"), ("Doe.TGZ", "Doe"), ("doe.v1.tar", "doe.v1"), ("doe.rar", "doe"),
+    ("doe.ipynb", "doe"), ("doe.Py", "doe"), ("doe.txt", "doe.txt")])
 def test_the_student_is_the_archive_s_name(tmp_path, name, student):
     (tmp_path / name).touch()
     assert parse(tmp_path / name).student == student
@@ -211,6 +224,21 @@ def test_what_cannot_be_read_says_the_way_out(tmp_path, content, reason):
     with pytest.raises(Unreadable, match=reason) as caught:
         archive.take_in(tmp_path / "a.zip", tmp_path / "in")
     assert "\n" not in str(caught.value) and str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, content, reason", [
+    ("doe.ipynb", b"{}", "is a notebook: export it as .py files and pack them as a ZIP"),
+    ("doe.PY", b"x = 1", "is a single Python file: pack all files of the hand-in as a ZIP"),
+    ("doe.zip", b"", "is empty: pack it again and upload it again"),
+    ("doe.zip", packed(CODE)[:-30],
+     "is not a ZIP file, or a damaged one (File is not a zip file): pack it again and upload it again")])
+def test_a_single_file_or_a_damaged_archive_says_the_way_out(tmp_path, name, content, reason):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(Unreadable) as caught:
+        archive.take_in(tmp_path / name, tmp_path / "in")
+    assert str(caught.value) == reason
+    (tmp_path / "zip.py").write_bytes(packed(CODE))  # an archive is known by its content
+    assert archive.take_in(tmp_path / "zip.py", tmp_path / "taken").notes == []
 
 
 def test_a_cut_tar_archive_is_damaged(tmp_path):
