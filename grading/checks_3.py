@@ -168,7 +168,7 @@ def norm_shapes(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_dimensions(replies: Replies, context: Context) -> Outcome:
-    return accepted(replies, DIMENSIONS, "An input that is not of shape (batch, n_neurons) is best refused, too.")
+    return accepted(replies, DIMENSIONS, "An input that is not of shape (batch, n_neurons) should be refused as well.")
 
 
 def norm_none(replies: Replies, context: Context) -> Outcome:

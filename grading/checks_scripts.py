@@ -407,7 +407,9 @@ class Script:
         marked = [run if not context.real else None, self.run(replies, "script", context)]
         if wrong := next((one.images_wrong for one in marked if one is not None and one.images_wrong), ""):
             return Outcome(0.0, wrong)
-        accuracy = float((predictions == context.hidden_labels).mean())
+        last = reply.arrays.get("predictions, channels last", predictions)
+        accuracy = max(float((found == context.hidden_labels).mean()) for found in (predictions, last)
+                       if found.shape == context.hidden_labels.shape)
         bounds = context.accuracy[self.question]["real" if context.real else "standin"]
         fraction = (accuracy - bounds["none"]) / (bounds["full"] - bounds["none"])
         what = "CIFAR-10's test images" if context.real else f"the stand-in after {STANDIN_STEPS} steps"

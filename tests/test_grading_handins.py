@@ -33,3 +33,16 @@ def test_no_false_verdict_and_nothing_kept_by_a_faulty_part(tmp_path, capsys):
     with capsys.disabled():
         print("\n" + report(found).splitlines()[-1])
     assert not {name: wrong for name, wrong in found.items() if wrong}, report(found)
+
+
+def test_another_order_of_the_pixels_is_right(tmp_path):
+    """Channels last, in training and in evaluation: the accuracy is that of the order which the script has chosen."""
+    folder = next(handin_table.write("nutmeg", tmp_path).rglob("train_mlp_numpy.py"))
+    text = folder.read_text()
+    for old, new in (("net.forward(x.reshape(x.shape[0], -1))", "net.forward(x.transpose(0, 2, 3, 1).reshape(x.shape[0], -1))"),
+                     ("np.reshape(x, (FLAGS.batch_size, 3072))", "np.reshape(x.transpose(0, 2, 3, 1), (FLAGS.batch_size, 3072))")):
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    folder.write_text(text)
+    record = grade([tmp_path / "nutmeg_assignment1"], reduced(["1.2"]), tmp_path / "grades")["nutmeg_assignment1"]
+    assert not failures(record)

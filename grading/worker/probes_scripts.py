@@ -455,6 +455,11 @@ def script(task: Task) -> None:
     task.note("data", [folder == found for found in sorted(folders)])
     watch.send(task)
     if "hidden" in task.arrays and watch.model is not None and watch.input is not None:
+        def predict(name: str, images: np.ndarray) -> None:
+            task.send(name, np.concatenate([watch.predict(images[i:i + 500]) for i in range(0, len(images), 500)]))
+
         images = task.arrays["hidden"]
-        task.attempt("predictions", lambda: task.send("predictions", np.concatenate(
-            [watch.predict(images[i:i + 500]) for i in range(0, len(images), 500)])))
+        task.attempt("predictions", predict, "predictions", images)
+        if len(watch.input.shape) == 2:  # the script may have laid the pixels out channels last
+            last = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).reshape(len(images), -1)
+            task.attempt("channels last", predict, "predictions, channels last", last)
