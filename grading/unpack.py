@@ -61,7 +61,8 @@ def is_archive(name: str) -> bool:
 
 def without_ending(name: str) -> str:
     """'doe_assignment1' of 'doe_assignment1.tar.gz', and of a notebook or Python file of this name."""
-    ending = next((ending for ending in sorted((*ENDINGS, *SINGLE), key=len, reverse=True) if name.lower().endswith(ending)), "")
+    endings = sorted((*ENDINGS, *SINGLE), key=len, reverse=True)
+    ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
     return name[:len(name) - len(ending)]
 
 

@@ -210,6 +210,9 @@ def test_page_shows_pairs_escaped_and_loads_nothing(tmp_path):
     assert {frozenset((pair.one, pair.other)) for pair in found.pairs} == {
         frozenset(pair) for pair in itertools.combinations(("doe", "<b>roe", "2023/old"), 2)}
     assert "Doe, J." in page and "&lt;b&gt;roe" in page and "2023/old" in page and "Without code to compare: late" in page
+    assert "with the reference and with the submissions of other years, without" in page
+    write_page(tmp_path, students, {}, [], [])
+    assert "with each other and with the reference, without" in (tmp_path / similarity.PAGE).read_text()
     assert "<script" not in page and "<b>roe" not in page and "100 %" in page
     assert "    def forward(self, x):\n" in page and "src=" not in page
 
@@ -225,7 +228,7 @@ def test_data_utilities_and_links_are_not_compared(tmp_path):
 @needs_confinement
 def test_a_run_writes_the_page_and_keeps_the_code(tmp_path, capsys, monkeypatch):
     rules = reduced(["3.2c"])
-    monkeypatch.setattr(rubric, "load", lambda path: rules)
+    monkeypatch.setattr(rubric, "load", lambda path=None: rules)
     paths = [submission(tmp_path / "doe"), submission(tmp_path / "roe", modules=disguised(MODULES), mlp_numpy=MLP[:200])]
     submission(tmp_path / "course" / "given")
     submission(tmp_path / "2023" / "old")
