@@ -146,10 +146,13 @@ def find_code(folder: Path, names: list[str]) -> Path:
         raise Unreadable(f"holds notebooks ({', '.join(notebooks[:2])}) and no Python file: export the code as .py "
                          f"files with the assignment's names ({MARKER}, ...)")
     if archives := [PurePosixPath(name).name for name in names if is_archive(name)]:
-        raise Unreadable(f"holds no {MARKER} but {', '.join(archives[:3])}; of a folder of submissions, give each one: "
-                         "FOLDER/*")
-    raise Unreadable(f"holds no {MARKER}, nor any other file of the assignment; of a folder of submissions, give each "
-                     "one: FOLDER/*")
+        raise Unreadable(f"holds no {MARKER} but {', '.join(archives[:3])}")
+    raise Unreadable(f"holds no {MARKER}, nor any other file of the assignment")
+
+
+def may_be_a_class(path: Path) -> bool:
+    """Whether it is a folder that could hold submissions: with folders or archives in it."""
+    return path.is_dir() and any(inner.is_dir() or is_archive(inner.name) for inner in path.iterdir())
 
 
 def sorted_out(parts: tuple[str, ...], kind: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from grading import (
+    archive,
     autograder,
     changes,
     classroom,
@@ -50,6 +51,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
+    def given(self, options: argparse.Namespace, besides: Collection[str]) -> str:
+        """The first flag with a value that is not its default, '' where there is none."""
+        return next((action.option_strings[0] for action in self._actions if action.option_strings
+                     and action.dest not in ("help", *besides)
+                     and getattr(options, action.dest) != action.default), "")
+
 
 def positive_int(text: str) -> int:
     value = int(text)
@@ -58,7 +65,7 @@ def positive_int(text: str) -> int:
     return value
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def parser(description: str) -> _Parser:
     """The flags, in groups."""
     made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     group = made.add_argument_group("grade submissions")
@@ -66,7 +73,7 @@ def parser(description: str) -> argparse.ArgumentParser:
                        help="ZIP files or folders, named by the student, or as Canvas or Brightspace name them")
     group.add_argument("--data_dir", type=Path, help="folder of CIFAR-10's batch files for the accuracy of the "
                        "default runs (default: none, shorter runs on a small stand-in)")
-    group.add_argument("--jobs", type=positive_int, default=os.cpu_count() or 1, metavar="N",
+    group.add_argument("--jobs", type=positive_int, metavar="N",
                        help=f"workers at the same time (default: the processors, here {os.cpu_count()})")
     group.add_argument("--only", nargs="+", action="extend", default=[], metavar="QUESTION",
                        help="grade these questions, again where they were graded; the others keep what they have")
@@ -107,6 +114,12 @@ def parser(description: str) -> argparse.ArgumentParser:
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser(description)
     options = flags.parse_args(argv)
+    if options.check is not None:
+        if flag := flags.given(options, besides=("submissions", "check")):
+            flags.error(f"{flag} does not belong to --check")
+        if len(options.submissions) > 1:
+            flags.error("--check takes one folder")
+    options.jobs = options.jobs or os.cpu_count() or 1
     if options.check is not None:
         return options
     others = [name for name in ("merge", "starter", "autograder") if getattr(options, name) is not None]
@@ -220,11 +233,11 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
         for warning in room.sandbox.warnings():
             say(f"warning: {warning}")
         say(f"submissions: {len(class_)}, workers at the same time: {options.jobs}")
-        waiting = dict.fromkeys(one.student for one in class_)
+        waiting = {one.student: one.path for one in class_}
 
         def finish(record: Record, new: bool) -> None:
             nonlocal bad
-            waiting.pop(record["student"])
+            path = waiting.pop(record["student"])
             merged = (options.out / tables.FINAL).exists()
             if new or not merged:  # pages that --merge has written keep what a TA gave
                 write_student(options.out, record, rules, name=known.names([record]).get(record["student"], ""))
@@ -233,7 +246,10 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
                 write_json(options.results, results(Marks(record, rules)))
             bad += bool(record["error"])
             bar.update()
-            tqdm.write(line_of(record, rules, new), file=sys.stderr)
+            missing = record["error"].startswith(f"holds no {archive.MARKER}") and not options.results
+            way_out = "; of a folder of submissions, give each one: FOLDER/*"
+            tqdm.write(line_of(record, rules, new) + way_out * (missing and archive.may_be_a_class(path)),
+                       file=sys.stderr)
 
         def write_all() -> list[Record]:
             given = merged_before(options.out, rules)
@@ -290,9 +306,9 @@ def merge(options: argparse.Namespace, rules: Rubric) -> int:
         student = record["student"]
         write_student(options.out, record, rules, given[student], names.get(student, ""))
     most = sum(row.points for row in rules.questions if not row.bonus)
-    books = gradebooks.write_gradebooks(options.out, marks, known, options.assignment or rules.title, most)
+    books, left_out = gradebooks.write_gradebooks(options.out, marks, known, options.assignment or rules.title, most)
     print("   ".join([f"final table: {options.out / tables.FINAL}", *(f"gradebook: {book}" for book in books)]))
-    for problem in known.problems(records):
+    for problem in [*known.problems(records), *left_out]:
         say(f"note: {problem}")
     still_open = {one.record["student"]: one.open for one in marks if one.open}
     if still_open:
@@ -329,6 +345,9 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
+    except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
+        return 128 + 13  # SIGPIPE, as a shell says it
     except Exception as error:
         if type(error).__name__ != "DataError":  # cifar10_utils may not have been imported
             raise

@@ -1,4 +1,4 @@
-"""Gradebooks to import: canvas.csv and brightspace.csv, a row for each student of the roster or with a submission."""
+"""Gradebooks to import: canvas.csv and brightspace.csv, a row for each student whose id there is known."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from grading.people import People, Person
 from grading.spreadsheets import cell, to_csv
 
 CANVAS, BRIGHTSPACE = "canvas.csv", "brightspace.csv"
+IDS = {CANVAS: ("id", "number", "login"), BRIGHTSPACE: ("number", "login")}  # one is needed to import a row
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def sortable(person: Person) -> str:
 
 
 def canvas(lines: Sequence[Line], assignment: str, most: float) -> str:
-    """Canvas matches students by ID, else by SIS User ID; the assignment by the number in its parentheses."""
+    """Canvas matches students by ID, SIS User ID or SIS Login ID; the assignment by the number in its parentheses."""
     header = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", assignment]
     rows = [[sortable(one), one.id, one.number, one.login, one.section, line.total]
             for line in lines for one in [line.person]]
@@ -62,15 +63,18 @@ def brightspace(lines: Sequence[Line], assignment: str) -> str:
     return to_csv([header, *([cell(value) for value in row] for row in rows)])
 
 
-def write_gradebooks(out: Path, marks: Sequence[Marks], people: People, assignment: str, most: float) -> list[Path]:
-    """The gradebooks whose students can be told apart: Canvas by its ids, Brightspace by number or login."""
+def write_gradebooks(out: Path, marks: Sequence[Marks], people: People, assignment: str,
+                     most: float) -> tuple[list[Path], list[str]]:
+    """(the gradebooks written, a line for each student left out of one). One that would have no row is not written."""
     table = lines(marks, people)
-    known = [line.person for line in table]
-    made = {CANVAS: canvas(table, assignment, most) if any(one.id or one.number for one in known) else "",
-            BRIGHTSPACE: brightspace(table, assignment) if any(one.number or one.login for one in known) else ""}
-    for name, content in made.items():
-        if content:
-            write(out / name, content)
-        else:
+    books, notes = [], []
+    for name, ids in IDS.items():
+        known = [line for line in table if any(getattr(line.person, kind) for kind in ids)]
+        if not known:
             (out / name).unlink(missing_ok=True)  # of an earlier merge
-    return [out / name for name, content in made.items() if content]
+            continue
+        write(out / name, canvas(known, assignment, most) if name == CANVAS else brightspace(known, assignment))
+        books.append(out / name)
+        notes += [f"{line.person.name} is left out of {name}, without an id to import them by: add them to the roster"
+                  for line in table if line not in known]
+    return books, notes

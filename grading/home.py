@@ -156,10 +156,10 @@ def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: 
 # ---------------------------------------------------------------- what is asked for
 
 
-def chosen(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def chosen(names: Sequence[str], written: Collection[str] = ()) -> tuple[list[str], list[str]]:
     """(question numbers, scripts' files) that `names` stand for: a number, the start of some, or a script's file.
 
-    No name stands for everything. Raises HomeError.
+    No name stands for everything. written: the numbers of the written questions. Raises HomeError.
     """
     if not names:
         return list(QUESTIONS), list(SCRIPTS)
@@ -170,6 +170,11 @@ def chosen(names: Sequence[str]) -> tuple[list[str], list[str]]:
             scripts.add(Path(name).name)
         elif found:
             numbers |= found
+        elif Path(name).is_dir():
+            raise HomeError(f"{name} is a folder, not a question: give the folder before --check, as in "
+                            f"`grade.py {name} --check`")
+        elif name in written:
+            raise HomeError(f"{name} is a written question, graded from the report")
         else:
             raise HomeError(f"{name!r} is none of the code questions {', '.join(QUESTIONS)}, and none of the scripts "
                             f"{', '.join(SCRIPTS)}")
@@ -204,6 +209,7 @@ class Printer:
             for sign, plain in (("±", "+-"), ("−", "-"), ("Σ", "sum"), ("ᵀ", "^T"), ("×", "x"), ("≥", ">=")):
                 text = text.replace(sign, plain)
         tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()  # seen at once, also through a pipe
 
     def outcome(self, title: str, outcome: Outcome, remark: bool = False, told: Collection[str] = ()) -> None:
         """A check's line and, where it fails, what is wrong with it, without what has been `told` above."""
@@ -337,7 +343,8 @@ def sentences(folder: Path, number: str) -> dict[str, list[str]]:
 
 def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> int:
     """Check the code in `folder`, print what was found, and return the exit status. Raises HomeError."""
-    numbers, scripts = chosen(names)
+    rules = rules or rubric.load()
+    numbers, scripts = chosen(names, [row.number for row in rules.questions if row.written])
     failing = 0
     with at_home(folder, rules) as home:
         for number in numbers:

@@ -298,7 +298,7 @@ def reference() -> dict[str, str]:
 
 
 def earlier(folder: Path) -> dict[str, Sources]:
-    """The submissions in a folder of anof another year: ZIP files and folders. What cannot be read is left out."""
+    """The submissions in a folder of another year: ZIP files and folders. What cannot be read is left out."""
     found: dict[str, Sources] = {}
     for path in sorted(folder.iterdir()):
         with tempfile.TemporaryDirectory() as work, contextlib.suppress(Unreadable):
@@ -323,6 +323,7 @@ def write_page(out: Path, students: Mapping[str, Path], names: Mapping[str, str]
         others |= earlier(year)
     found = compare(class_, handed_out(handouts), others)
     write(out / PAGE, render("similarity.html", pairs=found.pairs[:MOST_PAIRS], number=len(found.pairs), names=names,
+                             years=bool(years),
                              threshold=THRESHOLD, compared=len(class_), handout=found.handout,
                              missing=[student for student in students if not class_.get(student)]))
     return found

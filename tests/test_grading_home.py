@@ -133,11 +133,27 @@ def test_wrong_input_is_one_line(tmp_path):
     folder = submission(tmp_path / "doe")
     (tmp_path / "empty").mkdir()
     for where, arguments, message in ((folder, ["--check", "5"], "'5' is none of the code questions 1.2, 2.1"),
+                                      (folder, ["--check", "1.1a"], "1.1a is a written question, graded from the report"),
+                                      (tmp_path, ["--check", "1.2", "empty"], "give the folder before --check"),
+                                      (folder, ["--check", "1.2", "--jobs", "1"], "--jobs does not belong to --check"),
+                                      (folder, ["--only", "1.2", "--check"], "--only does not belong to --check"),
+                                      (folder, ["--check", "--merge"], "--merge does not belong to --check"),
+                                      (folder, ["a", "b", "--check"], "--check takes one folder"),
                                       (tmp_path, ["empty", "--check"], "has none of convnet_pytorch.py"),
                                       (tmp_path, ["nowhere", "--check"], "nowhere is not a folder")):
         done = run(where, *arguments)
         assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
         assert not done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of a POSIX shell")
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run([sys.executable, str(ROOT / "grade.py"), "--check", "1.2"], stdout=closed,
+                              cwd=submission(tmp_path / "doe"), stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
 def test_names(tmp_path):

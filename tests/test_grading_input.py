@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from grading_help import needs_confinement
 from test_grading_class import NUMBERS, packed
 from test_grading_desk import RULES, kept, record
 
@@ -116,8 +117,21 @@ def test_several_submissions_given_as_one_are_noticed(tmp_path):
     assert taken.notes == ["modules.py lies in 2 folders: Alpha is graded, not Beta"]
     (tmp_path / "zips").mkdir()
     packed(tmp_path / "zips" / "doe.zip")
-    with pytest.raises(archive.Unreadable, match="give each one"):
+    with pytest.raises(archive.Unreadable, match=r"holds no modules.py but doe.zip$"):
         archive.take_in(tmp_path / "zips", tmp_path / "none")
+
+
+@needs_confinement
+def test_only_a_folder_of_folders_or_zips_may_be_a_class(tmp_path, capsys):
+    for name, inner in (("plain", "notes.txt"), ("folders", "doe/notes.txt"), ("zips", "doe.zip")):
+        (tmp_path / name / inner).parent.mkdir(parents=True)
+        (tmp_path / name / inner).touch()
+        for flags in ([], ["--results", str(tmp_path / "results.json")]):
+            assert main("", [str(tmp_path / name), "--out", str(tmp_path / "out"), *flags]) == 1
+            said = capsys.readouterr().err
+            assert f"{name}: holds no modules.py" in said
+            assert ("; of a folder of submissions, give each one: FOLDER/*" in said) == (name != "plain" and not flags)
+        assert "FOLDER" not in (tmp_path / "results.json").read_text()
 
 
 def test_cells_are_no_formulas():

@@ -135,6 +135,8 @@ FAULTY = {
         "linear_backward_weight": "expected shape (4, 6), received (6, 4)"}),
     "bias over the features": (modules(("dout.sum(axis=0, keepdims=True)", "dout.sum(axis=1)")), {
         "linear_backward_bias": "summed over the features (axis 1)"}),
+    "bias gradient a number": (modules(("dout.sum(axis=0, keepdims=True)", "dout.sum()")), {
+        "linear_backward_bias": "expected shape (1, 4), received ()"}),
     "one argument of the constructor": (modules((INIT, "def __init__(self, size):\n"
                                                        "        in_features, out_features = size")), {
         **dict.fromkeys(("linear_forward", "linear_backward_input", "linear_backward_weight", "linear_backward_bias",

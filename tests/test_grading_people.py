@@ -100,18 +100,19 @@ def merge(out: Path, *flags: str) -> int:
 def test_gradebooks_are_what_canvas_and_brightspace_import(out, capsys):
     assert merge(out, "--roster", str(out.parent / "canvas.csv"), "--assignment", "Practical 1, CNNs (777)") == 1
     said = capsys.readouterr()
-    assert "canvas.csv" in said.out and "note: not in the roster: poe_assignment1\n" in said.err
+    for book in ("canvas.csv", "brightspace.csv"):
+        assert book in said.out and (f"note: poe_assignment1 is left out of {book}, without an id to import them by: "
+                                     "add them to the roster\n") in said.err
+    assert said.err.count("left out") == 2 and "note: not in the roster: poe_assignment1\n" in said.err
     assert (out / "canvas.csv").read_text() == '''Student,ID,SIS User ID,SIS Login ID,Section,"Practical 1, CNNs (777)"
     Points Possible,,,,,100
 "de Vries, Sam",1003,s13,svries,TA 2,
 "Doe, Jane",1001,s11,jdoe@uni.example,TA 1,73
-poe_assignment1,,,,,73
 "Łoś, Ana",1004,s14,alos,TA 2,
 '''
     assert (out / "brightspace.csv").read_text() == '''OrgDefinedId,Username,Last Name,First Name,Practical 1 CNNs Points Grade,End-of-Line Indicator
 #s13,#svries,de Vries,Sam,,#
 #s11,#jdoe@uni.example,Doe,Jane,73,#
-,,,,73,#
 #s14,#alos,Łoś,Ana,,#
 '''
     rows = {row["student"]: row["name"] for row in table(out / "final.csv")}
@@ -128,6 +129,14 @@ def test_without_ids_there_is_no_gradebook(tmp_path):
     (out / "canvas.csv").write_text("of an earlier merge")
     assert merge(out) == 0 and not (out / "canvas.csv").exists() and not (out / "brightspace.csv").exists()
     assert "name" not in table(out / "final.csv")[0]
+
+
+def test_without_a_roster_there_are_rows_only_for_known_ids(out, capsys):
+    assert merge(out) == 1
+    assert (out / "canvas.csv").read_text().splitlines()[2:] == ["devriessam_1003,1003,,,,", "doejane_1001,1001,,,,73"]
+    assert not (out / "brightspace.csv").exists()
+    assert [line for line in capsys.readouterr().err.splitlines() if "left out" in line] == [
+        "note: poe_assignment1 is left out of canvas.csv, without an id to import them by: add them to the roster"]
 
 
 def test_two_submissions_of_one_student_are_told(tmp_path, capsys):

@@ -210,6 +210,9 @@ def test_page_shows_pairs_escaped_and_loads_nothing(tmp_path):
     assert {frozenset((pair.one, pair.other)) for pair in found.pairs} == {
         frozenset(pair) for pair in itertools.combinations(("doe", "<b>roe", "2023/old"), 2)}
     assert "Doe, J." in page and "&lt;b&gt;roe" in page and "2023/old" in page and "Without code to compare: late" in page
+    assert "with the reference and with the submissions of other years, without" in page
+    write_page(tmp_path, students, {}, [], [])
+    assert "with each other and with the reference, without" in (tmp_path / similarity.PAGE).read_text()
     assert "<script" not in page and "<b>roe" not in page and "100 %" in page
     assert "    def forward(self, x):\n" in page and "src=" not in page
 
