@@ -238,7 +238,8 @@ def loss_zero(replies: Replies, context: Context) -> Outcome:
         if not {"forward", "input"} <= set(reply.arrays):
             return failed(reply)
     if not all(np.isfinite(reply.arrays[name]).all() for reply in known for name in ("forward", "input")):
-        return Outcome(0.0, "Loss or gradient is not finite where a probability is 0: np.clip(x, 1e-12, 1) avoids it.", "p = 0")
+        return Outcome(0.0, "Loss or gradient is not finite where a probability is 0: np.clip(x, 1e-12, 1) avoids it.",
+                       "p = 0")
     return unless_wrong(loss_forward(replies, context), known[0], judge_by(
         context.expected, "1.2 loss_zero forward", known[0], "forward", "The loss is wrong where p = t = 0.",
         tolerance=1e-3))

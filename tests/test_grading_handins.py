@@ -4,8 +4,10 @@ A selection: the right hand-ins that together hold every variant of every file, 
 `python tests/grading_handins.py` grades all of them.
 """
 
+import handin_table
 import pytest
 from grading_handins import graded, report
+from grading_help import failures, grade, reduced
 from handin_table import FAULTS, POOL, RIGHT
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow, pytest.mark.timeout(3600)]
