@@ -16,6 +16,20 @@ from tests.questions import (  # noqa: F401 (hooks)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: tests of Ctrl-C need it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# make quick: every gradient check, and a short run of each script
+QUICK_FILES = {"test_modules", "test_conv2d", "test_layernorm", "test_batchnorm", "test_autodiff", "test_mlp_numpy",
+               "test_mlp_pytorch", "test_convnet"}
+QUICK_RUNS = {"test_run_folder", "test_convnet_script_runs_and_resumes", "test_what_a_run_leaves",
+              "test_linear_probe_learns_and_leaves_the_body", "test_a_study_leaves_its_table_its_best_and_its_pictures"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        function = item.name.partition("[")[0]
+        if function in QUICK_RUNS or (item.path.stem in QUICK_FILES and not item.get_closest_marker("slow")):
+            item.add_marker("quick")
+
 
 @pytest.fixture(scope="session")
 def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
