@@ -148,7 +148,7 @@ class Run:
         if notes.get("gradients kept"):
             return "Gradients add up over the steps: call optimizer.zero_grad() before each backward pass."
         if notes.get("without gradient"):
-            return "The optimizer's step comes when there is no gradient: zero_grad, then backward, then step."
+            return "The optimizer's step comes without a gradient: zero_grad, then backward, then step."
         return ""
 
     @property

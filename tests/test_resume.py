@@ -136,7 +136,7 @@ def test_killed_before_its_first_checkpoint_the_way_out_is_named(standin, tmp_pa
     (tmp_path / "run/last.pt").unlink()
     capsys.readouterr()
     assert run("train_mlp_pytorch", "--resume", tmp_path / "run") == 2
-    assert f"remove {tmp_path / 'run'} and start it anew" in capsys.readouterr().err
+    assert f"remove {tmp_path / 'run'} and start it again" in capsys.readouterr().err
 
 
 def test_ctrl_c_in_the_shell(standin, tmp_path):

@@ -1,6 +1,6 @@
 """Random changes of training images, a batch at a time and on the device: mirrored, shifted, mixed in pairs.
 
-    x = flip(x)                     # every other image, by chance
+    x = flip(x)                     # each image with probability 1/2
     x = shift(x, 2)                 # up to 2 pixels each way
     x, partner, weight = mix(x, 0.8)
     loss = weight * F.cross_entropy(net(x), t) + (1 - weight) * F.cross_entropy(net(x), t[partner])

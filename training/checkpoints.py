@@ -68,12 +68,12 @@ def lock(path: Path, wait: bool = False) -> IO[str]:
 
 def missing(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} does not exist; if that run was stopped before its first checkpoint, remove "
-                           f"{path.parent} and start it anew")
+                           f"{path.parent} and start it again")
 
 
 def damaged(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} is not a whole checkpoint (damaged, or made by something else); "
-                           f"use another, or start anew")
+                           f"use another, or start again")
 
 
 def whole(path: Path, checkpoint: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def write_metrics(folder: Path, rows: list[dict[str, Any]], columns: Sequence[str] = METRICS) -> None:
-    """metrics.csv of the run folder, anew."""
+    """Replace metrics.csv of the run folder."""
     with atomic_write(folder / "metrics.csv", "w") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
