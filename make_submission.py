@@ -24,7 +24,8 @@ NOT_PACKED = (  # the grader, which is the TA's, and the tests of what stays at 
     "make_submission.py", "grade.py", "tests/grading_*", "tests/test_grading_*", "tests/test_fuzz.py",
     "tests/test_bench.py",
     "tests/test_report.py", "tests/test_derivations.py", "tests/test_errata.py", "tests/test_experiments.py",
-    "tests/test_readme.py", "tests/test_project.py", "tests/test_inspect.py")
+    "tests/test_readme.py", "tests/test_project.py", "tests/test_inspect.py",
+    "tests/test_handout.py", "tests/test_markers.py", "tests/handin_table.py", "tests/test_floors.py")
 REPORT = "report/report.pdf"
 
 

@@ -112,7 +112,7 @@ def difference(reply: Reply, name: str, reading: str) -> str:
     functions = fact(reply, name, "functions") or [[]]
     between, tail = functions[:-1], functions[-1]
     if any(not names for names in between):
-        return "The activation between the linear layers is missing."
+        return "There is no activation between the linear layers."
     for names in between:
         if names != ["ELU"] and all(map(is_activation, names)):
             return f"The activation is {' and '.join(names)}, not ELU."

@@ -51,7 +51,8 @@ def main(words: list[str], folders: list[str]) -> None:
 
     options = dict(word.split("=") for word in words if "=" in word)
     loss, skipped, numbers = options.get("loss"), options.get("skipped"), [word for word in words if "=" not in word]
-    context = Context({}, np.zeros(0), np.zeros(0), False, expected=expected.values())
+    nowhere = {"none": Path("nowhere")}  # a script that is asked for its arguments must not fetch data
+    context = Context(nowhere, np.zeros(0), np.zeros(0), False, expected=expected.values())
     serve.preload(any(QUESTIONS[number].torch for number in numbers))
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "tests")]
     answer: dict[str, dict[str, str]] = {}
@@ -61,7 +62,7 @@ def main(words: list[str], folders: list[str]) -> None:
             question = QUESTIONS[number]
             probes = {name: probe for name, probe in question.asked(question.own_checks, context).items()
                       if name != skipped}
-            replies = Replies(Trusting(Path(folder)).run(Path(folder), probes, None, {}, question.torch))
+            replies = Replies(Trusting(Path(folder)).run(Path(folder), probes, None, context.data, question.torch))
             if loss:
                 replies["script"] = Reply({"output": OUTPUT, "output gradient": LOSSES[loss]})
             for check in question.own_checks:
