@@ -226,8 +226,6 @@ def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:
     with contextlib.suppress(TypeError, AttributeError):
         if used := sorted({name for reply in replies.values() for name in scan.dispatched(reply.notes)}):
             flags.append(f"{number} runs ready-made operators: {', '.join(used[:3])}")
-        if extra := sorted({str(name) for reply in replies.values() for name in reply.notes.get("extra") or []}):
-            flags.append(f"{number}: MLP has layers of its own choice: {', '.join(extra[:5])[:100]}")
     killed = sorted({reply.error.partition(":")[2].strip()[:60] for reply in replies.values()
                      if reply.error and reply.error.startswith("stopped")})
     if killed:
