@@ -1,6 +1,6 @@
 """Takes a submission, an archive or a folder, into a folder of the grader's own. Nothing of it is trusted.
 
-It is laid out as it was packed, with its empty folders: scripts save into them. Left out is what is no code and may be
+It is laid out as it was packed, with its empty folders: scripts save into them. Left out is what is not code and may be
 bulky (pictures, reports, environments, data sets, trained models); the folders it lay in are made all the same. Sizes
 are counted while unpacking, not believed; no entry leaves the folder; links and special files are left out.
 """
