@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from unittest import mock
 
 import handin_table
 from grading_help import failures, grade, reduced
@@ -91,7 +92,11 @@ def wrong_about_right(record: Record) -> list[str]:
 def graded(names: Sequence[str], faults: Iterable[Fault], folder: Path) -> dict[str, list[str]]:
     """{hand-in or fault: what the grader got wrong about it}."""
     own = (handin_table.POOL / "cifar10_utils" / "course.py").read_bytes()  # the course's file, in other words
-    scan.COURSE_UTILITIES.add(hashlib.sha256(own).hexdigest())
+    with mock.patch.object(scan, "COURSE_UTILITIES", {hashlib.sha256(own).hexdigest()}):
+        return _graded(names, faults, folder)
+
+
+def _graded(names: Sequence[str], faults: Iterable[Fault], folder: Path) -> dict[str, list[str]]:
     paths = [handin_table.write(name, folder / name) for name in names]
     found = {}
     if paths:

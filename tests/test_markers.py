@@ -1,5 +1,6 @@
 """`pytest -m q1_1a`: that question's tests and no others, and failures that a student can read."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -82,9 +83,11 @@ def broken(package: Path, file: str, old: str, new: str, mark: str) -> list[str]
     source = (ROOT / file).read_text()
     assert source.count(old) == 1
     (package / file).write_text(source.replace(old, new))
+    bare = {name: value for name, value in os.environ.items()  # where CI is set, pytest shortens no comparison
+            if name not in ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS")}
     try:
         done = subprocess.run([sys.executable, "-m", "pytest", "-m", mark, "-p", "no:cacheprovider", "-p", "no:xdist"],
-                              cwd=package, capture_output=True, text=True)
+                              cwd=package, capture_output=True, text=True, env=bare)
     finally:
         (package / file).write_text(source)
     assert done.returncode == 1, done.stdout + done.stderr
