@@ -5,7 +5,8 @@
 # make quick          set up and run what a change of a layer can break: every gradient check, a short run of each script
 # make coverage       the tests again, and which lines of the package none of them runs
 # make lint           ruff and mypy
-# make bench          the measurements of the README (on an idle machine)
+# make bench          the measurements of docs/speed.md (on an idle machine)
+# make constraints    write constraints.txt, the versions in this environment; after make test has passed with them
 # make report         draw the figures and typeset report/report.pdf from the kept results
 # make clean          remove what can be made again; data, runs and the environment stay
 # make distclean      the environment too
@@ -17,7 +18,7 @@ VENV ?= .venv
 DATA ?= ./cifar10/cifar-10-batches-py
 RUN = $(VENV)/bin/python
 
-.PHONY: help train train-convnet data test quick coverage lint bench report clean distclean
+.PHONY: help train train-convnet data test quick coverage lint constraints bench report clean distclean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | sed '/^DATA=/q'
@@ -50,10 +51,14 @@ coverage: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(RUN) -m ruff check .
-	$(RUN) -m mypy *.py training imagefiles networks grading benchmarks
+	$(RUN) -m mypy *.py training imagefiles networks $(wildcard grading benchmarks)
+
+constraints: $(VENV)/.dev
+	@echo "# The versions that the tests passed with last; make constraints writes them." > constraints.txt
+	$(RUN) -m pip freeze --disable-pip-version-check | sed 's/+[^ ]*$$//' >> constraints.txt
 
 bench: $(VENV)/.dev data
-	CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks --readme $(BENCH_FLAGS)
+	CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks --page $(BENCH_FLAGS)
 
 report: $(VENV)/.dev
 	$(RUN) -m report.build_report

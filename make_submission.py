@@ -18,7 +18,7 @@ from report.build_report import digest
 from training.checkpoints import atomic_write
 
 ROOT = Path(__file__).resolve().parent
-PACKED = ("*.py", "requirements*.txt", "README.md", "Makefile", "pyproject.toml", "recipes/*.toml", "training/*.py",
+PACKED = ("*.py", "requirements*.txt", "Makefile", "pyproject.toml", "recipes/*.toml", "cluster/*.sbatch", "training/*.py",
           "imagefiles/*.py", "networks/*.py", "tests/*.py")
 NOT_PACKED = (  # the grader, which is the TA's, and the tests of what stays at home: grader, benchmarks, report, README
     "make_submission.py", "grade.py", "tests/grading_*", "tests/test_grading_*", "tests/test_fuzz.py",
@@ -26,7 +26,8 @@ NOT_PACKED = (  # the grader, which is the TA's, and the tests of what stays at 
     "tests/test_report.py", "tests/test_derivations.py", "tests/test_errata.py", "tests/test_experiments.py",
     "tests/test_readme.py", "tests/test_project.py", "tests/test_inspect.py",
     "tests/test_handout.py", "tests/test_markers.py", "tests/handin_table.py", "tests/test_floors.py")
-REPORT = "report/report.pdf"
+RENAMED = {"report.pdf": "report/report.pdf", "README.md": "docs/training.md"}  # names in the ZIP, and here
+REPORT = RENAMED["report.pdf"]
 
 
 class Refused(Exception):
@@ -51,7 +52,8 @@ def files(root: Path) -> dict[str, Path]:
     code = [path for pattern in PACKED for path in sorted(root.glob(pattern))]
     found = {path.relative_to(root).as_posix(): path for path in code}
     return {name: path for name, path in found.items()
-            if not any(fnmatch(name, pattern) for pattern in NOT_PACKED)} | {Path(REPORT).name: report}
+            if not any(fnmatch(name, pattern) for pattern in NOT_PACKED)} | {
+                name: root / path for name, path in RENAMED.items()}
 
 
 def pack(name: str, out: Path, root: Path = ROOT) -> Path:

@@ -3,7 +3,7 @@
     python -m benchmarks                  # everything, on an idle machine
     python -m benchmarks mlp norms        # benchmarks/bench_mlp.py and bench_norms.py
     python -m benchmarks --quick          # a smoke test: tiny sizes, kept apart as quick.json and quick.md
-    python -m benchmarks --readme         # what is left to measure, then the README's table and bench.md from NOTES.md
+    python -m benchmarks --page           # what is left to measure, then the tables of docs/speed.md and bench.md
 
 Each result is kept in benchmarks/results/bench.json as soon as it is there, and bench.md is written from that; a run
 that was interrupted goes on with what is left, and what was measured on another machine is measured anew, as is
@@ -32,7 +32,7 @@ from training.checkpoints import atomic_write
 from training.machine import describe_machine
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+PAGE = HERE.parent / "docs" / "speed.md"
 NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
 RESULT = HERE / "results" / "bench.json"
 
@@ -66,10 +66,10 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
 
 
 def with_table(text: str, results: tables.Results) -> str:
-    """README text with everything between the markers written anew."""
+    """`text` with the table between its markers replaced."""
     head, rest = text.split("<!-- bench -->", 1)
     _, tail = rest.split("<!-- /bench -->", 1)
-    return f"{head}<!-- bench -->\n{tables.readme_table(results)}\n<!-- /bench -->{tail}"
+    return f"{head}<!-- bench -->\n{tables.page_table(results)}\n<!-- /bench -->{tail}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,12 +78,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
     parser.add_argument("--again", action="store_true", help="measure anew what is there already")
     parser.add_argument("--quick", action="store_true", help="a smoke test with tiny sizes")
-    parser.add_argument("--readme", action="store_true", help="write the README's table")
+    parser.add_argument("--page", action="store_true", help="write the table of docs/speed.md")
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.names) - set(NAMES):
         parser.exit(2, f"{parser.prog}: no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}\n")
-    if arguments.quick and arguments.readme:
-        parser.exit(2, f"{parser.prog}: a smoke test is no measurement: --readme goes without --quick\n")
+    if arguments.quick and arguments.page:
+        parser.exit(2, f"{parser.prog}: a smoke test is not a measurement: leave out --quick or --page\n")
 
     path = RESULT.with_stem("quick") if arguments.quick else RESULT
     results, here = read(path), circumstances()
@@ -97,9 +97,9 @@ def main(argv: list[str] | None = None) -> int:
             parser.exit(2, f"{parser.prog}: {name}: {error}\n")
         keep(path, results)
     print(path.with_suffix(".md").read_text() if left else "nothing left to measure; --again measures anew")
-    if arguments.readme:
+    if arguments.page:
         keep(path, results)  # NOTES.md may have changed
-        README.write_text(with_table(README.read_text(), results))
+        PAGE.write_text(with_table(PAGE.read_text(), results))
     return 0
 
 

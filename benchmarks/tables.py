@@ -77,8 +77,8 @@ def where(entry: dict[str, Any]) -> str:
 LEGEND = "Median [quartiles] over rounds; a ratio below 1 is faster."
 
 
-def readme_table(results: Results) -> str:
-    """What has a goal, for the README."""
+def page_table(results: Results) -> str:
+    """What has a goal, for docs/speed.md."""
     return "\n\n".join([speed_table([row for row in rows(results) if goals(row)]), measured_on(results), LEGEND])
 
 

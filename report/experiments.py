@@ -85,7 +85,7 @@ EXPERIMENTS = {
         Variant("defaults", "train_mlp_pytorch", published="about 0.48")]),
     "convnet": Experiment("ConvNet, defaults (question 4a)", first_screen=True, variants=[
         Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
-    "best-mlp": Experiment("The best MLP", first_screen=True, variants=[
+    "best-mlp": Experiment("The best MLP", variants=[
         Variant("plain", "train_mlp_pytorch", "--recipe best-mlp", published="0.535 to 0.56"),
         Variant("augmented", "train_mlp_pytorch", "--recipe best-mlp-augmented", seeds=(42,)),
         Variant("augmented-fifth", "train_mlp_pytorch", "--recipe best-mlp-augmented --epochs 31")]),
@@ -115,7 +115,7 @@ EXPERIMENTS = {
             ("channels-20-25", "--channels 20,25", "0.68"),
             ("three-convolutions", "--channels 15,20,25", "0.67"),
             ("dropout-0.2", "--dropout 0.2", "0.65"))]),
-    "transfer": Experiment("EfficientNet-Lite0 from ImageNet (question 4b)", first_screen=True, variants=[
+    "transfer": Experiment("EfficientNet-Lite0 from ImageNet (question 4b)", variants=[
         Variant("linear-probe", "train_transfer_pytorch", "--freeze backbone --batch_size 256 --max_steps 2000"),
         Variant("fine-tuned-96-pixels", "train_transfer_pytorch", "--epochs 2", seeds=(42,)),
         Variant("fine-tuned", "train_transfer_pytorch", "--recipe efficientnet-128", seeds=(42,))]),

@@ -99,18 +99,18 @@ def test_what_is_missing_is_said(kept, monkeypatch, capsys):
     assert "Not measured: one (no abacus)." in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [["norm"], ["--quick", "--readme"]])
+@pytest.mark.parametrize("argv", [["norm"], ["--quick", "--page"]])
 def test_wrong_flags_are_one_line(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         bench.main(argv)
     assert stop.value.code == 2 and capsys.readouterr().err.count("\n") == 1
 
 
-def test_readme_shows_the_kept_results():
-    """Changing a figure in README or in bench.json makes this fail; `python -m benchmarks --readme` mends it."""
+def test_the_page_shows_the_kept_results():
+    """Changing a figure in docs/speed.md or in bench.json makes this fail; `python -m benchmarks --page` fixes it."""
     if not (results := bench.read(bench.RESULT)):
         pytest.skip("nothing is measured")
-    text = bench.README.read_text()
+    text = bench.PAGE.read_text()
     assert bench.with_table(text, results) == text
     assert bench.RESULT.with_suffix(".md").read_text() == tables.document(results)
     assert not any(entry["quick"] for entry in results.values())

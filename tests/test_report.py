@@ -28,8 +28,10 @@ def built(tmp_path_factory):
     root = tmp_path_factory.mktemp("copy")
     for name in ("report", "recipes", "tests", "training", "imagefiles", "networks"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.pt", "*.npz", "__pycache__"))
-    for path in [*ROOT.glob("*.py"), ROOT / "README.md", ROOT / "requirements.txt"]:
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("requirements*.txt"), ROOT / "Makefile", ROOT / "pyproject.toml"]:
         shutil.copy(path, root)
+    for name in ("docs", "cluster"):
+        shutil.copytree(ROOT / name, root / name)
     try:
         build_report.build(root / "report", root / "report" / "report.pdf")
     except build_report.Missing as error:
@@ -146,6 +148,20 @@ def test_the_tests_that_are_packed_need_nothing_else(copy, tmp_path):
     assert unpacked.returncode == 0, unpacked.stdout
     read = (tmp_path / "Doe_assignment1" / "tests").glob("*.py")
     assert not [path.name for path in read if re.search(r'README|"report"|report/', path.read_text())]
+
+
+def test_what_the_packed_readme_and_makefile_name_is_packed(copy, tmp_path):
+    with zipfile.ZipFile(pack("Doe", tmp_path, copy)) as archive:
+        archive.extractall(tmp_path)
+    folder = tmp_path / "Doe_assignment1"
+    text = (folder / "README.md").read_text()
+    named = re.findall(r"(?:python|sbatch) (\S+\.\w+)", text) + re.findall(r"`((?:\w+/)+|(?:\w+/)*\w+\.(?:py|txt))`", text)
+    assert len(named) > 10 and not [name for name in named if not (folder / name).exists()]
+    assert {"train", "test", "lint"} <= set(re.findall(r"`make (\w+)", text))
+    asked = subprocess.run(["make", "--dry-run", "train", "test", "lint"], cwd=folder, capture_output=True, text=True, check=True)
+    [types] = re.findall(r"-m mypy \*\.py (.*)", asked.stdout)
+    scripts = re.findall(r"python (\w+\.py)", asked.stdout)
+    assert scripts and not [name for name in [*types.split(), *scripts] if not (folder / name).exists()]
 
 
 def test_a_stale_or_missing_report_is_refused(copy, tmp_path):
