@@ -18,8 +18,8 @@ from report.build_report import digest
 from training.checkpoints import atomic_write
 
 ROOT = Path(__file__).resolve().parent
-PACKED = ("*.py", "requirements*.txt", "Makefile", "pyproject.toml", "recipes/*.toml", "cluster/*.sbatch", "training/*.py",
-          "imagefiles/*.py", "networks/*.py", "tests/*.py")
+PACKED = ("*.py", "requirements*.txt", "Makefile", "pyproject.toml", "recipes/*.toml", "cluster/*.sbatch",
+          "training/*.py", "imagefiles/*.py", "networks/*.py", "tests/*.py")
 NOT_PACKED = (  # the grader, which is the TA's, and the tests of what stays at home: grader, benchmarks, report, README
     "make_submission.py", "grade.py", "tests/grading_*", "tests/test_grading_*", "tests/test_fuzz.py",
     "tests/test_bench.py",
