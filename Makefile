@@ -17,6 +17,7 @@ PYTHON ?= python3
 VENV ?= .venv
 DATA ?= ./cifar10/cifar-10-batches-py
 RUN = $(VENV)/bin/python
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help train train-convnet data test quick coverage lint constraints bench report clean distclean
 
@@ -38,7 +39,7 @@ data: $(VENV)/.runtime
 	$(RUN) cifar10_utils.py fetch "$(DATA)" --or-standin
 
 test: $(VENV)/.dev
-	$(RUN) -m pytest $(PYTEST_FLAGS)
+	$(RUN) -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
 quick: $(VENV)/.dev
 	$(RUN) -m pytest -m quick $(PYTEST_FLAGS)

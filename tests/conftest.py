@@ -1,8 +1,11 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share, and how the tests are shared out among processes."""
 
 import os
 import signal
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: threads of two processes on two cores wait in turn
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
@@ -15,6 +18,11 @@ from tests.questions import (  # noqa: F401 (hooks)
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background: tests of Ctrl-C need it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Several processes take whole files, the next one in this order when they are free: the longest first.
+LONGEST_FILES = ["test_grading_reference", "test_grading_handins", "test_grading_probes", "test_readme", "test_grading_class",
+                 "test_grading_nets", "test_bench", "test_train_autodiff", "test_distributed", "test_faults", "test_grading_home",
+                 "test_mutations", "test_grading_hostile", "test_handout", "test_grading_scripts"]
 
 # make quick: every gradient check, and a short run of each script
 QUICK_FILES = {"test_modules", "test_conv2d", "test_layernorm", "test_batchnorm", "test_autodiff", "test_mlp_numpy",
@@ -29,6 +37,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         function = item.name.partition("[")[0]
         if function in QUICK_RUNS or (item.path.stem in QUICK_FILES and not item.get_closest_marker("slow")):
             item.add_marker("quick")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        rank = {name: place for place, name in enumerate(LONGEST_FILES)}
+        items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
