@@ -61,6 +61,10 @@ def test_blanked(source, wanted):
         starter.blanked(source, ["h"])
 
 
+# The MLP imports custom_layernorm.py, but runs none of it at its defaults: one mutant is graded there, too.
+ONE_LAYERNORM = "gamma is no parameter"
+
+
 @pytest.fixture(scope="module")
 def graded_mutants(tmp_path_factory):
     """Each mutant on every question whose code imports the file it changes; scripts run for bugs in scripts alone."""
@@ -68,7 +72,10 @@ def graded_mutants(tmp_path_factory):
     groups: dict[tuple, list[int]] = {}
     for i, mutant in enumerate(MUTANTS):
         mutant.write(folder / f"mutant {i}")
-        groups.setdefault((*mutant.may_touch(), mutant.in_a_script), []).append(i)
+        numbers = mutant.may_touch()
+        if mutant.file == "custom_layernorm.py" and mutant.name != ONE_LAYERNORM:
+            numbers.remove("2.1")
+        groups.setdefault((*numbers, mutant.in_a_script), []).append(i)
     found = {}
     for n, ((*numbers, scripts), members) in enumerate(groups.items()):
         rules = reduced(numbers, scripts)
