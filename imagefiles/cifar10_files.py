@@ -1,13 +1,15 @@
 """CIFAR-10's files: what they are called, how each is read and checked, and what they are together.
 
-    from imagefiles.cifar10_files import load_folder, verify_folder
-    (pixels, labels), (test_pixels, test_labels), state = load_folder(Path('cifar10/cifar-10-batches-py'))
-    for name, verdict in verify_folder(Path('cifar10/cifar-10-batches-py'))[0]: print(name, verdict)
+    from imagefiles.cifar10_files import find_folder, load_folder
+    folder = find_folder(Path('cifar10'))      # None where it holds no CIFAR-10
+    files = load_folder(folder)
+    (pixels, labels), state = files.train, files.state      # uint8 (50000, 3, 32, 32), int64 (50000,)
 """
 
 from __future__ import annotations
 
-import hashlib
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from imagefiles.cifar10_pickle import PickleRefused, read_pickle
-from imagefiles.dataset import DataError
+from imagefiles.checksums import ChecksumCache, md5_of
+from imagefiles.cifar10_pickle import MAX_FILE_BYTES, PickleRefused, read_pickle
+from imagefiles.dataset import DataError, Part, quoted
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TITLES = {  # what each batch file says it is
@@ -35,73 +38,116 @@ PUBLISHED_MD5 = {
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
 SYNTHETIC = "synthetic"  # first word of the stand-in's titles
-CHECKSUM_FILE = "MD5SUMS"  # what the stand-in's files had when they were drawn
 PIXELS = 3 * 32 * 32
-MAX_FILE_BYTES = 64 * 2**20  # a published batch has 31 MB
+FOLDER_NAME = "cifar-10-batches-py"
+SHAPE = (3, 32, 32)
+PIXELS = 3 * 32 * 32
 READERS = 2  # threads, so at most two or three batch files in memory beside the pixels
-
-Part = tuple[np.ndarray, np.ndarray]  # uint8 pixels (N, 3072), int64 labels (N,)
 
 
 @dataclass(frozen=True)
 class Batch:
     """One batch file as it was read."""
 
-    pixels: np.ndarray  # uint8 (N, 3072), a view of the file
+    pixels: np.ndarray  # uint8 (N, 3072), a view of the file where possible
     labels: np.ndarray  # int64 (N,)
     title: str  # 'training batch 1 of 5', or '' where the file does not say
     md5: str
 
 
+@dataclass(frozen=True)
+class Files:
+    """All six batch files as they were read."""
+
+    train: Part
+    test: Part
+    state: str  # 'published', 'unpublished' or 'synthetic'
+    checksums: list[str]
+
+
 def again(folder: Path) -> str:
     """The way out of a damaged folder."""
-    return f"remove {folder}, then: python cifar10_utils.py fetch {folder}"
+    return f"remove {quoted(folder)}, then: python cifar10_utils.py fetch {quoted(folder)}"
 
 
-def read_batch(path: Path) -> Batch:
-    """Reads and checks one batch file.
+def find_folder(folder: Path) -> Path | None:
+    """`folder`, or its subfolder of the published name, whichever holds the batch files; None where neither does.
 
     Raises:
-        DataError: missing, unreadable, truncated, hostile, or other than N rows of 3072 bytes with N labels in 0..9.
+        DataError: some of the files are missing.
     """
-    content = _read_bytes(path)
-    batch = _parse(path, content)
+    for candidate in (folder, folder / FOLDER_NAME):
+        missing = [name for name in BATCH_FILES if not os.path.exists(candidate / name)]
+        if not missing:
+            return candidate
+        if len(missing) < len(BATCH_FILES):
+            raise DataError(f"{candidate} lacks {', '.join(missing)}; {again(candidate)}")
+    return None
+
+
+def read_batch(path: Path, cache: ChecksumCache | None = None) -> Batch:
+    """Reads and checks one batch file.
+
+    Args:
+        path: of the file.
+        cache: may know the file's MD5; None: it is computed.
+
+    Raises:
+        DataError: missing, unreadable, truncated, hostile, or other than N images with N labels in 0..9.
+    """
+    content, status = read_bytes(path)
+    batch = _parse(path, content, "data", "labels", "batch_label", "fine_labels")
+    if "fine_labels" in batch:
+        raise DataError(f"{path} is of CIFAR-100, not of CIFAR-10; {again(path.parent)}")
     pixels = batch.get("data")
     if not isinstance(pixels, np.ndarray) or "labels" not in batch:
         raise DataError(f"{path} holds no array 'data' with 'labels' beside it; {again(path.parent)}")
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS or not len(pixels):
-        raise DataError(
-            f"{path} has {pixels.dtype} pixels of shape {pixels.shape}, not uint8 (N, {PIXELS}); {again(path.parent)}"
-        )
+    shape = pixels.shape
+    if shape[1:] == (32, 32, 3):
+        pixels = pixels.transpose(0, 3, 1, 2)
+    if shape[1:] not in ((PIXELS,), SHAPE, (32, 32, 3)) or not len(pixels):
+        raise DataError(f"{path} has pixels of shape {shape}, not (N, {PIXELS}); {again(path.parent)}")
     labels = batch["labels"]
-    if isinstance(labels, list) and set(map(type, labels)) == {int}:  # flat, before NumPy unfolds what is nested
+    if isinstance(labels, list) and set(map(type, labels)) <= {int, float}:  # before NumPy unfolds what is nested
         labels = np.array(labels)
-    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-        raise DataError(f"{path} has labels that are no integers; {again(path.parent)}")
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iuf":
+        raise DataError(f"{path} has labels that are not integers; {again(path.parent)}")
     if labels.shape != (len(pixels),):
         raise DataError(f"{path} has {len(pixels)} images, but labels of shape {labels.shape}; {again(path.parent)}")
-    if labels.min() < 0 or labels.max() > 9:
-        raise DataError(f"{path} has labels {labels.min()}..{labels.max()}, not 0..9; {again(path.parent)}")
-    return Batch(pixels, labels.astype(np.int64), _text(batch.get("batch_label", "")), _md5(content))
+    return Batch(
+        pixels=_whole(path, "pixels", pixels, np.uint8, 255).reshape(-1, PIXELS),
+        labels=_whole(path, "labels", labels, np.int64, 9),
+        title=_text(batch.get("batch_label", "")),
+        md5=cache.md5(path, content, status) if cache else md5_of(content),
+    )
 
 
-def load_folder(folder: Path) -> tuple[Part, Part, str]:
+def _whole(path: Path, what: str, values: np.ndarray, dtype: type, largest: int) -> np.ndarray:
+    """`values` as `dtype`, in rows. Raises DataError unless all are whole numbers in 0..largest."""
+    if values.dtype == np.uint8 and largest == 255:
+        return values
+    with np.errstate(invalid="ignore"):  # what is not a number fails the comparison
+        whole: np.ndarray = values.astype(dtype)
+    if not (whole == values).all() or whole.min() < 0 or whole.max() > largest:
+        raise DataError(f"{path} has {values.dtype} {what} {values.min():g}..{values.max():g}, not all of them whole "
+                        f"numbers in 0..{largest}; {again(path.parent)}")
+    return whole
+
+
+def load_folder(folder: Path) -> Files:
     """Reads the six batch files, each as `read_batch` does.
 
-    Returns:
-        (pixels, labels) of the training and of the test images, and the state of the files: 'published',
-        'unpublished' or 'synthetic'.
-
     Raises:
-        DataError: a bad file, or files that stand in for one another.
+        DataError: a bad file, or files in one another's place.
     """
     paths = [folder / name for name in BATCH_FILES]
+    cache = ChecksumCache()
     capacity = sum(min(path.stat().st_size, MAX_FILE_BYTES) // PIXELS for path in paths[:-1] if path.exists())
     train = np.empty((capacity, PIXELS), np.uint8)  # rows that stay unused are never touched, so take no memory
     rows = 0
     checksums, labels, titles = [], [], []
     with ThreadPoolExecutor(READERS) as pool:
-        for batch in pool.map(read_batch, paths):
+        for batch in pool.map(lambda path: read_batch(path, cache), paths):
             checksums.append(batch.md5)
             labels.append(batch.labels)
             titles.append(batch.title)
@@ -110,12 +156,14 @@ def load_folder(folder: Path) -> tuple[Part, Part, str]:
             else:
                 train[rows : rows + len(batch.pixels)] = batch.pixels
                 rows += len(batch.pixels)
-    state = _state(folder, checksums, titles)
-    return (train[:rows], np.concatenate(labels[:-1])), (test, labels[-1]), state
+    state = state_of(folder, checksums, titles)
+    cache.save()
+    return Files((train[:rows].reshape(-1, *SHAPE), np.concatenate(labels[:-1])),
+                 (test.reshape(-1, *SHAPE), labels[-1]), state, checksums)
 
 
-def _state(folder: Path, checksums: list[str], titles: list[str]) -> str:
-    """The state of the six files together; refuses files that stand in for one another."""
+def state_of(folder: Path, checksums: Sequence[str], titles: Sequence[str]) -> str:
+    """The state of the six files together. Raises DataError where one is in another's place."""
     synthetic = [title.startswith(SYNTHETIC) for title in titles]
     if any(synthetic) != all(synthetic):
         raise DataError(f"{folder} mixes files of CIFAR-10 with the stand-in's; {again(folder)}")
@@ -135,85 +183,37 @@ def read_class_names(folder: Path) -> tuple[str, ...]:
     """What batches.meta says; the published names where it is missing.
 
     Raises:
-        DataError: it is there, but is none.
+        DataError: it is there, but does not name ten classes.
     """
     path = folder / META_FILE
     if not path.exists():
         return CLASS_NAMES
-    names = _parse(path, _read_bytes(path)).get("label_names")
+    names = _parse(path, read_bytes(path)[0], "label_names").get("label_names")
     if not isinstance(names, list) or len(names) != 10 or not all(isinstance(name, bytes | str) for name in names):
         raise DataError(f"{path} does not name ten classes; {again(folder)}")
     return tuple(map(_text, names))
 
 
-def verify_folder(folder: Path) -> tuple[list[tuple[str, str]], str, bool]:
-    """Checks every file by itself, then all of them together.
-
-    Returns:
-        For each file its name and 'ok', 'unpublished' (sound, but not what was published), 'missing', or what is
-        wrong; a line about the whole: its state, or what is wrong; whether all is well.
-    """
-    verdicts, batches = [], []
-    own_checksums = _own_checksums(folder)
-    for name in (*BATCH_FILES, META_FILE):
-        path = folder / name
-        try:
-            if not path.exists():
-                verdicts.append((name, "missing"))
-                continue
-            if name == META_FILE:
-                read_class_names(folder)
-                md5 = _md5(_read_bytes(path))
-            else:
-                batch = read_batch(path)
-                md5 = batch.md5
-                batches.append((batch.md5, batch.title))
-        except DataError as error:
-            verdicts.append((name, str(error)))
-            continue
-        if md5 in (PUBLISHED_MD5[name], own_checksums.get(name)):
-            verdicts.append((name, "ok"))
-        else:
-            verdicts.append((name, "changed since it was drawn" if name in own_checksums else "unpublished"))
-    if all(verdict == "missing" for _, verdict in verdicts):
-        return verdicts, f"nothing there; to fetch it: python cifar10_utils.py fetch {folder}", False
-    if any(verdict not in ("ok", "unpublished") for _, verdict in verdicts):
-        return verdicts, f"not as it should be; {again(folder)}", False
-    try:
-        return verdicts, _state(folder, [md5 for md5, _ in batches], [title for _, title in batches]), True
-    except DataError as error:
-        return verdicts, str(error), False
-
-
-def _own_checksums(folder: Path) -> dict[str, str]:
-    """The stand-in's own checksum file, in md5sum's format; empty where there is none."""
-    try:
-        lines = (folder / CHECKSUM_FILE).read_text("ascii").splitlines()
-    except (OSError, ValueError):
-        return {}
-    return {name: md5 for md5, _, name in (line.partition("  ") for line in lines)}
-
-
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> tuple[bytes, os.stat_result]:
+    """The file's content, and its status before it was read. Raises DataError where it cannot be a batch file."""
     try:
         if path.exists() and not path.is_file():  # reading a pipe or a device may never end
-            raise DataError(f"{path} is no file; {again(path.parent)}")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"{path} has {path.stat().st_size:,} bytes, a batch file has about 31 million")
-        return path.read_bytes()
+            raise DataError(f"{path} is not a file; {again(path.parent)}")
+        with path.open("rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(f"{path} has {status.st_size:,} bytes, a batch file has about 31 million; "
+                                f"{again(path.parent)}")
+            return file.read(), status
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}; {again(path.parent)}") from None
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; {again(path.parent)}") from None
 
 
-def _parse(path: Path, content: bytes) -> dict[str, Any]:
+def _parse(path: Path, content: bytes, *keys: str) -> dict[str, Any]:
     try:
-        return read_pickle(content)
+        return read_pickle(content, keys)
     except PickleRefused as error:
         raise DataError(f"{path} {error}; {again(path.parent)}") from None
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _text(value: Any) -> str:

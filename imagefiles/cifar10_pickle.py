@@ -1,262 +1,230 @@
 """Reads the pickles that CIFAR-10 comes in without running them.
 
     from imagefiles.cifar10_pickle import read_pickle
-    batch = read_pickle(open('data_batch_1', 'rb').read())  # {'data': uint8 (10000, 3072), 'labels': [6, 9, ...], ...}
+    batch = read_pickle(Path('data_batch_1').read_bytes(), ('data', 'labels'))   # uint8 (10000, 3072), [6, 9, ...]
 
-A pickle is a program: it may name any function of any library and call it. A downloaded file is not to be trusted
-with that, so this module interprets the few opcodes a batch file consists of and nothing else. Names of functions
-stay names: nothing is imported, nothing is called, and neither memory nor time outgrows the file.
+A pickle is a program: it may name any function of any library and call it. So a file is read in three steps.
+
+1. `_program` goes through the opcodes. Only those that a batch file consists of are allowed: constants, lists, tuples,
+   dictionaries, names, calls and a memo of at most 2**18 entries. Long strings, the pixels among them, lists and
+   dictionaries are replaced by references. What is left has at most 1 MiB, which limits the memory that it can take.
+2. Python's own unpickler runs this program. Each name is a `_Name`, and calling it makes a `_Call` that only keeps its
+   arguments. Nothing is imported, and no code of NumPy runs.
+3. The arrays, integers and byte strings that the wanted keys hold are made from these calls, once each is checked.
+
 (A subclass of `pickle.Unpickler` with a strict `find_class` is not enough: one memo index of 2**31 makes it allocate
 32 GiB, and a deeply nested tuple used as a key overflows the C stack.)
 """
 
 from __future__ import annotations
 
+import io
 import math
-from dataclasses import dataclass
+import pickle
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-_RECONSTRUCT = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
-_NDARRAY, _DTYPE, _ENCODE = "numpy ndarray", "numpy dtype", "_codecs encode"
-_GLOBALS = _RECONSTRUCT | {_NDARRAY, _DTYPE, _ENCODE}
-_DTYPES = {"u1": "u1", "i4": "<i4", "i8": "<i8"}
-_MAX_OPCODES = 1_000_000  # a published batch has 30,000; each makes at most a small object
-_VIEW_FROM = 4096  # bytes from which a string stays a view of the file: the pixels are not copied here
+MAX_FILE_BYTES = 256 * 2**20  # a published batch has 31 MB; as float64 it has 246
+_MAX_SHORT = 100  # bytes of a name, or of a number
+_MAX_PROGRAM = 2**20  # bytes; a published batch has 300,000 beside its pixels
+_ENCODE = ("_codecs", "encode")  # how Python 3 writes bytes with protocols 0 to 2
+_NDARRAY, _DTYPE = ("numpy", "ndarray"), ("numpy", "dtype")
+_OLD, _NEW = "numpy.core.", "numpy._core."  # NumPy 1 and 2
+_RECONSTRUCT = {(core + "multiarray", "_reconstruct") for core in (_OLD, _NEW)}
+_SCALAR = {(core + "multiarray", "scalar") for core in (_OLD, _NEW)}
+_FROMBUFFER = {(core + "numeric", "_frombuffer") for core in (_OLD, _NEW)}
+_NAMES = {_ENCODE, _NDARRAY, _DTYPE} | _RECONSTRUCT | _SCALAR | _FROMBUFFER
+_DTYPES = {kind + size for kind in "uif" for size in "1248"} - {"f1"}
+
+
+def _with_length(zeros: bytes, longest: int) -> bytes:
+    """A pattern of up to `longest` bytes after a number that says how many; `zeros` complete that number."""
+    return b"|".join(re.escape(bytes([n])) + zeros + b".{%d}" % n for n in range(longest + 1))
+
+
+# What `pickletools.opcodes` calls these, in the same order.
+_TOKENS = re.compile(b"(?:" + b"|".join((
+    b"K.",                                                    # BININT1: the labels
+    b"[UC\x8c](?:" + _with_length(b"", 255) + b")",           # SHORT_BINSTRING, SHORT_BINBYTES, SHORT_BINUNICODE
+    b"[TBX](?:" + _with_length(b"\0\0\0", 255) + b")",        # BINSTRING, BINBYTES, BINUNICODE
+    b"q.|r..[\0-\3]\0|h.|j..[\0-\3]\0|\x94",                 # BINPUT, LONG_BINPUT, BINGET, LONG_BINGET, MEMOIZE
+    b"M..|J.{4}|G.{8}|\x8a(?:" + _with_length(b"", 8) + b")",  # BININT2, BININT, BINFLOAT, LONG1
+    b"[(aesu)t\x85-\x87N\x88\x89Rb\x93]",  # MARK, APPEND(S), SETITEM(S), tuples, None, booleans, REDUCE, BUILD, name
+    rb"c[\w.]{1,200}\n[\w.]{1,200}\n",                        # GLOBAL
+    b"\x80[\0-\5]|I0[01]\n",                                 # PROTO; protocol 1's booleans
+)) + b")*+", re.DOTALL)  # fmt: skip
+_LENGTH = {b"T": 4, b"X": 4, b"B": 4, b"\x8d": 8, b"\x8e": 8, b"\x96": 8}  # bytes that give a string's length
+_FIRST = b"KUC\x8cTBXqrhj\x94MJG\x8ac\x80I"  # opcodes that data follow
+_LONGEST = 404  # bytes of an opcode with what follows it
 
 
 class PickleRefused(ValueError):
-    """The bytes are no pickle of a CIFAR-10 batch; the message says at which byte, and why."""
+    """The bytes are not a pickle of a CIFAR-10 batch; the message says why, and where there is one, at which byte."""
 
 
-@dataclass(frozen=True)
-class _Global:
-    """A name the pickle mentioned: never looked up."""
+class _Name:
+    """A name that the pickle mentions; it is never looked up."""
 
-    name: str
+    def __init__(self, name: tuple[str, str]) -> None:
+        self.name = name
 
-
-@dataclass
-class _Dtype:
-    code: str
-
-
-@dataclass
-class _Array:
-    """Filled by BUILD, so that one array met twice in the pickle is filled once."""
-
-    array: np.ndarray | None = None
+    def __call__(self, *arguments: Any) -> _Call:
+        if len(arguments) > 4:  # a long tuple would be copied in each of many calls
+            raise TypeError
+        return _Call(self.name, arguments)
 
 
-def read_pickle(data: bytes) -> dict[str, Any]:
-    """Reads the dictionary in `data`, written by Python 2 or 3 with pickle protocols 2 to 4.
+class _Call:
+    """A call that the pickle asks for; it is never made."""
+
+    __slots__ = ("arguments", "name", "state")
+
+    def __init__(self, name: tuple[str, str], arguments: tuple[Any, ...]) -> None:
+        self.name, self.arguments = name, arguments
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _Dict:
+    """A dictionary that only strings and calls can be keys of: hashing a nested tuple could overflow the stack."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, Any] = {}
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.content[key if isinstance(key, str) else str(_bytes(key, _MAX_SHORT), "latin1")] = value
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, program: bytes, pieces: Sequence[Any]) -> None:
+        super().__init__(io.BytesIO(program), encoding="bytes")
+        self._pieces = pieces
+
+    def find_class(self, module: str, name: str) -> _Name:
+        if (module, name) not in _NAMES:
+            raise PickleRefused(f"asks for '{module[:40]}.{name[:40]}', which no batch file needs")
+        return _Name((module, name))
+
+    def persistent_load(self, number: int) -> Any:
+        return self._pieces[number]
+
+
+def read_pickle(data: bytes, keys: Sequence[str]) -> dict[str, Any]:
+    """Reads what the dictionary in `data` holds under `keys`, written by Python 2 or 3 with protocols 1 to 5.
 
     Args:
         data: the whole file.
+        keys: which of its entries are wanted.
 
     Returns:
-        The dictionary, its keys as str; arrays are read-only views of `data` where possible; short byte strings are
-        bytes, whichever Python wrote them.
+        Those entries that are there. Arrays are views of `data` where possible; byte strings are bytes, whichever
+        Python wrote them; NumPy's integers in a list are int.
 
     Raises:
         PickleRefused: truncated, not a pickle, or one that holds more than a batch file has to.
     """
-    view = memoryview(data)
+    program, pieces = _program(data)
     try:
-        result = _interpret(data, view)
+        result = _Unpickler(program, pieces).load()
+        if not isinstance(result, _Dict):
+            raise PickleRefused("does not hold a dictionary")
+        return {key: _value(result.content[key]) for key in keys if key in result.content}
     except PickleRefused:
         raise
-    except IndexError:
-        raise PickleRefused("ends in the middle, or is no pickle") from None
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise PickleRefused(f"is no pickle of a batch ({type(error).__name__})") from None
-    if not isinstance(result, dict):
-        raise PickleRefused("holds no dictionary")
-    return {
-        (key.decode("latin1") if isinstance(key, bytes) else key): value.array if isinstance(value, _Array) else value
-        for key, value in result.items()
-    }
+    except (ArithmeticError, AttributeError, EOFError, LookupError, TypeError, ValueError,
+            pickle.UnpicklingError) as error:
+        raise PickleRefused(f"is not a pickle of a batch ({type(error).__name__})") from None
 
 
-def _interpret(data: bytes, view: memoryview) -> Any:
-    """Runs the opcodes; the opcodes' one-letter names and meanings are those of `pickletools.opcodes`."""
-    at = 0
-    stack: list[Any] = []
-    below: list[list[Any]] = []  # the stacks under each MARK
-    memo: dict[int, Any] = {}
-    growth_left = len(data)  # what `encode` may still make: the same text may be encoded again and again
-
-    def integer(size: int, signed: bool = False) -> int:
-        nonlocal at
-        at += size
-        return int.from_bytes(data[at - size : at], "little", signed=signed)
-
-    def string(size: int) -> Any:
-        nonlocal at
-        at += size
-        if size < 0 or at > len(data):
-            raise IndexError
-        return data[at - size : at] if size < _VIEW_FROM else view[at - size : at]
-
-    def pop_mark() -> list[Any]:
-        nonlocal stack
-        items, stack = stack, below.pop()
-        return items
-
-    for _ in range(_MAX_OPCODES):
-        op = data[at]
-        at += 1
-        # The first four opcodes are 99 % of a batch file (labels and file names), hence first and inline.
-        if op == 0x4B:  # K, BININT1
-            stack.append(data[at])
-            at += 1
-        elif op == 0x55:  # U, SHORT_BINSTRING
-            end = at + 1 + data[at]
-            stack.append(data[at + 1 : end])
-            at = end
-        elif op == 0x72:  # r, LONG_BINPUT
-            memo[int.from_bytes(data[at : at + 4], "little")] = stack[-1]
-            at += 4
-        elif op == 0x71:  # q, BINPUT
-            memo[data[at]] = stack[-1]
-            at += 1
-        elif op == 0x94:  # MEMOIZE
-            memo[len(memo)] = stack[-1]
-        elif op == 0x28:  # (, MARK
-            below.append(stack)
-            stack = []
-        elif op == 0x65:  # e, APPENDS
-            items = pop_mark()
-            _expect(stack[-1], list).extend(items)
-        elif op == 0x61:  # a, APPEND
-            item = stack.pop()
-            _expect(stack[-1], list).append(item)
-        elif op in b"us":  # SETITEMS, SETITEM
-            items = pop_mark() if op == 0x75 else [stack.pop(-2), stack.pop()]
-            for key, value in zip(items[::2], items[1::2], strict=True):
-                _expect(stack[-1], dict)[_expect(key, bytes, str)] = value
-        elif op == 0x80:  # PROTO
-            if data[at] > 4:
-                raise PickleRefused(f"has pickle protocol {data[at]}, only 2 to 4 are read")
-            at += 1
-        elif op == 0x95:  # FRAME
-            at += 8
-        elif op == 0x7D:  # }, EMPTY_DICT
-            stack.append({})
-        elif op == 0x5D:  # ], EMPTY_LIST
-            stack.append([])
-        elif op == 0x29:  # ), EMPTY_TUPLE
-            stack.append(())
-        elif op == 0x74:  # t, TUPLE
-            several = tuple(pop_mark())
-            stack.append(several)
-        elif op in b"\x85\x86\x87":  # TUPLE1, TUPLE2, TUPLE3
-            size = op - 0x84
-            if len(stack) < size:
-                raise IndexError
-            stack[-size:] = [tuple(stack[-size:])]
-        elif op == 0x4E:  # N, NONE
-            stack.append(None)
-        elif op in b"\x88\x89":  # NEWTRUE, NEWFALSE
-            stack.append(op == 0x88)
-        elif op == 0x4D:  # M, BININT2
-            stack.append(integer(2))
-        elif op == 0x4A:  # J, BININT
-            stack.append(integer(4, signed=True))
-        elif op in b"\x8a":  # LONG1
-            stack.append(integer(integer(1), signed=True))
-        elif op == 0x43:  # C, SHORT_BINBYTES
-            stack.append(string(integer(1)))
-        elif op in b"TB":  # BINSTRING, BINBYTES
-            stack.append(string(integer(4, signed=op == 0x54)))
-        elif op in b"\x8cX":  # SHORT_BINUNICODE, BINUNICODE
-            stack.append(str(string(integer(1 if op == 0x8C else 4)), "utf-8"))
-        elif op == 0x68:  # h, BINGET
-            stack.append(memo[integer(1)])
-        elif op == 0x6A:  # j, LONG_BINGET
-            stack.append(memo[integer(4)])
-        elif op in b"c\x93":  # GLOBAL, STACK_GLOBAL
-            if op == 0x63:
-                first = data.index(b"\n", at, at + 200)
-                second = data.index(b"\n", first + 1, first + 200)
-                name = f"{data[at:first].decode('ascii')} {data[first + 1 : second].decode('ascii')}"
-                at = second + 1
-            else:
-                name = " ".join([_expect(stack.pop(-2), str), _expect(stack.pop(), str)])
-            if name not in _GLOBALS:
-                raise PickleRefused(f"asks for {name[:80].replace(' ', '.')!r}, which no batch file needs")
-            stack.append(_Global(name))
-        elif op == 0x52:  # R, REDUCE
-            arguments = _expect(stack.pop(), tuple)
-            name = _expect(stack.pop(), _Global).name
-            if name == _ENCODE and arguments[1:] == ("latin1",):  # how Python 3 writes bytes with protocol 2
-                growth_left -= len(_expect(arguments[0], str))
-                if growth_left < 0:
-                    raise PickleRefused("unpacks to more than the file holds")
-                stack.append(arguments[0].encode("latin1"))
-            elif name == _DTYPE:
-                stack.append(_Dtype(_text(arguments[0])))
-            elif name in _RECONSTRUCT and arguments[0] == _Global(_NDARRAY):
-                stack.append(_Array())
-            else:
-                raise PickleRefused(f"calls {name.replace(' ', '.')!r} as no batch file does")
-        elif op == 0x62:  # b, BUILD
-            state = _expect(stack.pop(), tuple)
-            if isinstance(_expect(stack[-1], _Array, _Dtype), _Array):
-                stack[-1].array = _array(*state)
-            elif _text(state[1]) not in "|<":
-                raise PickleRefused("has numbers of another byte order")
-        elif op == 0x2E:  # ., STOP
-            return stack.pop()
+def _program(data: bytes) -> tuple[bytes, list[Any]]:
+    """The opcodes of `data`, and the lists, dictionaries and long strings that they refer to by BINPERSID."""
+    view, at, program = memoryview(data), 0, bytearray()
+    pieces: list[Any] = []
+    if data[:2] == b"(d":
+        raise PickleRefused("is a pickle of protocol 0, which is text; save it again with protocol 2")
+    while True:
+        tokens = _TOKENS.match(data, at, at + _MAX_PROGRAM + _LONGEST)
+        end = tokens.end() if tokens else at
+        program += view[at:end]
+        if len(program) > _MAX_PROGRAM:
+            raise PickleRefused(f"has more than {_MAX_PROGRAM:,} bytes beside its images")
+        opcode = data[end : end + 1]
+        piece: Any
+        if opcode == b".":
+            return bytes(program + opcode), pieces
+        if opcode == b"\x95":  # FRAME: only says how many bytes to read at once
+            at = end + 9
+            continue
+        if opcode == b"]":  # EMPTY_LIST
+            piece, at = [], end + 1
+        elif opcode == b"}":  # EMPTY_DICT
+            piece, at = _Dict(), end + 1
+        elif opcode in _LENGTH:
+            start = end + 1 + _LENGTH[opcode]
+            at = start + int.from_bytes(data[end + 1 : start], "little")
+            piece = view[start:at]
+        elif len(data) - end < _LONGEST and opcode in _FIRST:
+            at = len(data) + 1
         else:
-            raise PickleRefused(f"has an opcode (0x{op:02x} at byte {at - 1}) that no batch file needs")
-    raise PickleRefused(f"goes on for more than {_MAX_OPCODES:,} opcodes")
+            raise PickleRefused(f"has opcode 0x{opcode.hex()} at byte {end}, which no batch file has there")
+        if at > len(data):
+            raise PickleRefused("ends in the middle, or is not a pickle")
+        program += b"J" + len(pieces).to_bytes(4, "little") + b"Q"
+        pieces.append(piece)
 
 
-def _expect(value: Any, *types: type) -> Any:
-    if not isinstance(value, types):
+def _value(value: Any) -> Any:
+    """An entry of the dictionary, its calls replaced by what they stand for."""
+    if isinstance(value, list):
+        return [_scalar(item) if isinstance(item, _Call) else item for item in value]
+    if not isinstance(value, _Call) or value.name == _ENCODE:
+        return _bytes(value) if isinstance(value, _Call | memoryview) else value
+    if value.name in _RECONSTRUCT and value.arguments[0].name == _NDARRAY:
+        _, shape, dtype, fortran, content = value.state
+        order = "F" if fortran else "C"
+    elif value.name in _FROMBUFFER:
+        content, dtype, shape, order = value.arguments
+    else:
+        raise PickleRefused(f"calls {'.'.join(value.name)} where no batch file does")
+    kind = _dtype(dtype)
+    if len(shape) > 4 or set(map(type, shape)) - {int} or min(shape, default=0) < 0:
+        raise PickleRefused("holds an array of impossible shape")
+    content = _bytes(content)
+    if math.prod(shape) * kind.itemsize != len(content):
+        raise PickleRefused(f"says its array has shape {shape}, but brings {len(content)} bytes for it")
+    return np.frombuffer(content, kind).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _scalar(call: _Call) -> Any:
+    """A number of NumPy, or a byte string, in a list."""
+    if call.name == _ENCODE:
+        return _bytes(call, _MAX_SHORT)
+    if call.name not in _SCALAR:
+        raise PickleRefused(f"calls {'.'.join(call.name)} where no batch file does")
+    dtype, content = call.arguments
+    return np.frombuffer(_bytes(content, _MAX_SHORT), _dtype(dtype)).item()
+
+
+def _dtype(call: _Call) -> np.dtype:
+    code, order = (value if isinstance(value, str) else str(_bytes(value, _MAX_SHORT), "ascii")
+                   for value in (call.arguments[0], call.state[1]))
+    if call.name != _DTYPE or code not in _DTYPES or order not in "|<>":
+        raise PickleRefused("holds an array of something other than numbers")
+    return np.dtype(order + code)
+
+
+def _bytes(value: Any, longest: int = MAX_FILE_BYTES) -> bytes | memoryview:
+    """A byte string, also one that Python 3 writes as text to be encoded. Raises TypeError where it is longer."""
+    if isinstance(value, _Call) and value.name == _ENCODE and value.arguments[1:] == ("latin1",):
+        text = value.arguments[0]
+        if len(text) > longest:  # looked at first: the same text may be encoded again and again
+            raise TypeError
+        return (text if isinstance(text, str) else str(text, "utf-8")).encode("latin1")
+    if not isinstance(value, bytes | memoryview):
         raise TypeError
     return value
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode("latin1") if isinstance(value, bytes) else _expect(value, str)
-
-
-def _array(version: int, shape: tuple[int, ...], dtype: _Dtype, fortran: bool, data: Any) -> np.ndarray:
-    """The state that ndarray.__setstate__ takes, checked before NumPy sees any of it."""
-    kind = np.dtype(_DTYPES[dtype.code])
-    if fortran or any(not isinstance(size, int) or size < 0 for size in shape) or len(shape) > 4:
-        raise PickleRefused("holds an array that is not laid out in rows")
-    if math.prod(shape) * kind.itemsize != len(data):
-        raise PickleRefused(f"says its array has shape {shape}, but brings {len(data)} bytes for it")
-    return np.frombuffer(data, kind).reshape(shape)
-
-
-def write_pickle(value: dict[str, Any]) -> bytes:
-    """Writes `value` as Python 2 would with protocol 2: readable by every reader of CIFAR-10, old or new.
-
-    Args:
-        value: a dictionary of str (written as byte strings), integers, lists of these, and uint8 matrices.
-    """
-    return b"\x80\x02" + _opcodes(value) + b"."
-
-
-def _opcodes(value: Any) -> bytes:
-    if isinstance(value, dict):
-        return b"}(" + b"".join(_opcodes(part) for item in value.items() for part in item) + b"u"
-    if isinstance(value, list):
-        return b"](" + b"".join(map(_opcodes, value)) + b"e"
-    if isinstance(value, int):
-        small = 0 <= value < 256
-        return b"K" + value.to_bytes(1, "little") if small else b"J" + value.to_bytes(4, "little", signed=True)
-    if isinstance(value, str):
-        value = value.encode("latin1")
-    if isinstance(value, bytes):
-        short = len(value) < 256
-        return (b"U" + len(value).to_bytes(1, "little") if short else b"T" + len(value).to_bytes(4, "little")) + value
-    shape = b"(" + b"".join(map(_opcodes, value.shape)) + b"t"
-    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
-    return empty + b"(K\x01" + shape + dtype + b"\x89" + _opcodes(value.tobytes()) + b"tb"

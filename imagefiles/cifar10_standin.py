@@ -11,22 +11,23 @@ figure measured here says anything about CIFAR-10. Every batch file calls itself
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from imagefiles.cifar10_files import CHECKSUM_FILE, META_FILE, SYNTHETIC, TITLES
-from imagefiles.cifar10_pickle import write_pickle
+from imagefiles.checksums import md5_of
+from imagefiles.cifar10_files import META_FILE, SYNTHETIC, TITLES
+from imagefiles.filling import is_filled, whole_folder
 
 CLASS_NAMES = ("disc", "ring", "square", "triangle", "cross", "star", "crescent", "bar", "checker", "heart")
 SIZE = 32
 CHUNK = 100  # images drawn at once: their float32 planes stay in the cache
-COLOUR_HINT = 0.42  # how far a class pulls its colours from chance (0) to its own (1), on average
+COLOUR_HINT = 0.42  # how far a class pulls its colours from random ones (0) to its own (1), on average
 MAX_IMAGES_PER_FILE = 20_000
+CHECKSUM_FILE = "MD5SUMS"  # of the files as they were drawn
 
 _PIXEL = (np.arange(SIZE, dtype=np.float32) - (SIZE - 1) / 2) / (SIZE / 2)  # pixel centres on -1..1
 
@@ -51,14 +52,11 @@ def make_standin(
             f"train_size must be 5..{5 * MAX_IMAGES_PER_FILE} and test_size 1..{MAX_IMAGES_PER_FILE}, "
             f"got {train_size} and {test_size}"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if is_filled(folder):
         raise ValueError(f"{folder} exists and is not an empty folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     streams = np.random.SeedSequence(seed).spawn(6)
     sizes = [train_size // 5 + (i < train_size % 5) for i in range(5)] + [test_size]
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        made = Path(temporary) / folder.name
-        made.mkdir()
+    with whole_folder(folder) as made:
         sums = []
         for (name, title), stream, size in zip(TITLES.items(), streams, sizes, strict=True):
             labels, pixels = draw(size, np.random.default_rng(stream))
@@ -68,13 +66,40 @@ def make_standin(
         meta = {"num_cases_per_batch": sizes[0], "label_names": list(CLASS_NAMES), "num_vis": 3 * SIZE * SIZE}
         sums.append(_write(made / META_FILE, meta))
         (made / CHECKSUM_FILE).write_text("".join(sums))
-        os.rename(made, folder)
 
 
 def _write(path: Path, content: dict) -> str:
     data = write_pickle(content)
     path.write_bytes(data)
-    return f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  {path.name}\n"
+    return f"{md5_of(data)}  {path.name}\n"
+
+
+def write_pickle(value: dict[str, Any]) -> bytes:
+    """Writes `value` as Python 2 would with protocol 2: readable by every reader of CIFAR-10, old or new.
+
+    Args:
+        value: a dictionary of str (written as byte strings), integers, lists of these, and uint8 matrices.
+    """
+    return b"\x80\x02" + _opcodes(value) + b"."
+
+
+def _opcodes(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_opcodes(part) for item in value.items() for part in item) + b"u"
+    if isinstance(value, list):
+        return b"](" + b"".join(map(_opcodes, value)) + b"e"
+    if isinstance(value, int):
+        small = 0 <= value < 256
+        return b"K" + value.to_bytes(1, "little") if small else b"J" + value.to_bytes(4, "little", signed=True)
+    if isinstance(value, str):
+        value = value.encode("latin1")
+    if isinstance(value, bytes):
+        short = len(value) < 256
+        return (b"U" + len(value).to_bytes(1, "little") if short else b"T" + len(value).to_bytes(4, "little")) + value
+    shape = b"(" + b"".join(map(_opcodes, value.shape)) + b"t"
+    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    return empty + b"(K\x01" + shape + dtype + b"\x89" + _opcodes(value.tobytes()) + b"tb"
 
 
 def draw(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +166,7 @@ def _texture(uniform: Callable[..., np.ndarray]) -> np.ndarray:
 def _frame(
     uniform: Callable[..., np.ndarray], turn: float, zoom_out: float, shift: float, zoom_in: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates (n, 32, 32) of every pixel in a frame that is turned, scaled and shifted by chance."""
+    """Coordinates (n, 32, 32) of every pixel in a frame that is turned, scaled and shifted randomly."""
     angle, scale = uniform(-turn * np.pi, turn * np.pi, 1, 1), uniform(zoom_in, zoom_out, 1, 1)
     x, y = _PIXEL - uniform(-shift, shift, 1, 1), _PIXEL[:, None] - uniform(-shift, shift, 1, 1)
     c, s = np.cos(angle) * scale, np.sin(angle) * scale

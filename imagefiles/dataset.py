@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import os
+import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+Part = tuple[np.ndarray, np.ndarray]  # uint8 images (N, channels, height, width), integer labels (N,)
+BLOCK = 256  # images whose sum fits into 16 bits
+
 
 class DataError(Exception):
     """Data that is missing, truncated, hostile or mixed up: one to three lines with the way out."""
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """`path` from the root, with ~ replaced by the home folder."""
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def quoted(path: Path) -> str:
+    """`path` from the root, as a shell takes it."""
+    return shlex.quote(os.path.abspath(path))
 
 
 def dense_to_one_hot(labels: np.ndarray, num_classes: int = 10) -> np.ndarray:
@@ -43,14 +60,8 @@ class DataSet:
     the head of the next epoch's permutation, so that within an epoch each sample is served exactly once.
     """
 
-    def __init__(
-        self,
-        images: np.ndarray,
-        labels: np.ndarray,
-        mean: np.ndarray | None = None,
-        seed: int = 0,
-        scale: float = 1.0,
-    ) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, mean: np.ndarray | None = None,
+                 seed: int = 0, scale: float = 1.0) -> None:
         """
         Args:
             images: (N, channels, height, width), uint8 or floating point; kept as it is, not copied.
@@ -84,7 +95,7 @@ class DataSet:
         return self._as_float(self.pixels)
 
     def next_batch(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Serves the next samples of a permutation that is drawn anew each epoch.
+        """Serves the next samples of the epoch's permutation; each epoch draws its own.
 
         Args:
             batch_size: number of samples, 1..num_examples.
@@ -96,9 +107,8 @@ class DataSet:
             ValueError: batch_size out of range.
         """
         if not 1 <= batch_size <= self.num_examples:
-            raise ValueError(
-                f"batch_size must be between 1 and the split's {self.num_examples} examples, got {batch_size}"
-            )
+            raise ValueError(f"batch_size must be between 1 and the split's {self.num_examples} examples, "
+                             f"got {batch_size}")
         chosen = self._order[self._position : self._position + batch_size]
         self._position += len(chosen)
         if self._position == self.num_examples:
@@ -149,9 +159,8 @@ class DataSet:
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"not the state of a DataSet: {error!r}") from None
         if examples != self.num_examples or not 0 <= position < max(examples, 1):
-            raise ValueError(
-                f"state of a split of {examples} examples at {position}, this one has {self.num_examples}"
-            )
+            raise ValueError(f"state of a split of {examples} examples at {position}, "
+                             f"this one has {self.num_examples}")
         self._rng = rng
         self._start_epoch()
         self.epochs_completed, self._position = epochs, position
@@ -182,7 +191,10 @@ class Splits:
     state: str
     """'published' (every file has the published MD5), 'unpublished' or 'synthetic' (the stand-in)."""
     name: str
+    """'CIFAR-10', 'synthetic stand-in' or 'MNIST'."""
     class_names: tuple[str, ...]
+    digest: str = ""
+    """MD5 of the files' MD5s: the same for the same files, whichever samples of them are held out; '' without files."""
 
     def __getitem__(self, split: str) -> DataSet:
         if split not in self.keys():
@@ -194,3 +206,41 @@ class Splits:
 
     def keys(self) -> tuple[str, ...]:
         return ("train", "validation", "test")
+
+
+def make_splits(train: Part, test: Part, checksums: Iterable[str], validation_size: int, one_hot: bool,
+                seed: int, scale: float, **origin: Any) -> Splits:
+    """The splits of the training and the test images, all less the mean image of the training split.
+
+    Args:
+        train, test: images and labels.
+        checksums: MD5s of the files they come from.
+        validation_size: this many training images, the first ones, become the validation split.
+        one_hot, seed, scale: as `get_cifar10` has them.
+        origin: `state`, `name` and `class_names`.
+
+    Raises:
+        DataError: validation_size out of range.
+    """
+    images, labels = train
+    if not 0 <= validation_size < len(images):
+        raise DataError(f"validation_size must be between 0 and {len(images) - 1}, one less than the "
+                        f"training images, got {validation_size}")
+    # Integer sums: no float copy of the split, and the same mean on every machine.
+    total = np.zeros(images.shape[1:], np.uint32)
+    for start in range(validation_size, len(images), BLOCK):
+        total += images[start : start + BLOCK].sum(axis=0, dtype=np.uint16)
+    mean = (total / (len(images) - validation_size)).astype(np.float32)
+
+    def split(images: np.ndarray, labels: np.ndarray) -> DataSet:
+        targets = dense_to_one_hot(labels) if one_hot else labels.astype(np.int64)
+        return DataSet(images, targets, mean, seed, scale)
+
+    return Splits(
+        train=split(images[validation_size:], labels[validation_size:]),
+        validation=split(images[:validation_size], labels[:validation_size]),
+        test=split(*test),
+        mean_image=mean,
+        digest=hashlib.md5("".join(checksums).encode(), usedforsecurity=False).hexdigest(),
+        **origin,
+    )

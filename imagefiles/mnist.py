@@ -5,13 +5,12 @@
     x, y = mnist.train.next_batch(64)       # float32 (64, 1, 28, 28), one-hot (64, 10)
 
 Pixels, less the mean image as CIFAR-10's, are divided by the standard deviation of all training pixels: inputs of about
-unit size, on which the small learning rates of plain SGD make headway.
+unit size, on which plain SGD with its small learning rates makes progress.
 """
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
 import os
 import zlib
@@ -19,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imagefiles.dataset import DataError, DataSet, Splits, dense_to_one_hot
+from imagefiles.checksums import md5_of
+from imagefiles.dataset import DataError, Splits, expanded, make_splits
 
 # Raw file, magic number (LeCun's IDX: unsigned bytes, number of dimensions), MD5 as published
 FILES = {
@@ -52,14 +52,24 @@ def read_idx(path: Path, magic: int) -> tuple[np.ndarray, str]:
     expected = header + math.prod(shape)
     if len(content) != expected:
         raise DataError(f"{path} has {len(content):,} bytes where its header announces {expected:,}; fetch it again")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape), hashlib.md5(
-        content, usedforsecurity=False).hexdigest()
+    if 0 in shape:  # the other sizes may then be anything, even larger than an array can be
+        raise DataError(f"{path} holds nothing, its header announces the shape {shape}; fetch it again")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape), md5_of(content)
 
 
 def find_files(data_dir: Path) -> dict[str, Path] | None:
-    """The four files in data_dir, data_dir/raw or data_dir/MNIST/raw, raw or .gz; None where one is missing."""
+    """The four files in data_dir, data_dir/raw or data_dir/MNIST/raw; None where one is missing.
+
+    Each is raw or .gz, named with dots or dashes, and lies in the folder or in one of its own name, as mirrors have it.
+    """
     for folder in (data_dir, data_dir / "raw", data_dir / "MNIST" / "raw"):
-        found = {name: path for name in FILES for path in (folder / f"{name}.gz", folder / name) if path.is_file()}
+        found: dict[str, Path] = {}
+        for name in FILES:
+            spellings = (name, name.replace("-idx", ".idx"))
+            paths = (folder / place / f"{spelling}{suffix}" for spelling in spellings
+                     for place in ("", *spellings) for suffix in ("", ".gz"))
+            if (path := next(filter(Path.is_file, paths), None)) is not None:
+                found[name] = path
         if len(found) == len(FILES):
             return found
     return None
@@ -97,7 +107,7 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
     Raises:
         DataError: data missing, truncated or mixed up, or validation_size out of range.
     """
-    folder = Path(data_dir)
+    folder = expanded(data_dir)
     reason = "not fetched"
     if (files := find_files(folder)) is None and download:
         reason = _fetch(folder)
@@ -109,28 +119,17 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
     read = {name: read_idx(files[name], magic) for name, (magic, _) in FILES.items()}
     train_pixels, train_labels, test_pixels, test_labels = (array for array, _ in read.values())
     for part, pixels, labels in (("train", train_pixels, train_labels), ("t10k", test_pixels, test_labels)):
-        if pixels.shape[1:] != (SIDE, SIDE) or not len(pixels):
+        if pixels.shape[1:] != (SIDE, SIDE):
             raise DataError(f"{folder}: the {part} images are of shape {pixels.shape}, not (N, {SIDE}, {SIDE})")
         if len(pixels) != len(labels):
             raise DataError(f"{folder}: {len(pixels)} {part} images, but {len(labels)} labels")
         if labels.max() > 9:
             raise DataError(f"{folder}: {part} labels up to {labels.max()}, not 0..9")
-    if not 0 <= validation_size < len(train_pixels):
-        raise DataError(f"validation_size must be between 0 and {len(train_pixels) - 1}, one less than the training "
-                        f"images, got {validation_size}")
-    mean = train_pixels[validation_size:].mean(axis=0, dtype=np.float64).astype(np.float32)[None]
-
-    def split(pixels: np.ndarray, labels: np.ndarray) -> DataSet:
-        targets = dense_to_one_hot(labels) if one_hot else labels.astype(np.int64)
-        return DataSet(pixels[:, None], targets, mean, seed, scale)
-
-    published = all(md5 == FILES[name][1] for name, (_, md5) in read.items())
-    return Splits(
-        train=split(train_pixels[validation_size:], train_labels[validation_size:]),
-        validation=split(train_pixels[:validation_size], train_labels[:validation_size]),
-        test=split(test_pixels, test_labels),
-        mean_image=mean,
-        state="published" if published else "unpublished",
+    checksums = [md5 for _, md5 in read.values()]
+    return make_splits(
+        (train_pixels[:, None], train_labels), (test_pixels[:, None], test_labels), checksums, validation_size, one_hot,
+        seed, scale,
+        state="published" if checksums == [md5 for _, md5 in FILES.values()] else "unpublished",
         name="MNIST",
         class_names=tuple("0123456789"),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from imagefiles.cifar10_files import BATCH_FILES, TITLES
-from imagefiles.cifar10_pickle import write_pickle
+from imagefiles.cifar10_standin import write_pickle
 
 
 def batch(number: int, n: int = 4) -> dict:

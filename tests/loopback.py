@@ -1,4 +1,4 @@
-"""A small server on the loopback, which stands for the sources of CIFAR-10 and for all that goes wrong there."""
+"""A small server on the loopback, in the place of the sources of CIFAR-10, with all that goes wrong there."""
 
 import contextlib
 import http.server
@@ -14,15 +14,18 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Source:
-    """A server on the loopback that behaves as `mode` says, and keeps the (path, Range) it was asked for."""
+    """A server on the loopback that behaves as `mode` says, and keeps the ranges and passwords that it was sent."""
 
     archive: bytes
     mode: str = "ranges"
     asked: list = field(default_factory=list)
+    credentials: list = field(default_factory=list)
     url: str = ""
+    elsewhere: str = ""
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
         self.asked.append(request.headers["Range"])
+        self.credentials.append(request.headers["Authorization"])
         data, status, headers, keep = self.archive, 200, {}, None
         start = int((request.headers["Range"] or "bytes=0-")[6:-1])
         if self.mode == "404":
@@ -30,6 +33,10 @@ class Source:
         if self.mode == "redirect" and request.path != "/there":
             request.send_response(302)
             request.send_header("Location", "/there")
+            return request.end_headers()
+        if self.mode == "redirect away":
+            request.send_response(302)
+            request.send_header("Location", self.elsewhere)
             return request.end_headers()
         if self.mode == "corrupt":
             data = bytes(len(data) // 2) + data[len(data) // 2 :]
@@ -100,8 +107,8 @@ def pack(files: dict[str, bytes], folder: str = "cifar-10-batches-py") -> bytes:
     return buffer.getvalue()
 
 
-def nobody() -> str:
-    """A URL at which nobody listens."""
+def closed_port() -> str:
+    """A URL on the loopback at whose port no server listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/archive.tar.gz"

@@ -15,7 +15,7 @@ import cifar10_utils
 from cifar10_utils import DataError, DataSet, dense_to_one_hot, get_cifar10
 from imagefiles import cifar10_files
 from imagefiles.cifar10_files import BATCH_FILES
-from imagefiles.cifar10_pickle import write_pickle
+from imagefiles.cifar10_standin import write_pickle
 from tests.cifar10_folders import batch, write_batches
 
 pytestmark = pytest.mark.data

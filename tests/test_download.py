@@ -17,7 +17,7 @@ import pytest
 
 from imagefiles import cifar10_download
 from imagefiles.cifar10_download import ARCHIVE_NAME, MEMBERS, DownloadError, fetch
-from tests.loopback import Source, loopback, nobody, pack
+from tests.loopback import Source, closed_port, loopback, pack
 
 pytestmark = pytest.mark.data
 PART = f"{ARCHIVE_NAME}.part"
@@ -54,7 +54,7 @@ def get(target: Path, archive: bytes, *sources: Source | str, **options) -> None
 
 
 def assert_whole(target: Path, files: dict[str, bytes]) -> None:
-    """The eight files lie there, and nothing else, neither there nor beside."""
+    """The eight files are there, with nothing else in the folder or beside it."""
     assert {path.name: path.read_bytes() for path in target.iterdir()} == files
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
@@ -102,7 +102,7 @@ def test_server_without_ranges_starts_over(target, archive, files, serve):
     assert source.asked == ["bytes=1234-"]
 
 
-def test_complete_part_asks_nobody(target, archive, files, serve):
+def test_complete_part_asks_no_source(target, archive, files, serve):
     leave_part(target, archive)
     source = serve("404")
     get(target, archive, source)
@@ -162,7 +162,7 @@ def test_failing_source_is_named_and_the_next_asked(target, archive, files, serv
 
 
 def test_wrong_ranges_are_refused_and_the_part_kept(target, archive, serve):
-    for mode, message in (("other range", "another range"), ("web page", "HTTP 416")):
+    for mode, message in (("other range", "a range that was not asked for"), ("web page", "HTTP 416")):
         part = leave_part(target, archive[:1234])
         with pytest.raises(DownloadError, match=message):
             get(target, archive, serve(mode))
@@ -172,10 +172,10 @@ def test_wrong_ranges_are_refused_and_the_part_kept(target, archive, serve):
 def test_all_failures_in_one_line(target, archive, serve):
     broken, missing = serve("breaks off"), serve("404")
     with pytest.raises(DownloadError) as error:
-        get(target, archive, nobody(), missing, "nonsense", "http://[::nonsense", "http://name.invalid/x", broken)
+        get(target, archive, closed_port(), missing, "nonsense", "http://[::nonsense", "http://name.invalid/x", broken)
     message = str(error.value)
-    for part in ("Connection refused", "HTTP 404", "nonsense: unknown url type", "name.invalid: ", "ended at",
-                 "MB kept, the next try continues there"):  # fmt: skip
+    for part in ("Connection refused", "HTTP 404", "a source that names no host: give a URL such as https://", "name.invalid: ", "ended at",
+                 "MB kept, the next try continues from there"):  # fmt: skip
         assert part in message
     assert "\n" not in message
     assert (target.parent / PART).read_bytes() == archive[: len(archive) // 2]
@@ -185,7 +185,7 @@ def test_all_failures_in_one_line(target, archive, serve):
 def test_nothing_is_left_when_nothing_arrived(target, archive):
     start = time.monotonic()
     with pytest.raises(DownloadError, match="Connection refused"):
-        get(target, archive, nobody(), nobody())
+        get(target, archive, closed_port(), closed_port())
     assert time.monotonic() - start < 5
     assert list(target.parent.iterdir()) == []
 
@@ -204,7 +204,7 @@ def test_corrupt_archive_brought_by_hand_is_named_and_kept(target, archive, file
     by_hand = target.parent / ARCHIVE_NAME
     by_hand.write_bytes(archive[:-1])
     with pytest.raises(DownloadError, match=f"{ARCHIVE_NAME} is corrupt, [0-9,]+ bytes instead of"):
-        get(target, archive, nobody())
+        get(target, archive, closed_port())
     get(target, archive, serve())
     assert by_hand.read_bytes() == archive[:-1] and target.exists()
 
@@ -229,7 +229,7 @@ def test_empty_folder_is_filled(target, archive, files, serve):
     lambda files: pack({name: data for name, data in files.items() if name != "test_batch"}),
     lambda files: pack(files, folder="../outside"),
     lambda files: pack(files, folder="/tmp/cifar-10-batches-py"),
-    lambda files: b"no archive" * 100,
+    lambda files: b"not an archive" * 100,
 ])  # fmt: skip
 def test_archive_with_other_members_leaves_nothing(target, files, serve, content):
     other = content(files)
@@ -274,10 +274,10 @@ def test_full_disk_is_named_at_once_and_keeps_what_arrived(target, archive, serv
 
 def in_a_process(target: Path, archive: bytes, url: str) -> subprocess.Popen:
     code = (
-        "import cifar10_download as d\n"
+        "from imagefiles import cifar10_download as d\n"
         f"d.fetch({str(target)!r}, [{url!r}], size={len(archive)}, md5={hashlib.md5(archive).hexdigest()!r})"
     )
-    root = Path(cifar10_download.__file__).parent
+    root = Path(cifar10_download.__file__).parent.parent
     return subprocess.Popen([sys.executable, "-c", code], cwd=root, stderr=subprocess.PIPE, text=True)
 
 
@@ -316,7 +316,7 @@ def test_progress_bar_only_on_a_terminal(target, archive, serve, capsys):
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
-def test_certificate_of_nobody_is_refused(target, archive, serve, tmp_path):
+def test_self_signed_certificate_is_refused(target, archive, serve, tmp_path):
     made = subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "1",
          "-keyout", "key.pem", "-out", "certificate.pem"], cwd=tmp_path, check=False, capture_output=True)  # fmt: skip

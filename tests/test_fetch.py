@@ -12,7 +12,7 @@ import cifar10_utils
 from cifar10_utils import DataError, get_cifar10
 from imagefiles import cifar10_download
 from imagefiles.cifar10_download import ARCHIVE_NAME, MEMBERS
-from tests.loopback import Source, loopback, nobody, pack
+from tests.loopback import Source, closed_port, loopback, pack
 
 pytestmark = pytest.mark.data
 
@@ -36,11 +36,11 @@ def whole_archive(standin) -> bytes:
 
 @pytest.fixture
 def published(whole_archive, monkeypatch) -> bytes:
-    """A whole small archive that passes for the published one; no source but those a test names."""
+    """A small archive that is taken for the published one; the only sources are those that a test names."""
     expected = {"size": len(whole_archive), "md5": hashlib.md5(whole_archive).hexdigest()}
     monkeypatch.setattr(cifar10_download, "fetch", functools.partial(cifar10_download.fetch, **expected))
-    monkeypatch.setattr(cifar10_download, "MIRROR", nobody())
-    monkeypatch.setattr(cifar10_download, "HOME", nobody())
+    monkeypatch.setattr(cifar10_download, "MIRROR", closed_port())
+    monkeypatch.setattr(cifar10_download, "HOME", closed_port())
     monkeypatch.delenv("CIFAR10_URL", raising=False)
     return whole_archive
 
@@ -54,7 +54,7 @@ def test_get_cifar10_fetches(target, published, serve, monkeypatch):
 
 
 def test_get_cifar10_without_a_network(target, published, monkeypatch):
-    monkeypatch.setenv("CIFAR10_URL", nobody())
+    monkeypatch.setenv("CIFAR10_URL", closed_port())
     with pytest.raises(DataError) as error:
         get_cifar10(target)
     what, by_fetch, by_standin = str(error.value).splitlines()
@@ -63,7 +63,7 @@ def test_get_cifar10_without_a_network(target, published, monkeypatch):
     assert f"cifar10_utils.py standin {target}" in by_standin
 
 
-def test_get_cifar10_asks_nobody_when_told_so(target, published, serve, monkeypatch):
+def test_get_cifar10_asks_no_source_when_told_so(target, published, serve, monkeypatch):
     source = serve(published)
     monkeypatch.setenv("CIFAR10_URL", source.url)
     with pytest.raises(DataError):
@@ -81,7 +81,7 @@ class TestCommandLine:
     def test_fetch_then_found(self, target, published, serve, monkeypatch, capsys):
         monkeypatch.setenv("CIFAR10_URL", serve(published).url)
         assert cifar10_utils.main(["fetch", str(target), "--or-standin"]) == 0
-        monkeypatch.setenv("CIFAR10_URL", nobody())
+        monkeypatch.setenv("CIFAR10_URL", closed_port())
         assert cifar10_utils.main(["fetch", str(target), "--or-standin"]) == 0
         assert capsys.readouterr().out.splitlines() == [f"{target}: synthetic"] * 2
 

@@ -1,7 +1,7 @@
 """10,000 damaged or hostile inputs: data files, checkpoints, run folders, submissions, flags.
 
-Each is read, or refused with one line by the error that is the program's own. Nothing hangs, no code of the file runs,
-and no file appears where none belongs: all of it happens in a folder of its own, which is looked at after each input.
+Each is read, or refused in one line by one of the program's own errors. Nothing hangs, no code of the file runs, and
+no file appears where none belongs: the tests run in a folder of their own, which is checked after each input.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from imagefiles import cifar10_standin
 from imagefiles import mnist as mnist_utils
 from imagefiles.cifar10_download import DownloadError
 from imagefiles.cifar10_files import DataError, read_batch, read_class_names
-from imagefiles.cifar10_pickle import write_pickle
+from imagefiles.cifar10_standin import write_pickle
 from tests.cifar10_folders import batch
 from training.checkpoints import NPZ, CheckpointError
 from training.trainer import PT
@@ -57,7 +57,7 @@ def here(tmp_path_factory) -> Iterator[None]:
 
 @contextlib.contextmanager
 def harmless(*refusals: type[Exception]) -> Iterator[None]:
-    """What is inside goes well or is refused in one line; soon, and without a new file."""
+    """The body succeeds or is refused in one line, within SECONDS and without a new file."""
     before, started = sorted(os.listdir()), time.process_time()
     try:
         yield
@@ -77,8 +77,8 @@ CALLS = [  # opcodes that make the canary and leave the stack as it was
     b"(" + NAME + b"iposix\nmkdir\n0",                                       # INST
     b"(" + MKDIR + NAME + b"o0",                                             # OBJ
     text(b"posix") + text(b"mkdir") + b"\x93" + NAME + b"\x85R0",            # STACK_GLOBAL
-    b"cbuiltins\nmap\n" + MKDIR + NAME + b"\x85\x86\x810",                   # NEWOBJ, of what nobody iterates
-    b"cbuiltins\nlist\ncbuiltins\nmap\n" + MKDIR + NAME + b"\x85\x86\x81\x85R0",  # and of what somebody does
+    b"cbuiltins\nmap\n" + MKDIR + NAME + b"\x85\x86\x810",                   # NEWOBJ, of what is never iterated
+    b"cbuiltins\nlist\ncbuiltins\nmap\n" + MKDIR + NAME + b"\x85\x86\x81\x85R0",  # and of what is iterated
     b"ccanary\nmake\n0", b"Pcanary\n0", NAME + b"Q0", b"\x82\x010"]
 
 
@@ -93,7 +93,7 @@ def with_calls(content: bytes) -> list[bytes]:
 
 BATCH = batch(0, n=1)
 BATCHES = [*with_calls(write_pickle(BATCH)),
-           *(pickle.dumps({**BATCH, "labels": np.array(BATCH["labels"])}, protocol) for protocol in (2, 3, 4))]
+           *(pickle.dumps({**BATCH, "labels": np.array(BATCH["labels"])}, protocol) for protocol in range(1, 6))]
 NAMES = with_calls(write_pickle({"label_names": list("abcdefghij"), "num_vis": 3072}))
 
 
@@ -145,7 +145,7 @@ def test_idx_file(damage):
 
 @pytest.fixture(scope="module")
 def tiny(here) -> Iterator[None]:
-    """A data set of 40 and 10 images in `data`, and figures that nobody draws: what they read is read."""
+    """A data set of 40 and 10 images in `data`, and figures that are read but not drawn."""
     cifar10_standin.make_standin(Path("data"), train_size=40, test_size=10, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         figure = MagicMock()
@@ -211,7 +211,7 @@ def loaded(script: str, content: bytes) -> Any:
 
 
 def hostile(content: bytes, name: str, instead: list[bytes]) -> list[bytes]:
-    """The ZIP archives that have each of `instead` in place of the member `name` of this one."""
+    """This ZIP archive with its member `name` replaced, once by each of `instead`."""
     archives = []
     for other in instead:
         out = io.BytesIO()
@@ -347,7 +347,7 @@ def test_submission(content):
 
 
 def train(config: Any) -> dict[str, Any]:
-    """As far as a script comes before its first step, and that step is not worth the time."""
+    """What a script does before its first step; the steps themselves take too long here."""
     data = get_cifar10(config.data_dir, validation_size=config.validation_size, seed=config.seed, download=False)
     training.run.Plan(config, data.train.num_examples)
     return {}

@@ -1,4 +1,4 @@
-"""MNIST: IDX files, raw or compressed, and every one that is not as it should be."""
+"""MNIST: IDX files, raw or compressed, sound or damaged."""
 
 import gzip
 import os
@@ -132,7 +132,7 @@ def test_missing_file_without_download(folder):
 
 @pytest.fixture
 def published_mnist(monkeypatch):
-    """Stands for torchvision's class, `published_mnist(effect)`."""
+    """Replaces torchvision's class: `published_mnist(effect)`."""
 
     def install(effect):
         import torchvision

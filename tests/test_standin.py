@@ -1,4 +1,4 @@
-"""The synthetic stand-in: what it writes, and that training on it looks as on CIFAR-10."""
+"""The synthetic stand-in: what it writes, and that networks learn from it about as they do from CIFAR-10."""
 
 import hashlib
 import pickle
