@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 QUIET_SECONDS = 10  # a file written more recently could be written again without a change of its times
-SMALL = 2**20  # bytes below which a file is hashed each time
+SMALL = 8 * 2**20  # bytes below which a file is hashed each time, in some 10 ms
 MAX_ENTRIES = 200
 
 

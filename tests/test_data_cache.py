@@ -98,7 +98,7 @@ def test_what_was_just_written_is_not_kept(folder, hashed, monkeypatch):
 
 
 def test_small_files_are_hashed_each_time(folder, hashed, monkeypatch):
-    monkeypatch.setattr(checksums, "SMALL", 2**20)
+    monkeypatch.setattr(checksums, "SMALL", 8 * 2**20)
     for _ in range(2):
         load_folder(folder)
     assert len(hashed) == 12 and not cache_file().exists()
