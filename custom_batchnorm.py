@@ -23,7 +23,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def _check_shape(x: Tensor, n_neurons: int) -> None:
+def _check_input(x: Tensor, n_neurons: int) -> None:
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise TypeError(f"batch norm expects an input of float16, bfloat16, float32 or float64, got {x.dtype}: "
+                        "cast it first, as in input.float()")
     if x.ndim != 2 or x.shape[1] != n_neurons:
         raise ValueError(f"batch norm expects an input of shape (batch, {n_neurons}), got {tuple(x.shape)}")
     if len(x) < 2:
@@ -49,8 +52,13 @@ class CustomBatchNormAutograd(nn.Module):
         self.beta = nn.Parameter(torch.zeros(n_neurons))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Y of shape (B, M) and of the input's dtype, from an input of shape (B > 1, M). Else raises ValueError."""
-        _check_shape(input, self.n_neurons)
+        """Y of shape (B, M) and of the input's dtype, from an input of shape (B > 1, M).
+
+        Raises:
+            ValueError: another shape of the input.
+            TypeError: an input that is not floating-point.
+        """
+        _check_input(input, self.n_neurons)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         centered = x - x.mean(dim=0)                                          # (B, M)
         variance = centered.square().mean(dim=0)                              # (M,)
@@ -67,7 +75,11 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
         dL/dβ_i = Σ_s dL/dY_si        dL/dγ_i = Σ_s dL/dY_si X̂_si
         dL/dX_si = γ_i / (B sqrt(σ²_i + ε)) (B dL/dY_si - dL/dβ_i - X̂_si dL/dγ_i)
 
-    Differentiable once: a second backward through it raises RuntimeError. CustomBatchNormAutograd has no such limit.
+    Limits, each refused with an error; CustomBatchNormAutograd has none of them:
+    - It is differentiable once, and backward only: no double backward, no forward-mode derivative.
+    - No vmap: neither torch.func (grad, vmap, jacrev, per-sample gradients) nor is_grads_batched nor
+      jacobian(vectorize=True).
+    - What torch.export makes of it runs forward only, under torch.no_grad().
     """
 
     @staticmethod
@@ -84,8 +96,9 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
 
         Raises:
             ValueError: another shape of the input.
+            TypeError: an input that is not floating-point.
         """
-        _check_shape(input, len(gamma))
+        _check_input(input, len(gamma))
         statistics_dtype = torch.promote_types(input.dtype, torch.float32)
         mean = input.mean(dim=0, dtype=statistics_dtype)                      # (M,)
         y = input - mean                                                      # (B, M), in place from here on
@@ -93,10 +106,8 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
         torch.addcmul(beta, y, gamma * rstd, out=y)
 
         need_x, need_gamma = ctx.needs_input_grad[:2]
-        if need_x:
-            ctx.save_for_backward(input, mean, rstd, gamma)
-        elif need_gamma:
-            ctx.save_for_backward(input, mean, rstd)
+        if need_x or need_gamma:
+            ctx.save_for_backward(input, mean, rstd, gamma if need_x else None)
         return y.to(input.dtype)
 
     @staticmethod
@@ -113,11 +124,10 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
         if need_x or need_beta:
             dbeta = dy.sum(dim=0, dtype=torch.promote_types(dy.dtype, torch.float32))  # (M,)
         if need_x or need_gamma:
-            x, mean, rstd = ctx.saved_tensors[:3]
+            x, mean, rstd, gamma = ctx.saved_tensors  # unpacked once, as non-reentrant checkpointing requires
             product = (x - mean).mul_(dy)                                     # (B, M)
             dgamma = product.sum(dim=0).mul_(rstd)                            # (M,)
         if need_x:
-            gamma = ctx.saved_tensors[3]
             centered = torch.sub(x, mean, out=product)                        # (B, M), from here on to dL/dX
             # The bracket over B: dL/dY - X̂ dL/dγ / B - dL/dβ / B.
             dx = torch.addcmul(dy, centered, rstd * dgamma, value=-1 / len(x), out=centered)
@@ -143,8 +153,12 @@ class CustomBatchNormManualModule(nn.Module):
         self.beta = nn.Parameter(torch.zeros(n_neurons))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Y of shape (B, M) and of the input's dtype, from an input of shape (B > 1, M). Else raises ValueError."""
-        _check_shape(input, self.n_neurons)
+        """Y of shape (B, M) and of the input's dtype, from an input of shape (B > 1, M).
+
+        Raises:
+            ValueError: another shape of the input.
+            TypeError: an input that is not floating-point.
+        """
         return CustomBatchNormManualFunction.apply(input, self.gamma, self.beta, self.eps)
 
     def extra_repr(self) -> str:

@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
-def _check_shape(x: Tensor, n_neurons: int) -> None:
+def _check_input(x: Tensor, n_neurons: int) -> None:
+    if x.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        raise TypeError(f"layer norm expects an input of float16, bfloat16, float32 or float64, got {x.dtype}: "
+                        "cast it first, as in input.float()")
     if x.ndim != 2 or x.shape[1] != n_neurons:
         raise ValueError(f"layer norm expects an input of shape (batch, {n_neurons}), got {tuple(x.shape)}")
 
@@ -43,8 +46,13 @@ class CustomLayerNormAutograd(nn.Module):
         self.beta = nn.Parameter(torch.zeros(n_neurons))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Y of shape (S, M) and of the input's dtype, from an input of shape (S, M). Else raises ValueError."""
-        _check_shape(input, self.n_neurons)
+        """Y of shape (S, M) and of the input's dtype, from an input of shape (S, M).
+
+        Raises:
+            ValueError: another shape of the input.
+            TypeError: an input that is not floating-point.
+        """
+        _check_input(input, self.n_neurons)
         x = input.to(torch.promote_types(input.dtype, torch.float32))
         centered = x - x.mean(dim=1, keepdim=True)                            # (S, M)
         variance = centered.square().mean(dim=1, keepdim=True)                # (S, 1)
@@ -61,7 +69,11 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         dL/dβ_i = Σ_s dL/dY_si        dL/dγ_i = Σ_s dL/dY_si X̂_si
         dL/dX_si = 1 / sqrt(σ²_s + ε) (G_si - 1/M Σ_j G_sj - X̂_si 1/M Σ_j G_sj X̂_sj),  G_si = γ_i dL/dY_si
 
-    Differentiable once: a second backward through it raises RuntimeError. CustomLayerNormAutograd has no such limit.
+    Limits, each refused with an error; CustomLayerNormAutograd has none of them:
+    - It is differentiable once, and backward only: no double backward, no forward-mode derivative.
+    - No vmap: neither torch.func (grad, vmap, jacrev, per-sample gradients) nor is_grads_batched nor
+      jacobian(vectorize=True).
+    - What torch.export makes of it runs forward only, under torch.no_grad().
     """
 
     @staticmethod
@@ -78,8 +90,9 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
 
         Raises:
             ValueError: another shape of the input.
+            TypeError: an input that is not floating-point.
         """
-        _check_shape(input, len(gamma))
+        _check_input(input, len(gamma))
         statistics_dtype = torch.promote_types(input.dtype, torch.float32)
         mean = input.mean(dim=1, keepdim=True, dtype=statistics_dtype)        # (S, 1)
         y = input - mean                                                      # (S, M), in place from here on
@@ -88,10 +101,8 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         torch.addcmul(beta, y.mul_(rstd), gamma, out=y)
 
         need_x, need_gamma = ctx.needs_input_grad[:2]
-        if need_x:
-            ctx.save_for_backward(input, mean, rstd, gamma)
-        elif need_gamma:
-            ctx.save_for_backward(input, mean, rstd)
+        if need_x or need_gamma:
+            ctx.save_for_backward(input, mean, rstd, gamma if need_x else None)
         return y.to(input.dtype)
 
     @staticmethod
@@ -106,7 +117,7 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         if need_beta:
             dbeta = dy.sum(dim=0, dtype=torch.promote_types(dy.dtype, torch.float32))  # (M,)
         if need_x or need_gamma:
-            x, mean, rstd = ctx.saved_tensors[:3]
+            x, mean, rstd, gamma = ctx.saved_tensors  # unpacked once, as non-reentrant checkpointing requires
             dy = dy.to(rstd.dtype)  # the products below in float32 for half-precision input
             product = (x - mean).mul_(rstd).mul_(dy)                          # (S, M), dL/dY X̂
             if need_gamma:
@@ -115,7 +126,7 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
                 # In one array of the input's size. With X̂ = (X - μ) rstd, the formula above is
                 #     dX_si = rstd_s (G_si - (offset_s + X_si slope_s) / M),
                 #     slope_s = rstd_s Σ_j G_sj X̂_sj,  offset_s = Σ_j G_sj - μ_s slope_s
-                gamma, n_neurons = ctx.saved_tensors[3], x.shape[1]
+                n_neurons = x.shape[1]
                 slope = product.mul_(gamma).sum(dim=1, keepdim=True).mul_(rstd)         # (S, 1)
                 dx = torch.mul(dy, gamma, out=product)                                  # (S, M), G
                 offset = dx.sum(dim=1, keepdim=True).addcmul_(slope, mean, value=-1)    # (S, 1)
@@ -141,8 +152,12 @@ class CustomLayerNormManualModule(nn.Module):
         self.beta = nn.Parameter(torch.zeros(n_neurons))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Y of shape (S, M) and of the input's dtype, from an input of shape (S, M). Else raises ValueError."""
-        _check_shape(input, self.n_neurons)
+        """Y of shape (S, M) and of the input's dtype, from an input of shape (S, M).
+
+        Raises:
+            ValueError: another shape of the input.
+            TypeError: an input that is not floating-point.
+        """
         return CustomLayerNormManualFunction.apply(input, self.gamma, self.beta, self.eps)
 
     def extra_repr(self) -> str:

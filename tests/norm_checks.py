@@ -3,6 +3,8 @@
 A subclass sets `function`, `autograd_module`, `manual_module`, `axis` (of the statistics) and `reference`, torch's own.
 """
 
+import copy
+import pickle
 from collections.abc import Callable
 from itertools import pairwise, product
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from torch import Tensor
+from torch.autograd.functional import jacobian
 from torch.autograd.profiler import profile
+from torch.utils.checkpoint import checkpoint
 
 from tests.strategies import norm_shapes, seeds
 
@@ -45,9 +49,10 @@ def exact(reference: Callable[..., Tensor], inputs: list[Tensor], dy: Tensor) ->
 
 
 def assert_all_close(name: str, expected: list[Tensor], received: list[Tensor], tolerance: float | None = None) -> None:
-    """Value and gradients within the tolerance; by default that of each dtype, in bfloat16 one rounding (2^-8)."""
+    """Value and gradients within the tolerance; by default that of each dtype, in half precision one rounding."""
     __tracebackhide__ = True
-    tolerances = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-4, 1e-4), torch.bfloat16: (2**-7.99, 1e-4)}
+    tolerances = {torch.float64: (1e-10, 1e-10), torch.float32: (1e-4, 1e-4), torch.bfloat16: (2**-7.99, 1e-4),
+                  torch.float16: (2**-10.99, 1e-4)}
     for what, e, r in zip(("value", "input gradient", "gamma gradient", "beta gradient"), expected, received, strict=True):
         rtol, atol = (tolerance, tolerance) if tolerance else tolerances[r.dtype]
         torch.testing.assert_close(r.detach().double(), e, rtol=rtol, atol=atol,
@@ -115,12 +120,37 @@ class ValueChecks(Checks):
         torch.testing.assert_close(y, inputs[2].expand(6, 8))
         assert all(t.isfinite().all() for t in torch.autograd.grad(y, inputs, dy))
 
-    def test_rows_of_any_memory_layout(self):
-        """A transposed input and an expanded upstream gradient, as y.sum() makes it."""
-        inputs, _ = draw((5, 7))
-        transposed = inputs[0].detach().t().contiguous().t().requires_grad_()
-        grads = [torch.autograd.grad(self.compute([x, *inputs[1:]]).sum(), [x, *inputs[1:]]) for x in (inputs[0], transposed)]
-        torch.testing.assert_close(*grads)
+    @pytest.mark.parametrize("layout", [
+        lambda t: t.t().contiguous().t(), lambda t: t.repeat_interleave(2, 1)[:, ::2], lambda t: t[:1].expand(t.shape),
+        lambda t: t[:, :1].expand(t.shape), lambda t: t[0, 0].expand(t.shape)],
+        ids=["transposed", "strided", "one row", "one column", "one number"])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_any_memory_layout(self, layout, dtype):
+        """Of the input and of the upstream gradient; y.sum() makes an expanded one."""
+        (x, gamma, beta), dy = draw((5, 7), dtype)
+        x, dy = layout(x.detach()), layout(dy)
+        assert not x.is_contiguous() and not dy.is_contiguous()
+        results = []
+        for x, dy in ((x, dy), (x.contiguous(), dy.contiguous())):
+            inputs = [x.requires_grad_(), gamma, beta]
+            y = self.compute(inputs)
+            results.append([y, *torch.autograd.grad(y, inputs, dy)])
+        torch.testing.assert_close(*results)
+
+    @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool, torch.complex64])
+    def test_a_dtype_that_cannot_hold_the_result_is_refused(self, dtype):
+        with pytest.raises(TypeError, match=rf"got {dtype}: cast it first, as in input.float\(\)"):
+            self.compute([torch.ones((5, 7), dtype=dtype), torch.ones(7), torch.zeros(7)])
+
+    @pytest.mark.parametrize("wanted", SUBSETS)
+    def test_checkpointing(self, wanted):
+        """Backward gives the same gradients, bit for bit, when it has to run forward a second time."""
+        inputs, dy = draw((12, 9))
+        inputs = [t.detach().requires_grad_(want) for t, want in zip(inputs, wanted, strict=True)]
+        some = [t for t in inputs if t.requires_grad]
+        expected = torch.autograd.grad(self.compute(inputs), some, dy)
+        checkpoint(lambda *t: self.compute(list(t)), *inputs, use_reentrant=False).backward(dy)
+        assert all(torch.equal(t.grad, g) for t, g in zip(some, expected, strict=True))
 
     def test_arguments_are_left_alone(self):
         inputs, dy = draw((5, 7))
@@ -212,14 +242,44 @@ class FunctionChecks(ValueChecks):
         with pytest.raises(RuntimeError, match="once_differentiable"):
             dx.sum().backward()
 
+    def test_compiled_in_one_graph(self):
+        inputs, dy = draw((12, 9))
+        expected = [y := self.compute(inputs), *torch.autograd.grad(y, inputs, dy)]
+        compiled = torch.compile(lambda *t: self.compute(list(t)), fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close([y := compiled(*inputs), *torch.autograd.grad(y, inputs, dy)], expected)
+
+    def test_limits_that_the_docstring_states(self):
+        """Each is an error that names what is missing, and no wrong number; the module by autograd has no such limit."""
+        (x, gamma, beta), dy = draw((5, 7))
+
+        def norm(x):
+            return self.compute([x, gamma, beta])
+
+        for transform in (lambda: torch.func.grad(lambda x: norm(x).sum())(x), lambda: torch.func.jacrev(norm)(x),
+                          lambda: torch.vmap(norm)(x.expand(3, 5, 7)), lambda: torch.func.jvp(norm, (x,), (x,))):
+            with pytest.raises(RuntimeError, match=r"functorch transforms \(vmap, grad, jvp"):
+                transform()
+        for batched in (lambda: torch.autograd.grad(norm(x), x, dy.expand(3, 5, 7), is_grads_batched=True),
+                        lambda: jacobian(norm, x, vectorize=True)):
+            with pytest.raises(RuntimeError, match="^vmap: "):
+                batched()
+        with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
+            norm(torch.autograd.forward_ad.make_dual(x, x))
+        torch.testing.assert_close(jacobian(norm, x), jacobian(lambda x: self.reference(x, gamma, beta), x))
+
+    @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="no CUDA device"))])
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     @pytest.mark.parametrize("backward_inside", [True, False])
-    def test_autocast(self, backward_inside):
-        """bfloat16 input, float32 parameters, backward inside or outside of the autocast region."""
-        inputs, dy = draw((40, 30), torch.bfloat16, parameter_dtype=torch.float32)
-        with torch.autocast("cpu", torch.bfloat16):
+    def test_autocast(self, backward_inside, dtype, device):
+        """Half-precision input, float32 parameters, backward inside or outside of the autocast region."""
+        inputs, dy = draw((40, 30), dtype, parameter_dtype=torch.float32)
+        inputs, dy = [t.detach().to(device).requires_grad_() for t in inputs], dy.to(device)
+        with torch.autocast(device, dtype):
             y = self.compute(inputs)
-        with torch.autocast("cpu", torch.bfloat16, enabled=backward_inside):
+        with torch.autocast(device, dtype, enabled=backward_inside):
             gradients = torch.autograd.grad(y, inputs, dy)
+        assert [t.dtype for t in (y, *gradients)] == [dtype, dtype, torch.float32, torch.float32]
         assert_all_close(type(self).__name__, exact(self.reference, inputs, dy), [y, *gradients])
 
 
@@ -273,7 +333,41 @@ class ModuleChecks(ValueChecks):
         assert not list(module.buffers())
 
 
+    def test_compiled_in_one_graph(self):
+        inputs, dy = draw((12, 9))
+        module = self.module(9).double()
+        wanted = [inputs[0], *module.parameters()]
+        expected = [y := module(inputs[0]), *torch.autograd.grad(y, wanted, dy)]
+        compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close([y := compiled(inputs[0]), *torch.autograd.grad(y, wanted, dy)], expected)
+
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))],
+                             ids=["deepcopy", "pickle"])
+    def test_a_copy_is_a_module_of_its_own(self, copied):
+        inputs, dy = draw((12, 9))
+        module = self.module(9, eps=0.5).double()
+        with torch.no_grad():
+            module.gamma.copy_(inputs[1])
+        module(inputs[0]).backward(dy)
+        other = copied(module)
+        assert torch.equal(other(inputs[0]), module(inputs[0]))
+        other.zero_grad()
+        other(inputs[0]).backward(2 * dy)
+        torch.testing.assert_close(other.gamma.grad, 2 * module.gamma.grad)
+        assert repr(other) == repr(module)
+
+
 class ManualModuleChecks(ModuleChecks):
+    def test_exported_it_runs_forward(self):
+        """A limit that the docstring states: what torch.export makes of it has no derivative."""
+        inputs, _ = draw((12, 9))
+        module = self.module(9).double()
+        exported = torch.export.export(module, (inputs[0].detach(),)).module()
+        with torch.no_grad():
+            torch.testing.assert_close(exported(inputs[0]), module(inputs[0]))
+        with pytest.raises(RuntimeError, match="automatic differentiation"):
+            exported(inputs[0])
+
     def test_it_calls_the_function(self):
         inputs, _ = draw((12, 9), torch.float32)
         name = self.module(9)(inputs[0]).grad_fn.name()
