@@ -8,7 +8,8 @@
 
 Every module has `forward(x)`, which keeps in the instance what backward needs, and `backward(dout)`, which
 takes dL/dY and returns dL/dX. Neither changes the arrays it is given; between the two calls the caller does not
-either. Modules compute in the dtype they are given: float32 input with float32 parameters gives float32.
+either. Modules compute in the dtype they are given: float32 input with float32 parameters gives float32;
+integers are a TypeError.
 
 Names follow the assignment: X and Y are input and output, W and b weight and bias, T targets, S samples in a
 batch, M features in, N features out, C classes, ∘ is the element-wise product, 1 a vector of ones.
@@ -24,6 +25,13 @@ Array = np.ndarray
 def _normal(rng: np.random.Generator | None, std: float, shape: tuple, dtype: DTypeLike) -> Array:
     """Draws of N(0, std²), from NumPy's global generator (`np.random.seed` seeds it) where rng is None."""
     return (np.random if rng is None else rng).normal(0.0, std, shape).astype(dtype)
+
+
+def _check_dtype(module: object, x: Array) -> None:
+    """Integers wrap around in softmax's x - max(x), and NumPy gives the exponential of a uint8 as a float16."""
+    if (dtype := np.asarray(x).dtype).kind != "f":
+        raise TypeError(f"{type(module).__name__} expects floating-point numbers, got {dtype}: cast them first, "
+                        "as in x.astype(np.float32)")
 
 
 class LinearModule:
@@ -51,6 +59,7 @@ class LinearModule:
 
     def forward(self, x: Array) -> Array:
         """Y of shape (S, N) from x of shape (S, M). Raises ValueError on any other shape."""
+        _check_dtype(self, x)
         weight = self.params["weight"]
         if x.ndim != 2 or x.shape[1] != weight.shape[1]:
             raise ValueError(f"LinearModule expects an input of shape (S, {weight.shape[1]}), got {x.shape}")
@@ -81,6 +90,7 @@ class ELUModule:
 
     def forward(self, x: Array) -> Array:
         """h(x), of the shape of x, which is any."""
+        _check_dtype(self, x)
         negative = np.minimum(x, 0)  # exp of it cannot overflow
         self.slope = np.exp(negative)
         # tanh(x/2) (exp(x) + 1) is exp(x) - 1 without its cancellation near 0, and faster than np.expm1. It is
@@ -97,6 +107,7 @@ class ReLUModule:
 
     def forward(self, x: Array) -> Array:
         """h(x), of the shape of x, which is any."""
+        _check_dtype(self, x)
         self.x = x
         return np.maximum(x, 0)
 
@@ -113,6 +124,7 @@ class LeakyReLUModule:
 
     def forward(self, x: Array) -> Array:
         """h(x), of the shape of x, which is any."""
+        _check_dtype(self, x)
         self.x = x
         return np.where(x > 0, x, self.neg_slope * x)
 
@@ -126,6 +138,7 @@ class TanhModule:
 
     def forward(self, x: Array) -> Array:
         """h(x), of the shape of x, which is any."""
+        _check_dtype(self, x)
         self.y = np.tanh(x)
         return self.y
 
@@ -139,6 +152,7 @@ class SigmoidModule:
 
     def forward(self, x: Array) -> Array:
         """h(x), of the shape of x, which is any."""
+        _check_dtype(self, x)
         e = np.exp(-np.abs(x))  # never above 1: no overflow on either side
         self.y = np.where(x >= 0, 1, e) / (1 + e)
         return self.y
@@ -153,6 +167,7 @@ class SoftMaxModule:
 
     def forward(self, x: Array) -> Array:
         """Probabilities of shape (S, C) from logits x of shape (S, C)."""
+        _check_dtype(self, x)
         y = np.exp(x - x.max(axis=1, keepdims=True))  # the same quotient, and no exponent above 0
         y /= y.sum(axis=1, keepdims=True)
         self.y = y
@@ -184,9 +199,9 @@ class CrossEntropyModule:
         x, y = self._checked(x, y)
         return y / (-len(x) * x)
 
-    @staticmethod
-    def _checked(x: Array, y: Array) -> tuple[Array, Array]:
+    def _checked(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Clipped probabilities, and targets in their dtype, lest float64 targets make float64 gradients."""
+        _check_dtype(self, x)
         if x.ndim != 2 or x.shape != np.shape(y):
             raise ValueError("CrossEntropyModule expects probabilities and one-hot targets of one shape "
                              f"(S, C), got {x.shape} and {np.shape(y)}")
@@ -226,6 +241,7 @@ class Conv2dModule:
 
         Raises ValueError on any other shape, and on images smaller than the kernel.
         """
+        _check_dtype(self, x)
         weight = self.params["weight"]
         _, in_channels, kh, kw = weight.shape
         if x.ndim != 4 or x.shape[1] != in_channels or x.shape[2] < kh or x.shape[3] < kw:

@@ -29,7 +29,8 @@ SOLUTIONS = {"modules.py": ("LinearModule", "ELUModule", "SoftMaxModule", "Cross
              "train_mlp_numpy.py": ("evaluate", "train"), "training/trainer.py": ("evaluate", "Trainer", "train_classifier"),
              "training/run.py": ("accuracy",), "grading/oracle.py": None, "grading/expected_mlp.py": None,
              "grading/expected_1_2.py": None, "grading/expected_3.py": None}
-GIVEN = {"super().__init__()", "self.x = x", "optimizer.zero_grad()", "optimizer.step()"}  # nobody's secret
+GIVEN = {"super().__init__()", "self.x = x", "optimizer.zero_grad()", "optimizer.step()",
+         "_check_dtype(self, x)"}  # nobody's secret
 # the answers of the written questions, in symbols and in code
 ANSWERS = re.compile(r"dL/d\S+ += |Jacobian|diag\(|yᵀ|G_s|1ᵀ|dout ?@|dout\.T|@ ?dout|-T */ *X|dY ?∘|"
                      r"\(dL/dY\)|np\.exp\(x\)|expm1|keepdims=True\) *[*)]")

@@ -219,7 +219,7 @@ def test_the_loss_is_the_mean_over_the_batch():
 # State, dtypes, initial values, bad input.
 
 
-KINDS = {LinearModule: pytest.mark.q1_1a, **dict.fromkeys(ACTIVATIONS.values(), pytest.mark.q1_1b),
+KINDS = {LinearModule: pytest.mark.q1_1a, **dict.fromkeys([*ACTIVATIONS.values(), LeakyReLUModule], pytest.mark.q1_1b),
          SoftMaxModule: pytest.mark.q1_1c, Conv2dModule: pytest.mark.q1_1d}
 each_kind = pytest.mark.parametrize("kind", [pytest.param(kind, marks=mark) for kind, mark in KINDS.items()])
 
@@ -284,6 +284,22 @@ def test_everything_stays_in_the_dtype_given(kind, dtype):
     y = module.forward(x)
     assert y.dtype == dtype and module.backward(y).dtype == dtype
     assert all(g.dtype == dtype for g in getattr(module, "grads", {}).values())
+
+
+@each_kind
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.complex64])
+def test_a_dtype_that_cannot_hold_the_result_is_refused(kind, dtype):
+    """Softmax of uint8 logits, for one, would be that of logits wrapped around at 256."""
+    module, x = module_and_input(kind)
+    with pytest.raises(TypeError, match=rf"{kind.__name__} .* got {np.dtype(dtype)}: cast .* x\.astype\(np.float32\)"):
+        module.forward(np.ones(x.shape, dtype))
+
+
+@pytest.mark.q1_1c
+def test_the_loss_refuses_integer_probabilities():
+    for call in (CrossEntropyModule().forward, CrossEntropyModule().backward):
+        with pytest.raises(TypeError, match="CrossEntropyModule .* got int64"):
+            call(np.eye(3, dtype=np.int64), np.eye(3))
 
 
 @pytest.mark.q1_1c
