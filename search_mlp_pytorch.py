@@ -4,10 +4,11 @@
     python search_mlp_pytorch.py --sampler tpe --trials 50 --epochs 10
     python train_mlp_pytorch.py --recipe results/search/best.json      # what was found, on the test split
 
-The aim is the accuracy on held-out training images; the test split is never read. Hopeless trials end early. Run it
-again, and it goes on; run it several times at once, on several machines with that folder, and they share the trials. A
-trial whose process was killed is begun again by the next process that comes by. The output folder gets trials.csv,
-best.json, history.png, importance.png, parallel.png, and a run folder for each trial.
+The aim is the accuracy on held-out training images; the test split is never read. Hopeless trials end early. The same
+command continues a study; started several times at once, on several machines that share the folder, it shares the
+trials among them. A trial whose process was killed is run again by the next process that looks for a trial, up to three
+times; one that runs out of memory is left out. The output folder gets trials.csv, best.json, history.png,
+importance.png, parallel.png, and a run folder for each trial.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import contextlib
 import csv
 import io
 import itertools
+import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -36,13 +39,17 @@ import train_mlp_pytorch
 from mlp_pytorch import ACTIVATIONS
 from training.checkpoints import atomic_write, lock, write_json
 from training.flags import TrainingFlags, UserError, flag, positive_int, seed_int
+from training.machine import out_of_memory
 from training.run import Diverged
 from training.script import run_script
+from training.stop import Interrupted
 
 STUDY = "mlp"
 BATCH_SIZES = [64, 128, 256, 512, 1024]
 NORMALIZATIONS = ["none", "layer", "batch_torch"]
 MOST_LAYERS = 4
+MOST_ATTEMPTS = 3  # at a trial whose process is killed each time, as the kernel does when memory runs out
+RECORD = b'{"op_code":'  # how every line of a study's file begins
 
 SAMPLERS = {
     # evolution: the better half of a population has children, by crossing two parents and mutating some values
@@ -115,6 +122,80 @@ def run_trial(trial: optuna.Trial, config: Config) -> float:
 # ---------------------------------------------------------------- a study that several processes share
 
 
+class AppendLock(JournalFileOpenLock):
+    """The lock under which a study's file is appended to.
+
+    A process that was killed while it wrote, or that found the disk full, left half a line. It is removed before the
+    next one is written, which would otherwise continue it.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(str(path))
+        self.path = path
+
+    def acquire(self) -> bool:
+        held = super().acquire()
+        try:
+            with open(self.path, "r+b") as file:
+                if half := half_line(file):
+                    file.truncate(file.seek(0, os.SEEK_END) - len(half))
+        except BaseException:
+            self.release()
+            raise
+        return held
+
+
+def half_line(file: IO[bytes]) -> bytes:
+    """What stands behind the last line's end."""
+    size, tail = file.seek(0, os.SEEK_END), b""
+    while b"\n" not in tail and len(tail) < size:
+        file.seek(-min(2 * len(tail) + 1, size), os.SEEK_END)
+        tail = file.read()
+    return tail.rpartition(b"\n")[2]
+
+
+def check_storage(path: Path) -> None:
+    """Reads a study's file as Optuna will, and the values that this program uses, before anything is appended to it.
+
+    Raises:
+        UserError: not a study's file, or one with a damaged line.
+    """
+    foreign = UserError(f"--storage: {path} is not the file of a study; choose another")
+    with open(path, "rb") as file:
+        half = half_line(file)
+        if half and not (half.startswith(RECORD) or RECORD.startswith(half)):
+            raise foreign
+        file.seek(0)
+        for number, line in enumerate(file):
+            try:
+                record = json.loads(line) if line.endswith(b"\n") else {}
+            except (ValueError, RecursionError):
+                if number == 0:
+                    raise foreign from None
+                raise UserError(f"--storage: line {number + 1} of {path} is damaged; to continue from the lines before "
+                                f"it: head -n {number} {shlex.quote(str(path))} > NEW, and --storage NEW") from None
+            if not isinstance(record, dict):
+                raise foreign
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        if STUDY in (found := {study.study_name: study for study in storage.get_all_studies()}):
+            study = optuna.load_study(study_name=STUDY, storage=storage)
+            task = study.user_attrs.get("task", {})
+            fits = isinstance(task, dict) and found[STUDY].directions == [optuna.study.StudyDirection.MAXIMIZE]
+            for trial in study.get_trials():
+                values = [*trial.intermediate_values.values(), *(trial.values or [])]
+                values.append(trial.user_attrs.get("attempts", 1))
+                fits = fits and all(isinstance(value, int | float) for value in values)
+                if trial.state == TrialState.COMPLETE:
+                    fits = fits and trial.value is not None and isinstance(trial.user_attrs["flags"], dict)
+            if not fits:
+                raise foreign
+    except UserError:
+        raise
+    except Exception:  # Optuna has many ways to stumble over foreign records
+        raise foreign from None
+
+
 class Shared:
     """A study in a file, and who works on which of its trials.
 
@@ -129,8 +210,10 @@ class Shared:
         try:
             Path(config.output_dir).mkdir(parents=True, exist_ok=True)
             self.locks.mkdir(parents=True, exist_ok=True)
-            backend = JournalFileBackend(str(self.storage), lock_obj=JournalFileOpenLock(str(self.storage)))
             with self._locked("study", wait=True):
+                if self.storage.exists():
+                    check_storage(self.storage)
+                backend = JournalFileBackend(str(self.storage), lock_obj=AppendLock(self.storage))
                 self.study = optuna.create_study(
                     storage=optuna.storages.JournalStorage(backend), study_name=STUDY, direction="maximize",
                     load_if_exists=True, sampler=self._sampler(),
@@ -140,8 +223,6 @@ class Shared:
         except OSError as error:
             raise UserError(f"--output_dir: cannot write to {error.filename}: {error.strerror}; "
                             "choose another") from None
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"--storage: {self.storage} is not the file of a study; choose another") from None
 
     def _sampler(self) -> BaseSampler:
         # a process that joins later must not draw the same values again
@@ -169,16 +250,25 @@ class Shared:
             yield file
 
     def _take_back(self) -> None:
-        """Trials whose process is gone: begun again, with the same values, as a trial of another number."""
+        """Trials whose process is gone: run again, with the same values, as a trial of another number."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             with self._locked(str(trial.number), wait=False) as lock:
                 if lock is not None:
-                    self.give_back(trial.number, trial.params)
+                    attempts = trial.user_attrs.get("attempts", 1)
+                    if attempts < MOST_ATTEMPTS:
+                        self.give_back(trial, attempts + 1)
+                    else:
+                        self.leave_out(trial, f"its process was killed {attempts} times")
 
-    def give_back(self, number: int, params: dict[str, Any]) -> None:
-        """Trial `number` will not be finished: another one, not yet begun, takes its place."""
-        self.study.tell(number, state=TrialState.FAIL)
-        self.study.enqueue_trial(params, user_attrs={"again": number})
+    def give_back(self, trial: FrozenTrial | optuna.Trial, attempts: int) -> None:
+        """`trial` will not be finished: another one, not yet begun, takes its place."""
+        self.study.tell(trial.number, state=TrialState.FAIL)
+        self.study.enqueue_trial(trial.params, user_attrs={"again": trial.number, "attempts": attempts})
+
+    def leave_out(self, trial: FrozenTrial | optuna.Trial, reason: str) -> None:
+        """`trial` cannot be finished, here or by another process: it keeps its place, as if pruned at once."""
+        self.study.tell(trial.number, state=TrialState.PRUNED)
+        tqdm.write(f"trial {trial.number} is left out: {reason}", file=sys.stderr)
 
     @contextlib.contextmanager
     def next_trial(self) -> Iterator[optuna.Trial | None]:
@@ -230,20 +320,33 @@ def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:
 
 
 def plot(study: optuna.Study, folder: Path) -> None:
-    """history.png, importance.png and parallel.png, as Optuna draws them."""
-    import matplotlib.pyplot as plt
-    from optuna.importance import PedAnovaImportanceEvaluator
-    from optuna.visualization import matplotlib as draw
+    """history.png, importance.png and parallel.png, as Optuna draws them.
 
-    pictures = {"history": lambda: draw.plot_optimization_history(study),
-                "importance": lambda: draw.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator()),
-                "parallel": lambda: draw.plot_parallel_coordinate(study)}
-    with warnings.catch_warnings(), plt.rc_context({"figure.figsize": (15, 5)}):
-        warnings.simplefilter("ignore")
-        for name, picture in pictures.items():
-            picture()
-            plt.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
-            plt.close("all")
+    With a backend and settings of their own, whatever MPLBACKEND or a matplotlibrc say. A picture that cannot be drawn
+    is a notice.
+    """
+    try:
+        import matplotlib.pyplot as plt
+        from optuna.importance import PedAnovaImportanceEvaluator
+        from optuna.visualization import matplotlib as draw
+
+        pictures = {"history": lambda: draw.plot_optimization_history(study),
+                    "importance": lambda: draw.plot_param_importances(study, evaluator=PedAnovaImportanceEvaluator()),
+                    "parallel": lambda: draw.plot_parallel_coordinate(study)}
+        own_backend = plt.get_backend()
+        with warnings.catch_warnings(), plt.rc_context():
+            warnings.simplefilter("ignore")
+            plt.switch_backend("agg")
+            plt.rcdefaults()
+            plt.rcParams["figure.figsize"] = (15, 5)
+            for name, picture in pictures.items():
+                picture()
+                plt.savefig(folder / f"{name}.png", dpi=110, bbox_inches="tight")
+                plt.close("all")
+        with contextlib.suppress(Exception):  # a notebook's, if there is one
+            plt.switch_backend(own_backend)
+    except Exception as error:
+        print(f"no pictures of the study: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def search(config: Config) -> dict[str, Any]:
@@ -269,9 +372,15 @@ def search(config: Config) -> dict[str, Any]:
                 except UserError as error:  # with these values it would be the same again
                     study.tell(trial, state=TrialState.FAIL)
                     raise UserError(f"trial {trial.number}: {error}") from None
-                except BaseException:
-                    shared.give_back(trial.number, trial.params)
-                    raise
+                except BaseException as error:
+                    if out_of_memory(error):  # and would again
+                        shared.leave_out(trial, "out of memory")
+                    else:
+                        shared.give_back(trial, trial.user_attrs.get("attempts", 1))
+                        if isinstance(error, Interrupted):  # whose own message is about the trial's run
+                            raise Interrupted(error.signum, f"stopped during trial {trial.number}; the same command "
+                                              f"continues the study in {config.output_dir}") from None
+                        raise
             if (best := shared.write_results()) is not None:
                 bar.set_postfix(best=f"{best.value:.4f}")
     best = shared.write_results()

@@ -131,10 +131,10 @@ class ValueChecks(Checks):
         x, dy = layout(x.detach()), layout(dy)
         assert not x.is_contiguous() and not dy.is_contiguous()
         results = []
-        for x, dy in ((x, dy), (x.contiguous(), dy.contiguous())):
-            inputs = [x.requires_grad_(), gamma, beta]
+        for laid_out in (lambda t: t, torch.Tensor.contiguous):
+            inputs = [laid_out(x).requires_grad_(), gamma, beta]
             y = self.compute(inputs)
-            results.append([y, *torch.autograd.grad(y, inputs, dy)])
+            results.append([y, *torch.autograd.grad(y, inputs, laid_out(dy))])
         torch.testing.assert_close(*results)
 
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int32, torch.int64, torch.bool, torch.complex64])
@@ -156,8 +156,8 @@ class ValueChecks(Checks):
         inputs, dy = draw((5, 7))
         copies = [t.detach().clone() for t in (*inputs, dy)]
         self.compute(inputs).backward(dy)
-        for t, copy in zip((*inputs, dy), copies, strict=True):
-            assert torch.equal(t.detach(), copy)
+        for t, before in zip((*inputs, dy), copies, strict=True):
+            assert torch.equal(t.detach(), before)
 
     @pytest.mark.parametrize("shape", [(6,), (3, 4), (2, 3, 6), (6, 3)])
     def test_another_shape_names_both(self, shape):
@@ -261,7 +261,7 @@ class FunctionChecks(ValueChecks):
                 transform()
         for batched in (lambda: torch.autograd.grad(norm(x), x, dy.expand(3, 5, 7), is_grads_batched=True),
                         lambda: jacobian(norm, x, vectorize=True)):
-            with pytest.raises(RuntimeError, match="^vmap: "):
+            with pytest.raises(RuntimeError, match=r"^vmap: "):
                 batched()
         with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
             norm(torch.autograd.forward_ad.make_dual(x, x))

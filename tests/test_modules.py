@@ -298,7 +298,7 @@ def test_a_dtype_that_cannot_hold_the_result_is_refused(kind, dtype):
 @pytest.mark.q1_1c
 def test_the_loss_refuses_integer_probabilities():
     for call in (CrossEntropyModule().forward, CrossEntropyModule().backward):
-        with pytest.raises(TypeError, match="CrossEntropyModule .* got int64"):
+        with pytest.raises(TypeError, match=r"CrossEntropyModule .* got int64"):
             call(np.eye(3, dtype=np.int64), np.eye(3))
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,13 +11,16 @@ import time
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 from script_runs import ROOT, run
 
+import cifar10_utils
 import search_mlp_pytorch as search
 import train_mlp_pytorch
 import training.run
 from training.flags import UserError
+from training.script import run_script
 
 pytestmark = pytest.mark.training
 QUICK = {"epochs": 1, "validation_size": 100, "population": 2}
@@ -177,6 +181,154 @@ def test_other_tasks_and_other_files_are_refused(standin, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         search.search(config(standin, tmp_path / "file" / "s"))
+
+
+@pytest.fixture
+def of_two(standin, tmp_path):
+    """The file of a study of two trials."""
+    search.search(config(standin, tmp_path / "s", trials=2))
+    return tmp_path / "s" / "study.log"
+
+
+@pytest.mark.parametrize("left", [-1, 0.5, 11, 3])
+def test_a_line_that_a_killed_process_left_unfinished_costs_its_trial_alone(left, of_two, standin):
+    """Its end is missing, its second half, all but how it begins, or more; the line is of either trial."""
+    whole = of_two.read_bytes().splitlines(keepends=True)
+    for keep in (len(whole) - 1, len(whole) // 2):
+        line = whole[keep]
+        of_two.write_bytes(b"".join(whole[:keep]) + line[:left if isinstance(left, int) else int(left * len(line))])
+        assert search.search(config(standin, of_two.parent, trials=3))["trials"] == 3
+        for line in of_two.read_bytes().splitlines():
+            json.loads(line)
+
+
+def test_a_damaged_line_further_up_is_named_with_the_way_to_what_precedes_it(of_two, standin):
+    lines = of_two.read_bytes().splitlines(keepends=True)
+    damaged = b"".join([*lines[:-3], lines[-3][:20], *lines[-2:]])
+    of_two.write_bytes(damaged)
+    with pytest.raises(UserError, match=rf"line {len(lines) - 2} of .* is damaged") as error:
+        search.search(config(standin, of_two.parent, trials=3))
+    assert of_two.read_bytes() == damaged  # nothing is appended before it is refused
+    command = re.search(r"head .*(?=, and)", str(error.value))[0].replace("NEW", "new.log")
+    subprocess.run(command, shell=True, check=True, cwd=of_two.parent)
+    summary = search.search(config(standin, of_two.parent, trials=3, storage=str(of_two.parent / "new.log")))
+    assert summary["trials"] == 3
+
+
+def record(**fields):
+    return json.dumps({"op_code": 4, "worker_id": "w", "study_id": 0, "datetime_start": "2026-01-01T00:00:00", **fields})
+
+
+CREATE = record(op_code=0, study_name="mlp", directions=[2])
+ODD = {
+    "deep": '{"op_code":' + "[" * 100_000, "deep but whole": record(user_attrs=json.loads("[" * 700 + "]" * 700)),
+    "a list": "[]", "a number": "7", "no operation": '{"worker_id":"w"}', "unknown operation": record(op_code=99),
+    "two attributes": record(op_code=2, user_attr={"a": 1, "b": 2}), "task": record(op_code=2, user_attr={"task": 1}),
+    "state": record(state=99), "date": record(datetime_start="yesterday"),
+    "attributes": record(user_attrs=[]), "no flags": record(state=1, value=0.5, datetime_complete="2026-01-01"),
+    "text for a value": record(state=1, value="high", user_attrs={"flags": {}}, datetime_complete="2026-01-01"),
+    "text for an accuracy": record(intermediate_values={"1": "high"}), "parameter": record(params={"depth": 1}),
+    "attempts": record(user_attrs={"attempts": "many"}), "minimized": CREATE.replace("[2]", "[1]"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_journal_is_one_line_and_left_alone(name, standin, tmp_path):
+    path = tmp_path / "odd.log"
+    path.write_text(f"{CREATE}\n{ODD[name]}\n" if name != "minimized" else f"{ODD[name]}\n")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=r"--storage: .*odd.log is (not the file of a study|damaged)"):
+        search.search(config(standin, tmp_path / "s", storage=str(path)))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG", b"no line's end", b'{"name": 1', b"\xff\n"])
+def test_a_file_of_something_else_is_left_alone(content, standin, tmp_path):
+    path = tmp_path / "precious"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is not the file of a study"):
+        search.search(config(standin, tmp_path / "s", storage=str(path)))
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."),
+                                   RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_trial_that_runs_out_of_memory_is_left_out(error, standin, tmp_path, monkeypatch, capsys):
+    rates = []
+
+    def train(config, watch):
+        rates.append(config.learning_rate)
+        if len(rates) == 1:
+            raise error
+        watch(1, 0.5)
+        return {"validation_accuracy": 0.5}
+
+    monkeypatch.setattr(train_mlp_pytorch, "train", train)
+    assert search.search(config(standin, tmp_path, trials=3))["trials"] == 3
+    assert len(set(rates)) == 3
+    assert [row["state"] for row in trials(tmp_path)] == ["pruned", "complete", "complete"]
+    assert "trial 0 is left out: out of memory" in capsys.readouterr().err
+
+
+def test_a_trial_that_kills_its_process_is_tried_three_times(tmp_path, capsys):
+    shared = search.Shared(config(tmp_path, tmp_path, trials=2))
+    drawn = []
+    for _ in range(4):  # each leaves its trial as a killed process does: running, and not locked
+        with shared.next_trial() as trial:
+            drawn.append(trial.suggest_float("learning_rate", 1e-4, 1e-2))
+    assert drawn[0] == drawn[1] == drawn[2] != drawn[3]
+    assert "trial 2 is left out: its process was killed 3 times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_says_how_to_continue(signum, status, standin, tmp_path, monkeypatch, capsys):
+    def search_script():
+        return run_script(search.Config, search.search, "", [
+            "--trials", "1", "--epochs", "1", "--validation_size", "100", "--data_dir", str(standin),
+            "--output_dir", str(tmp_path / "s")])
+
+    real = cifar10_utils.DataSet.next_batch
+
+    def interrupted(self, size):
+        os.kill(os.getpid(), signum)
+        return real(self, size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cifar10_utils.DataSet, "next_batch", interrupted)
+        assert search_script() == status
+    message = capsys.readouterr().err
+    assert f"stopped during trial 0; the same command continues the study in {tmp_path / 's'}" in message
+    assert "--" not in message
+    assert search_script() == 0
+
+
+DRAW = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+import search_mlp_pytorch as search
+search.optuna.logging.set_verbosity(search.optuna.logging.ERROR)
+shared = search.Shared(search.Config(**{flags!r}))
+search.plot(shared.study, Path({folder!r}))
+"""
+
+
+@pytest.mark.parametrize(("variable", "value", "drawn"), [
+    ("MPLBACKEND", "module://no_such_package.backend_inline", True), ("MATPLOTLIBRC", "text.usetex: True", True),
+    ("MATPLOTLIBRC", "backend: tkagg", True), ("MPLBACKEND", "nonsense", False)])
+def test_pictures_whatever_matplotlib_is_set_to(variable, value, drawn, of_two):
+    """As a notebook sets MPLBACKEND for what it starts; where nothing can be drawn at all, that is a line."""
+    if variable == "MATPLOTLIBRC":
+        (of_two.parent / "rc").write_text(value)
+        value = str(of_two.parent / "rc")
+    for picture in of_two.parent.glob("*.png"):
+        picture.unlink()
+    code = DRAW.format(root=str(ROOT), folder=str(of_two.parent), flags={**QUICK, "output_dir": str(of_two.parent)})
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, variable: value}, check=False,
+                          stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list(of_two.parent.glob("*.png"))) == (3 if drawn else 0)
+    assert re.fullmatch("" if drawn else "no pictures of the study: .*\n", done.stderr)
 
 
 def test_optuna_is_quiet():
