@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from script_runs import QUICK, run
 
+from cifar10_utils import DataSet
 from report import inspect_runs
 
 NAMES = ["train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch"]
-FLAGS = {"train_convnet_pytorch": ["--model", "study", "--ema_decay", "0.5"]}
+FLAGS = {"train_mlp_pytorch": ["--device", "cpu"],  # where inspect_runs evaluates: the same digits
+         "train_convnet_pytorch": ["--device", "cpu", "--model", "study", "--ema_decay", "0.5"]}
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -41,13 +43,31 @@ def test_what_is_left(finished, standin, capsys):
         assert (finished / name).stat().st_size < 200_000
 
 
+def with_accuracy_changed(run, change, folder):
+    """A copy of the run's folder whose summary claims another test accuracy."""
+    for path in run.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "test_accuracy": summary["test_accuracy"] + change}))
+    (folder / "predictions.json").unlink(missing_ok=True)
+    return str(folder)
+
+
+def test_a_run_of_another_device_is_the_same_within_rounding(finished, standin, tmp_path):
+    """As where one of the 400 images comes out otherwise."""
+    assert inspect_runs.main([with_accuracy_changed(finished, 1 / 400, tmp_path), "--data_dir", str(standin)]) == 0
+
+
+def test_501_test_images_and_statistics_of_the_batch():
+    """Evaluated as in training: no batch of a single image, which batch statistics cannot be taken of."""
+    sizes = []
+    split = DataSet(np.zeros((501, 3, 32, 32), np.uint8), np.zeros(501, np.int64))
+    found = inspect_runs.predictions(lambda images: sizes.append(len(images)) or np.zeros((len(images), 10)), split)
+    assert sizes == [499, 2] and found.shape == (501, 10)
+
+
 def test_another_network_is_refused(finished, standin, tmp_path, capsys):
-    for path in finished.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    summary = json.loads((tmp_path / "summary.json").read_text())
-    (tmp_path / "summary.json").write_text(json.dumps({**summary, "test_accuracy": summary["test_accuracy"] + 0.01}))
-    (tmp_path / "predictions.json").unlink(missing_ok=True)
-    assert inspect_runs.main([str(tmp_path), "--data_dir", str(standin)]) == 2
+    assert inspect_runs.main([with_accuracy_changed(finished, 0.01, tmp_path), "--data_dir", str(standin)]) == 2
     assert "another network" in capsys.readouterr().err
     assert not (tmp_path / "predictions.json").exists()
 

@@ -114,7 +114,7 @@ def test_study_flags_from_python_are_refused_for_the_convnet():
 
 
 def test_trains_and_resumes_bit_for_bit(standin, tmp_path, monkeypatch):
-    base = ["--data_dir", standin, "--model", "study", "--channels", "4,6,8", "--fc", 20, "--dropout", 0.5, "--activation",
+    base = ["--data_dir", standin, "--device", "cpu", "--model", "study", "--channels", "4,6,8", "--fc", 20, "--dropout", 0.5, "--activation",
             "tanh", "--batch_size", 500, "--epochs", 2, "--learning_rate", 0.1, "--lr_schedule", "one_cycle"]
     assert run(*base, "--output_dir", tmp_path / "whole") == 0
     real, calls = cifar10_utils.DataSet.next_batch, []
