@@ -129,7 +129,7 @@ class OpNode:
 
     @property
     def outputs(self) -> tuple[TensorNode | None, ...]:
-        """The TensorNodes it made; None for one that nobody holds any more."""
+        """The TensorNodes it made; None for one that is no longer referenced."""
         return tuple(output() for output, _, _ in self._outputs)
 
     def backward(self, gradients: dict[Any, Array]) -> Iterator[tuple[TensorNode, Array]]:

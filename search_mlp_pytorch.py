@@ -52,7 +52,7 @@ MOST_ATTEMPTS = 3  # at a trial whose process is killed each time, as the kernel
 RECORD = b'{"op_code":'  # how every line of a study's file begins
 
 SAMPLERS = {
-    # evolution: the better half of a population has children, by crossing two parents and mutating some values
+    # evolution: children of the better half of a population, by crossing two parents and mutating some values
     "evolution": lambda seed, population: NSGAIISampler(population_size=population, seed=seed),
     "tpe": lambda seed, population: TPESampler(seed=seed, constant_liar=True),
     "random": lambda seed, population: RandomSampler(seed=seed),
@@ -70,7 +70,7 @@ class Config:
     validation_size: int = flag(5000, "training images held out, on which trials are judged", type=positive_int)
     data_dir: str = flag(TrainingFlags.data_dir, "folder of the data set's files")
     seed: int = flag(42, "seed of the sampler (and of each trial's weights and batches)", type=seed_int)
-    output_dir: str = flag("results/search_mlp_pytorch", "folder of the study; one that is there is continued")
+    output_dir: str = flag("results/search_mlp_pytorch", "folder of the study; an existing study is continued")
     storage: str = flag("", "file of the study, which all its processes write to; '' for study.log in --output_dir")
 
     def __post_init__(self: Any) -> None:
@@ -81,7 +81,7 @@ class Config:
 
 
 def suggest(trial: optuna.Trial, config: Config) -> dict[str, Any]:
-    """The flags of train_mlp_pytorch.py for one trial; the same names are drawn in every trial, as crossing needs."""
+    """The flags of train_mlp_pytorch.py for one trial; every trial draws the same names, which crossing requires."""
     widths = [trial.suggest_int(f"width_{i}", 64, 1024, log=True) for i in range(1, MOST_LAYERS + 1)]
     depth = trial.suggest_int("depth", 1, MOST_LAYERS)
     return {"dnn_hidden_units": widths[:depth],
@@ -199,8 +199,8 @@ def check_storage(path: Path) -> None:
 class Shared:
     """A study in a file, and who works on which of its trials.
 
-    A process holds the kernel's lock on a file of each trial it runs. The lock goes with the process, however that
-    ends: a trial that runs and is not locked has lost its process.
+    A process holds the kernel's lock on a file for each trial it runs. The kernel releases the lock when the process
+    ends, however it ends. So a trial that is recorded as running and is not locked has lost its process.
     """
 
     def __init__(self, config: Config):
@@ -225,7 +225,7 @@ class Shared:
                             "choose another") from None
 
     def _sampler(self) -> BaseSampler:
-        # a process that joins later must not draw the same values again
+        # the seed depends on what is there, so that a process that joins later does not draw the same values
         before = self.storage.stat().st_size if self.storage.exists() else 0
         return SAMPLERS[self.config.sampler]((self.config.seed + before) % 2**32, self.config.population)
 
@@ -272,7 +272,7 @@ class Shared:
 
     @contextlib.contextmanager
     def next_trial(self) -> Iterator[optuna.Trial | None]:
-        """A trial of this process's own, held for as long as the context lasts; None when all are taken."""
+        """The next trial for this process, locked while the context lasts; None when all are taken."""
         with contextlib.ExitStack() as held:
             with self._locked("study", wait=True):
                 self._take_back()
@@ -287,14 +287,14 @@ class Shared:
             return write_results(self.study, Path(self.config.output_dir))
 
     def counted(self) -> list[FrozenTrial]:
-        """Trials that take a place in the study: all but those that were given back."""
+        """Trials that count towards --trials: all but those that were given back."""
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial.state != TrialState.FAIL]
 
     def finished(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
-# ---------------------------------------------------------------- what a study leaves
+# ---------------------------------------------------------------- the results of a study
 
 
 def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:
@@ -369,11 +369,11 @@ def search(config: Config) -> dict[str, Any]:
                     study.tell(trial, state=TrialState.PRUNED)
                 except Diverged:
                     study.tell(trial, 0.0)
-                except UserError as error:  # with these values it would be the same again
+                except UserError as error:  # the same values would fail again
                     study.tell(trial, state=TrialState.FAIL)
                     raise UserError(f"trial {trial.number}: {error}") from None
                 except BaseException as error:
-                    if out_of_memory(error):  # and would again
+                    if out_of_memory(error):  # the same values would again
                         shared.leave_out(trial, "out of memory")
                     else:
                         shared.give_back(trial, trial.user_attrs.get("attempts", 1))

@@ -68,6 +68,8 @@ class Config(TorchFlags):
             if getattr(self, name) == "":
                 setattr(self, name, own)
         super().__post_init__()
+        if self.model == "study" and self.pixel_scale != 1:
+            raise UserError("--pixel_scale: the study net scales its pixels itself; leave it out")
         if self.model == "convnet" and self.batch_size == 1:
             raise UserError("--batch_size: batch normalization has no statistics of a single sample; use 2 or more")
         study = (self.channels, self.fc, self.activation, self.dropout)

@@ -5,9 +5,9 @@
     python -m benchmarks --quick          # a smoke test: tiny sizes, kept apart as quick.json and quick.md
     python -m benchmarks --page           # what is left to measure, then the tables of docs/speed.md and bench.md
 
-Each result is kept in benchmarks/results/bench.json as soon as it is there, and bench.md is written from that; a run
-that was interrupted goes on with what is left, and what was measured on another machine is measured anew, as is
-everything with --again. $CIFAR10_DIR and $MNIST_DIR name the data's folders.
+Each result is written to benchmarks/results/bench.json as soon as it is measured, and bench.md is made from that file.
+An interrupted run continues with what is left. What another machine measured is measured again, and so is everything
+with --again. $CIFAR10_DIR and $MNIST_DIR name the data's folders.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
-    parser.add_argument("--again", action="store_true", help="measure anew what is there already")
+    parser.add_argument("--again", action="store_true", help="measure again what is there already")
     parser.add_argument("--quick", action="store_true", help="a smoke test with tiny sizes")
     parser.add_argument("--page", action="store_true", help="write the table of docs/speed.md")
     arguments = parser.parse_args(argv)
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         except DataError as error:
             parser.exit(2, f"{parser.prog}: {name}: {error}\n")
         keep(path, results)
-    print(path.with_suffix(".md").read_text() if left else "nothing left to measure; --again measures anew")
+    print(path.with_suffix(".md").read_text() if left else "nothing left to measure; --again measures everything again")
     if arguments.page:
         keep(path, results)  # NOTES.md may have changed
         PAGE.write_text(with_table(PAGE.read_text(), results))

@@ -67,7 +67,7 @@ def rows(quick: bool) -> list[Row]:
     pixels, labels, what = mnist_or_noise()
     number = 640 if quick else len(pixels)
 
-    def split() -> DataSet:  # anew for each side, so that each has an order of its own
+    def split() -> DataSet:  # one for each side, so that each has its own order
         return DataSet(pixels[:number], labels[:number], pixels.mean(0, np.float32), scale=1 / 255)
 
     flops = 2 * number * (2 * D * H + 3 * H * C)

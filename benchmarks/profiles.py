@@ -22,7 +22,7 @@ TOP = 3
 
 
 def by_function(call: Function, times: int = 1, warm_up: bool = True) -> Profile:
-    """Of NumPy code; a function's own time holds its matrix products and arithmetic, which are no calls."""
+    """Of NumPy code; a function's own time holds its matrix products and arithmetic, which are not calls."""
     if warm_up:
         call()
     profiler = cProfile.Profile()

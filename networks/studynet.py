@@ -22,7 +22,7 @@ class StudyNet(nn.Module):
     dropout: probability of zeroing a unit behind each of them.
 
     The study scaled its pixels to [-1, 1]. This package serves them on the scale 0..255 less the mean image, so the
-    model divides by 127.5 first, and the study's learning rates fit.
+    model divides by 127.5 first: the study's learning rates then fit. --pixel_scale is refused with it.
     """
 
     def __init__(self, n_channels: int, n_classes: int, channels: Sequence[int] = (6, 16),

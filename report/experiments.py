@@ -233,7 +233,7 @@ def published() -> dict[str, str]:
 
 
 def with_table(text: str) -> str:
-    """README text with everything between the markers written anew."""
+    """README text with everything between the markers replaced."""
     head, rest = text.split("<!-- results -->", 1)
     _, tail = rest.split("<!-- /results -->", 1)
     chosen = [name for name, experiment in EXPERIMENTS.items() if experiment.first_screen]

@@ -230,9 +230,9 @@ class FunctionChecks(ValueChecks):
         for wanted, names in work.items():
             if not wanted[0]:
                 assert names.count("sum") == wanted[1] + wanted[2]
-                assert not {"addcmul", "addcmul_"} & set(names), "dL/dX is computed though nobody wants it"
+                assert not {"addcmul", "addcmul_"} & set(names), "dL/dX is computed though it is not wanted"
             if not wanted[0] and not wanted[1]:
-                assert not {"sub", "mul", "mul_"} & set(names), "X̂ is computed though nobody wants it"
+                assert not {"sub", "mul", "mul_"} & set(names), "X̂ is computed though it is not wanted"
         assert len(work[True, False, False]) <= len(work[True, True, True])
 
     def test_a_second_derivative_is_refused(self):

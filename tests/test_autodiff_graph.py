@@ -212,7 +212,7 @@ def test_constants_get_no_gradient():
     x, w = np.ones((2, 3)), TensorNode(np.ones((3, 4)))
     h = x @ w
     assert isinstance(h, TensorNode) and h.source.inputs[0] is x
-    assert h.source.context.w is None  # needed for dX alone, which nobody wants
+    assert h.source.context.w is None  # needed for dX alone, which is not wanted
     h.sum().backward()
     np.testing.assert_array_equal(w.grad, np.full((3, 4), 2.0))
     assert h.source.op.backward(h.source.context, np.ones((2, 4)))[0] is None

@@ -38,7 +38,7 @@ def test_smoke_of_all_but_the_convnet_evaluation_and_grading(kept, standin, monk
     monkeypatch.setenv("CIFAR10_DIR", str(standin))
     names = ["autodiff", "data", "mlp", "norms", "scaling"]
     assert bench.main(["--quick", *names]) == 0
-    assert not (kept / "bench.json").exists()  # a smoke test is no measurement
+    assert not (kept / "bench.json").exists()  # a smoke test is not a measurement
     results = bench.read(kept / "quick.json")
     assert sorted(results) == names
     text = (kept / "quick.md").read_text()
@@ -83,7 +83,7 @@ def test_an_interrupted_run_goes_on_with_what_is_left(kept, monkeypatch, capsys)
     bench.main(["one", "--again"])
     assert ran == ["two", "one"]
 
-    results = bench.read(kept / "bench.json")  # what another machine measured is measured anew
+    results = bench.read(kept / "bench.json")  # what another machine measured is measured again
     results["one"]["machine"]["processor"] = "abacus"
     (kept / "bench.json").write_text(json.dumps(results))
     bench.main([])

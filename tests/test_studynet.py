@@ -97,7 +97,8 @@ def test_defaults_give_five_epochs_of_steps(standin):
 
 
 @pytest.mark.parametrize("bad", [
-    ["--model", "other"], ["--model", "study", "--channels", "0"], ["--model", "study", "--channels", "4,4,4,4,4"],
+    ["--model", "other"], ["--model", "study", "--pixel_scale", "0.016"],
+    ["--model", "study", "--channels", "0"], ["--model", "study", "--channels", "4,4,4,4,4"],
     ["--model", "study", "--channels", ""], ["--model", "study", "--activation", "gelu"], ["--model", "study", "--epochs", "-1"],
     ["--model", "study", "--dropout", "1"], ["--channels", "20,25"], ["--dropout", "0.2"]])
 def test_bad_flags(bad, standin, tmp_path, capsys):

@@ -113,7 +113,7 @@ def test_lite0_comes_with_its_weights(monkeypatch):
 
 @pytest.mark.slow
 def test_fine_tuning_resumes_bit_for_bit(small, resnet18_file, tmp_path, monkeypatch):
-    base = quick(small, resnet18_file, "--head_lr_factor", 10, "--unfreeze_from", "layer4")
+    base = quick(small, resnet18_file, "--device", "cpu", "--head_lr_factor", 10, "--unfreeze_from", "layer4")
     assert run(*base, "--output_dir", tmp_path / "whole") == 0
     real, calls = cifar10_utils.DataSet.next_batch, []
 
