@@ -193,6 +193,8 @@ def worst_images(results: Results, folder: Path) -> None:
 def draw(results: Results, folder: Path) -> None:
     """Every figure, into `folder`."""
     folder.mkdir(exist_ok=True)
+    plt.switch_backend("agg")  # the same figures whatever MPLBACKEND or a matplotlibrc say
+    plt.rcdefaults()
     plt.rcParams.update({"font.size": 8, "svg.hashsalt": "report", "svg.fonttype": "path"})
     five = (*SEEDS, 45, 46)
     for name in ("mlp-numpy", "mlp-pytorch"):

@@ -72,7 +72,7 @@ def test_another_network_is_refused(finished, standin, tmp_path, capsys):
     assert not (tmp_path / "predictions.json").exists()
 
 
-def test_what_is_no_finished_run(tmp_path, capsys):
+def test_a_folder_that_is_not_a_finished_run(tmp_path, capsys):
     assert inspect_runs.main([str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

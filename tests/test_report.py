@@ -1,6 +1,7 @@
 """The report is made from the kept results alone, and what is handed in is whole, small and up to date."""
 
 import json
+import os
 import re
 import shutil
 import statistics
@@ -192,3 +193,20 @@ def test_command_line(capsys, monkeypatch, tmp_path):
     assert "Doe_assignment1/modules.py" in capsys.readouterr().out
     assert make_submission.main(["--name", "4"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_same_figures_whatever_matplotlib_is_set_to(tmp_path):
+    """As a notebook sets MPLBACKEND for what it starts, and as a matplotlibrc may ask for LaTeX and other sizes."""
+    (tmp_path / "rc").write_text("text.usetex: True\nfont.size: 30\n")
+    code = ("import sys; from pathlib import Path; from report import build_report as b; "
+            "b.draw(b.Results(b.REPORT / 'results'), Path(sys.argv[1]))")
+    for name, settings in (("plain", {}), ("odd", {"MPLBACKEND": "module://no_such_package.backend_inline",
+                                                   "MATPLOTLIBRC": str(tmp_path / "rc")})):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], cwd=build_report.REPORT.parent, check=True,
+                       env={**os.environ, **settings})
+    drawn = sorted(path.name for path in (tmp_path / "plain").iterdir())
+    assert len(drawn) > 10
+    for name in drawn:
+        plain, odd = (re.sub(r"<dc:date>.*?</dc:date>", "", (tmp_path / folder / name).read_text())
+                      for folder in ("plain", "odd"))
+        assert plain == odd, name
