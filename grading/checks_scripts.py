@@ -23,6 +23,8 @@ SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
 EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
                          "model.train() after it.")
 TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
+SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the network's "
+                 "output is not that of the cross-entropy of its probabilities.")
 LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
 PREDICTIONS = np.random.default_rng(5).normal(size=(8, 10)).astype(np.float32)  # right in the first 5 of 8
 PREDICTIONS[np.arange(8), (LABELS + (np.arange(8) >= 5)) % 10] = 4
@@ -191,18 +193,21 @@ class Run:
             return ""
         output, gradient = output.astype(float), gradient.astype(float)
         rows, labels = np.arange(len(output)), gradient.argmin(axis=1)
-        losses: list[Callable[[np.ndarray], np.ndarray]] = [
-            lambda y: np.logaddexp.reduce(y, axis=1) - y[rows, labels]]
+
+        def is_gradient_of(loss_of: Callable[[np.ndarray], np.ndarray]) -> bool:
+            steps = 1e-4 * np.eye(output.shape[1])
+            slopes = np.stack([loss_of(output + step) - loss_of(output - step) for step in steps], axis=1) / 2e-4
+            return np.allclose(len(output) * gradient, slopes, rtol=1e-2, atol=1e-2)
+
         with np.errstate(all="ignore"):
-            if stub or np.allclose(np.exp(output).sum(axis=1), 1, atol=1e-2):
-                losses.append(lambda y: -y[rows, labels])
-            if np.allclose(output.sum(axis=1), 1, atol=1e-2):
-                losses.append(lambda y: -np.log(y[rows, labels]))
-            for loss_of in losses:
-                steps = 1e-4 * np.eye(output.shape[1])
-                slopes = np.stack([loss_of(output + step) - loss_of(output - step) for step in steps], axis=1) / 2e-4
-                if np.allclose(len(output) * gradient, slopes, rtol=1e-2, atol=1e-2):
-                    return ""
+            probabilities = (output >= 0).all() and np.allclose(output.sum(axis=1), 1, atol=1e-2)
+            if is_gradient_of(lambda y: np.logaddexp.reduce(y, axis=1) - y[rows, labels]):
+                return SOFTMAX_TWICE if probabilities and not stub else ""
+            if probabilities and is_gradient_of(lambda y: -np.log(y[rows, labels])):
+                return ""
+            if (stub or np.allclose(np.exp(output).sum(axis=1), 1, atol=1e-2)) and is_gradient_of(
+                    lambda y: -y[rows, labels]):
+                return ""
         return "The loss is not the mean cross-entropy of the network's output and the labels."
 
     def has_hidden_units(self, wanted: list[int]) -> bool:
@@ -243,12 +248,14 @@ class Script:
     """A training script and the checks of it.
 
     model: (module, class) of a torch model, None for the NumPy MLP. defaults: what a run without flags must use.
+    loss_judged: whether a wrong loss is the script's own fault, not that of a module that it uses.
     """
 
     file: str
     question: str
     model: tuple[str, str] | None
     defaults: Mapping[str, Any]
+    loss_judged: Callable[[Replies, Context], bool] = lambda replies, context: True
 
     @property
     def is_mlp(self) -> bool:
@@ -387,9 +394,8 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
             return self.no_training(replies, run)
-        wrong = [run.update_wrong, run.measure_wrong]
-        if self.model:
-            wrong.append(run.loss_wrong(stub=not self.is_mlp))
+        wrong = [run.update_wrong, run.measure_wrong,
+                 run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         if self.model and self.is_mlp:
             wrong.append(self.evaluating(run, replies, context).mode_wrong[0])
         return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "", shares=True)

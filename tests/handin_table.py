@@ -77,6 +77,9 @@ RIGHT: dict[str, dict[str, str]] = {
     "quince": combine(
         "no_cache_of_output", "two_lists", "results_folder", "sequential", "eval_modes",
         "mean_and_var_saved", "functional", "sliced_batches"),
+    "rowan": combine(
+        "row_formula", "logits", "softmax_in_script", "sequential", "device_single_pass",
+        "xhat_saved", "block_class", "sliced_batches"),
 }
 
 
@@ -108,6 +111,7 @@ PACKING: dict[str, Packing] = {
     "oak": Packing(extra={"results/old.txt": "test accuracy 0.47\n", "report.pdf": PDF}),
     "pine": Packing(inside="pine_assignment1", extra={"plots.ipynb": '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 2}\n'}),
     "quince": Packing(empty=("results",)),
+    "rowan": Packing(extra={"report.pdf": PDF}),
 }
 
 
@@ -365,6 +369,28 @@ FAULTS: tuple[Fault, ...] = (
     Fault("mlp-backward-skips-the-softmax", "1.2", "iroko", MLP_NUMPY,
           "        dout = self.softmax.backward(dout)\n", "",
           ("MLP: gradients",), ("MLP: no hidden layers", *TRAINING, "script: loss is the cross-entropy")),
+    Fault("mlp-softmax-twice", "1.2", "rowan", MLP_NUMPY,
+          """    for layer in self.layers:
+      x = layer.forward(x)
+    return x
+
+  def backward(self, dout):
+""",
+          """    for layer in self.layers:
+      x = layer.forward(x)
+    self.softmax = SoftMaxModule()
+    return self.softmax.forward(x)
+
+  def backward(self, dout):
+    dout = self.softmax.backward(dout)
+""",
+          ("script: loss is the cross-entropy",), TRAINING),
+    Fault("mlp-logits-backward-skips-the-activation", "1.2", "rowan", MLP_NUMPY,
+          "for layer in self.layers[::-1]:", "for layer in self.layers[::-2]:",
+          ("MLP: gradients",), TRAINING),
+    Fault("numpy-softmax-backward-left-out", "1.2", "rowan", TRAIN_NUMPY,
+          "net.backward(softmax.backward(criterion.backward(probs, y)))", "net.backward(criterion.backward(probs, y))",
+          ("MLP: forward",), ("MLP: gradients", "MLP: no hidden layers", "script: loss is the cross-entropy", *TRAINING)),
     # 1.2 script
     Fault("numpy-sgd-uphill", "1.2", "cedar", MLP_NUMPY,
           "- learning_rate *", "+ learning_rate *",

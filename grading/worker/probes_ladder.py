@@ -31,17 +31,33 @@ def watched_network(task: Task) -> tuple[Any, list[Parameters]]:
 
 @probe
 def ladder_numpy(task: Task) -> None:
-    """The NumPy MLP with its own loss, walked downhill: parameters are one vector, gradients another."""
+    """The NumPy MLP with its own loss, walked downhill: parameters are one vector, gradients another.
+
+    An MLP that does not return probabilities is given the SoftMaxModule that its script puts after it.
+    """
     found, layers = watched_network(task)
     loss, x, targets = module(task, "CrossEntropyModule"), task.arrays["x"], task.arrays["targets"]
-    p = call(found, "forward", x=x.copy())
+    outer = [found]
+    if not np.allclose(np.sum(forward(outer, x), axis=1), 1):
+        outer.append(module(task, "SoftMaxModule"))
+    p = forward(outer, x)
     task.send("loss", np.asarray(call(loss, "forward", x=p, y=targets.copy()), float))
     for _ in range(task.options["steps"]):
-        call(found, "backward", dout=call(loss, "backward", x=p, y=targets.copy()))
+        gradient = call(loss, "backward", x=p, y=targets.copy())
+        for outer_module in reversed(outer):
+            gradient = call(outer_module, "backward", dout=gradient)
         downhill = np.concatenate([np.ravel(layer.gradient(role)[0]) for layer in layers for role in ROLES])
         move(layers, -task.options["rate"] * downhill)
-        p = call(found, "forward", x=x.copy())
+        p = forward(outer, x)
     task.send("scores", p)
+
+
+def forward(modules: list[Any], x: np.ndarray) -> Any:
+    """The output of modules that follow each other."""
+    x = x.copy()
+    for found in modules:
+        x = call(found, "forward", x=x)
+    return x
 
 
 def move(layers: list[Parameters], by: np.ndarray) -> None:

@@ -48,6 +48,7 @@ class Watch:
         self.made: list[dict[str, Any]] = []
         self.model: Any = None
         self.input: Any = None  # of the last forward pass that came to its end
+        self.loss: tuple[Any, Any] | None = None  # the first training output, and the loss's gradient at it
         self.on = True
         self.marked, self.most, self.updates = marked, most, 0
         self.seen: set[int] = set()
@@ -106,6 +107,8 @@ class Watch:
     def send(self, task: Task) -> None:
         task.send("events", np.array(self.events, np.int64).reshape(-1, 8))
         task.note("models", self.made)
+        for name, value in zip(("output", "output gradient"), self.loss or (), strict=False):
+            task.send(name, value)
 
 
 class Rate:
@@ -142,6 +145,7 @@ class NumpyWatch(Watch):
         super().__init__(network, marked, most)
         linear = submitted("modules").LinearModule
         self.layers: list[Any] = []  # in the order in which a forward pass uses them
+        self.last_output: Any = None
         self.rate = Rate()
         forward, backward = linear.forward, network.backward
 
@@ -153,6 +157,8 @@ class NumpyWatch(Watch):
         def watched(model: Any, *arguments: Any, **keywords: Any) -> Any:
             if self.on:
                 self.measure()
+                if self.loss is None and (given := [*arguments, *keywords.values()]):
+                    self.loss = self.last_output, np.array(given[0])
             result = backward(model, *arguments, **keywords)
             if self.on:
                 self.updates += 1
@@ -178,6 +184,11 @@ class NumpyWatch(Watch):
     def forward(self, model: Any, x: Any) -> tuple[int, ...]:
         self.measure()
         return super().forward(model, x)
+
+    def returned(self, output: Any, event: tuple[int, ...]) -> Any:
+        if self.loss is None:
+            self.last_output = np.array(output)  # a copy: the script may change it
+        return output
 
     def send(self, task: Task) -> None:
         self.measure()
@@ -207,7 +218,6 @@ class TorchWatch(Watch):
         super().__init__(getattr(submitted(model[0]), model[1]), marked, most)
         self.torch, self.stub = torch, stub
         self.optimizers: list[list[Any]] = []
-        self.loss: tuple[Any, Any] | None = None  # the first training output, and the loss's gradient at it
         self.rate = Rate()
         self.gradients: dict[str, np.ndarray] = {}
         self.without_gradient = self.kept = 0  # updates from no gradient; backward passes on top of old gradients
@@ -296,9 +306,6 @@ class TorchWatch(Watch):
             with contextlib.suppress(Exception):  # parameters of another build: then the rate cannot be told
                 self.follow(self.model)
         super().send(task)
-        if self.loss is not None:
-            for name, value in zip(("output", "output gradient"), self.loss, strict=True):
-                task.send(name, value)
         task.note("optimizers", self.optimizers[:1])
         task.note("learning rate", self.rate.value)
         task.note("unchanged", self.left_out or self.rate.unchanged)
