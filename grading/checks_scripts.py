@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from grading.checks import CheckFunction, Context, Replies
-from grading.compare import Outcome, error_sentence, failed, missing
+from grading.compare import ANY, Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.replies import Probe, Reply
 
@@ -23,8 +23,8 @@ SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
 EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
                          "model.train() after it.")
 TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
-SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the network's "
-                 "output is not that of the cross-entropy of its probabilities.")
+SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the "
+                 "network's output is not that of the cross-entropy of its probabilities.")
 LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
 PREDICTIONS = np.random.default_rng(5).normal(size=(8, 10)).astype(np.float32)  # right in the first 5 of 8
 PREDICTIONS[np.arange(8), (LABELS + (np.arange(8) >= 5)) % 10] = 4
@@ -412,7 +412,7 @@ class Script:
                            f"expected shape {context.hidden_labels.shape}, received {predictions.shape}")
         marked = [run if not context.real else None, self.run(replies, "script", context)]
         if wrong := next((one.images_wrong for one in marked if one is not None and one.images_wrong), ""):
-            return Outcome(0.0, wrong)
+            return Outcome(0.0, wrong, follows=("test_split",))
         last = reply.arrays.get("predictions, channels last", predictions)
         accuracy = max(float((found == context.hidden_labels).mean()) for found in (predictions, last)
                        if found.shape == context.hidden_labels.shape)
@@ -424,7 +424,7 @@ class Script:
             return Outcome(1.0, "", numbers)
         why = run.status if run is not None and run.cut else ""
         return Outcome(max(0.0, round(fraction, 2)), why or "The trained network is less accurate than it should be: "
-                       "check the training loop (loss, backward, update) and the defaults.", numbers)
+                       "check the training loop (loss, backward, update) and the defaults.", numbers, follows=ANY)
 
     def eval_mode(self, replies: Replies, context: Context) -> Outcome:
         """Evaluation mode on test images (70 %), training mode when weights are updated (30 %)."""

@@ -18,12 +18,14 @@ class Outcome:
 
     shares: whether the parts of the check are things of their own, such as the flags of a script, so that each that is
     right keeps its share. Otherwise a check that is passed in part earns at most what the rubric's `partial` says.
+    follows: the ids of the checks of which a failure may be the consequence, ANY for all others of its question.
     """
 
     fraction: float
     diagnosis: str = ""
     numbers: str = ""
     shares: bool = False
+    follows: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -31,6 +33,7 @@ class Outcome:
 
 
 PASSED = Outcome(1.0)
+ANY = ("any other check",)
 Suspects = Sequence[tuple[np.ndarray, str]]
 
 

@@ -265,8 +265,9 @@ class Home:
 
     def judged(self, question: Question, ids: Collection[str], replies: Replies) -> Found:
         """The rubric's checks among `ids`, in its order."""
-        return {check.id: (check, question.outcome(check.id, replies, self.context))
-                for check in self.rows[question.number].checks if check.id in ids}
+        checks = {check.id: check for check in self.rows[question.number].checks if check.id in ids}
+        return {id: (checks[id], outcome)
+                for id, outcome in question.judged(checks.values(), replies, self.context).items()}
 
     def question(self, number: str) -> Found:
         """The rungs of a question's ladder, and the checks of its code, not of its script."""
