@@ -370,8 +370,6 @@ class Script:
             return f"A run with the default values does not train. {why}"
         found: dict[str, Any] = {"learning_rate": run.learning_rate,
                                  "batch_size": run.batch_sizes[0] if run.batch_sizes else None}
-        if "optimizer" in self.defaults:
-            found["optimizer"] = (run.notes.get("optimizers") or [[None]])[0][0]
         parser = run.notes.get("defaults") or {}
         found |= {name: parser[name] for name in ("max_steps", "eval_freq") if isinstance(parser.get(name), int)}
         if context.real and self.is_mlp and not run.cut:
@@ -389,12 +387,16 @@ class Script:
                     f"{among(run.notes.get('layers') or [])}.")
         return ""
 
+    def optimizer_wrong(self, run: Run) -> str:
+        wanted, (used, *_) = self.defaults.get("optimizer"), (run.notes.get("optimizers") or [[None]])[0]
+        return f"The optimizer is {used}, not {wanted}." if wanted and used and used != wanted else ""
+
     def loop(self, replies: Replies, context: Context) -> Outcome:
         """The loss, the update and the measure of accuracy, one share each."""
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
             return self.no_training(replies, run)
-        wrong = [run.update_wrong, run.measure_wrong,
+        wrong = [run.update_wrong or self.optimizer_wrong(run), run.measure_wrong,
                  run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         if self.model and self.is_mlp:
             wrong.append(self.evaluating(run, replies, context).mode_wrong[0])
