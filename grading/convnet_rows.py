@@ -224,15 +224,16 @@ def skip_faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
 
 
 def sentence(faults: Mapping[str, str]) -> str:
-    """'Maxpool1, maxpool2: expected ...; received ...', rows with the same fault together; '{}' is their names."""
+    """'maxpool1, maxpool2: expected ...; received ...', rows with the same fault together; '{}' is their names."""
     rows: dict[str, list[str]] = {}
     for name, text in faults.items():
         if text:
             rows.setdefault(text, []).append(name)
-    parts = [text.replace("{}", ", ".join(names)) for text, names in rows.items()]
+    parts = [text.replace("{}", ", ".join(names)) if text.startswith("{}") else  # names stay as the table has them
+             f"{text[0].upper()}{text[1:]}".replace("{}", ", ".join(names)) for text, names in rows.items()]
     if len(parts) > SHOWN:
         parts[SHOWN:] = [f"{len(parts) - SHOWN} more"]
-    return "".join(f"{part[0].upper()}{part[1:]}. " for part in parts).rstrip()
+    return "".join(f"{part}. " for part in parts).rstrip()
 
 
 def shown(layer: Row | Layer) -> str:

@@ -281,7 +281,7 @@ class Home:
             replies = self.ask(question, asked, number)
             replies |= self.ask(question, {"script": scripts["script"]}, question.script.file, alone=True)
             found = self.judged(question, question.own_checks, replies)
-        return {**(ladder.rungs(replies, found) if ladder else {}), **found}
+        return {**(ladder.rungs(replies) if ladder else {}), **found}
 
     def make_data(self) -> None:
         """The data sets of the scripts, once."""

@@ -49,7 +49,7 @@ def without_seconds(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    """grade.py run once on a small class: two that can be graded in part, one that is no ZIP, odd names."""
+    """grade.py run once on a small class: two that can be graded in part, one that is not a ZIP, odd names."""
     confined_or_skip()
     folder = tmp_path_factory.mktemp("class")
     packed(folder / "doe_assignment1.zip", "Doe, J/")
@@ -328,13 +328,23 @@ def test_wrong_cells_are_refused(out, capsys, change, message):
 @pytest.mark.parametrize("content, message", [
     (b"", "no column 'student'"), (b"name,1.1a\nx,1\n", "no column 'student'"), (b"student,9.9\n", "column '9.9'"),
     (b"student,1.1a,1.1a\n", "column twice"), (b"student,1.1a\ndoe_assignment1,1,2,3\n", "line 2: 4 cells"),
-    (b"\xff\xfe\x00", "not UTF-8"), (b'student,1.1a\n"doe', "not CSV"), (None, "cannot be read")])
+    (b"\xff\xfe\x00", "not UTF-8"), (b"student\x81,1.1a", "not UTF-8"), (b"st\xe9\x00", "not UTF-8"), (b'student,1.1a\n"doe', "not CSV"), (None, "cannot be read")])
 def test_malformed_tables_are_refused(out, capsys, content, message):
     path = out / "mine.csv"
     if content is not None:
         path.write_bytes(content)
     assert main("", ["--merge", str(path), "--out", str(out)]) == 2
     assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_a_table_that_excel_saved_as_csv_is_read_with_a_notice(out, capsys):
+    """In Windows-1252, with a dash and an accent; the notice comes once."""
+    path = out / "excel.csv"
+    path.write_bytes("student;comment\r\ndoe_assignment1;na\u00efve \u2013 but right\r\n".encode("cp1252"))
+    assert main("", ["--merge", str(path), "--out", str(out)]) == 0
+    assert capsys.readouterr().err.count("Windows-1252") == 1
+    page = out / "students" / "doe_assignment1" / "feedback.html"
+    assert "na\u00efve \u2013 but right" in page.read_text()
 
 
 def test_points_of_a_ta_survive_another_run(out, graded):

@@ -101,7 +101,7 @@ class Watch:
             return self.answer(model, x)
 
     def answer(self, model: Any, x: Any) -> Any:
-        """An output in place of a broken network's."""
+        """An output, instead of a broken network's."""
         raise NotImplementedError
 
     def forward(self, model: Any, x: Any) -> tuple[int, ...]:
@@ -195,7 +195,8 @@ class NumpyWatch(Watch):
             except Exception:
                 if not self.broken:
                     raise
-                result = self.fill_gradients()
+                result = None
+                self.fill_gradients()
             if self.on:
                 self.updates += 1
                 last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 7)
@@ -218,7 +219,7 @@ class NumpyWatch(Watch):
         return np.full((len(x), 10), 0.1)
 
     def fill_gradients(self) -> None:
-        """Gradients of the layers to update by, in place of a broken network's."""
+        """Fill in gradients to update by, instead of a broken network's."""
         for module in self.made_layers:
             for key, value in module.params.items():
                 module.grads[key] = np.full(np.shape(value), 1e-3)
