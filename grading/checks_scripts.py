@@ -13,8 +13,8 @@ from grading.checks import CheckFunction, Context, Replies
 from grading.compare import ANY, Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.replies import Probe, Reply
+from grading.worker.probes_scripts import BACKWARD, FORWARD, UPDATE
 
-FORWARD, BACKWARD, UPDATE = 0, 1, 2
 FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 40, "eval_freq": 3}
 STANDIN_STEPS = 101  # of a default run: one more than evaluation needs to be seen
 CONVNET_STEPS = 501  # of the network that is stubbed
