@@ -3,7 +3,7 @@
     python make_submission.py --name Doe
     python make_submission.py --name "van der Berg" --out handin/
 
-It refuses a report that is missing, or older than its text or the results it reads; make report mends both.
+It refuses a report that is missing, or older than its text or the results it reads; `make report` fixes both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Refused(Exception):
 
 
 def file_name(name: str) -> str:
-    """'van der Berg' -> 'van_der_Berg_assignment1.zip'. Raises Refused on what is no last name."""
+    """'van der Berg' -> 'van_der_Berg_assignment1.zip'. Raises Refused for anything but a last name."""
     words = name.split()
     if not words or not all(word.replace("-", "").replace("'", "").isalpha() for word in words):
         raise Refused(f"--name: {name!r} is not a last name, such as Doe or 'van der Berg'")

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from benchmarks.profiles import ROOT, largest
 from benchmarks.rows import Row, Skipped, row
@@ -25,19 +24,6 @@ from grading.summary import code_total
 GOAL_SECONDS = 60
 
 
-class Timed(Classroom):
-    """Keeps the wall seconds of each question."""
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.questions: dict[str, float] = {}
-
-    def _question(self, one: Any, row: Any, context: Any) -> None:
-        start = time.perf_counter()
-        super()._question(one, row, context)
-        self.questions[f"question {row.number}"] = time.perf_counter() - start
-
-
 def graded(jobs: int) -> tuple[float, float, float, dict[str, float]]:
     """Wall seconds, processor seconds, the code points and the seconds of each question."""
     sys.path.insert(0, str(ROOT / "tests"))
@@ -47,11 +33,12 @@ def graded(jobs: int) -> tuple[float, float, float, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         copy_reference(Path(folder, "class", "reference"))
         before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        with (room := Timed(Path(folder, "grades"), rubric.load(), jobs)):
+        with Classroom(Path(folder, "grades"), rubric.load(), jobs) as room:
             room.grade(submissions([Path(folder, "class", "reference")]), lambda record, new: records.append(record))
         wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return wall, used, code_total(records[0]), room.questions
+    questions = {f"question {number}": found["seconds"] for number, found in records[0]["questions"].items()}
+    return wall, used, code_total(records[0]), questions
 
 
 def rows(quick: bool) -> list[Row]:

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from grading.compare import Outcome
+from grading.compare import ANY, Outcome
 from grading.replies import Probe, Reply
+from grading.rubric import Check
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,10 @@ class Question:
             probes |= self.script.probes(context)
         return {name: replace(probe, needs=probe.needs or self.file) for name, probe in probes.items()}
 
+    def judged(self, checks: Collection[Check], replies: Replies, context: Context) -> dict[str, Outcome]:
+        """{id: outcome} of the rubric's `checks`. One fault costs one share, once: see `settled`."""
+        return settled(checks, {check.id: self.outcome(check.id, replies, context) for check in checks})
+
     def outcome(self, check: str, replies: Replies, context: Context) -> Outcome:
         """The outcome of a check; an answer that the check itself stumbles over earns nothing."""
         try:
@@ -100,3 +105,21 @@ class Question:
             last = traceback.extract_tb(error.__traceback__)[-1]
             return Outcome(0.0, "The answers of the code have an unexpected form.",
                            f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}")
+
+
+def settled(checks: Collection[Check], outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """The outcomes, in which a failure that follows from another check's costs nothing.
+
+    Only where at least a third of the other points are earned: a hand-in in which little is right has little to keep.
+    """
+    alone = [check for check in checks if outcomes[check.id].passed or not outcomes[check.id].follows]
+    earned = sum(check.points * outcomes[check.id].fraction for check in alone)
+    if 3 * earned < sum(check.points for check in alone):
+        return dict(outcomes)
+    found = dict(outcomes)
+    for id, outcome in outcomes.items():
+        cause = next((check for check in alone if check.points and not outcomes[check.id].passed
+                      and (outcome.follows == ANY or check.id in outcome.follows)), None)
+        if not outcome.passed and cause:
+            found[id] = Outcome(1.0, "", f"not judged: it follows from what is wrong in '{cause.title}'")
+    return found

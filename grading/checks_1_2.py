@@ -20,8 +20,6 @@ from grading.worker.weights import mixed
 
 INIT = {"in": 400, "out": 300}
 SIZES = [[4, 3], [4, 3], [64, 3], [4, 48]]  # the first is a warm-up
-SCRIPT = checks_scripts.Script("train_mlp_numpy.py", "1.2", None, {
-    "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})
 SHIFTS = {"ELUModule": 1.0, "SoftMaxModule": 2.0}  # of the functions in their places in the probe of the MLP's calls
 BATCH = "It is divided by the batch size here as well: the loss has already done so."
 SIGN = "The sign is wrong."
@@ -61,16 +59,20 @@ def probes(context: Context) -> dict[str, Probe]:
     }
 
 
-def compared(replies: Replies, context: Context, answer: str, sentence: str, **suspects: str) -> Outcome:
+def compared(replies: Replies, context: Context, answer: str, sentence: str, right: str = "",
+             **suspects: str) -> Outcome:
     """Compare an answer, '<probe> <array>', with what is right; suspects as in `judge_by`, _ for each space.
 
-    A weight's gradient is compared in the submission's own layout.
+    A weight's gradient is compared in the submission's own layout. right: the name of the recorded alternative that is
+    right in this hand-in.
     """
     probe, name = answer.split(" ", 1)
     key, reply = f"1.2 {answer}", replies[probe]
     transposed = name.endswith("weight") and reply.notes.get(f"{name.removesuffix('weight')}transposed")
     expected = {known: array.T if transposed else array for known, array in context.expected.items()
                 if known.partition(":")[0] == key}
+    if right:
+        expected[key] = expected[f"{key}: {right}"]
     return judge_by(expected, key, reply, name, sentence,
                     {mistake.replace("_", " "): text for mistake, text in suspects.items()})
 
@@ -291,11 +293,11 @@ def loops(reply: Reply, module: str) -> Outcome | None:
         return None
     for column, direction in enumerate(("forward", "backward")):
         small, tall, wide = (int(counts[row, column]) for row in (1, 2, 3))
-        for grown, what, sizes in ((tall, "samples", "4 to 64 samples"), (wide, "features", "3 to 48 features")):
+        for grown, what, least, most in ((tall, "samples", "4 samples", "64"), (wide, "features", "3 features", "48")):
             if grown > 1.5 * small + 20:
                 return Outcome(0.0, f"{module}.{direction} loops over {what} in Python: use matrix products and "
                                     "whole-array functions.",
-                               f"from {sizes} the interpreter's steps grow from {small} to {grown}")
+                               f"a call takes {small} Python instructions for {least}, {grown} for {most}")
     return PASSED
 
 
@@ -307,24 +309,31 @@ def mlp(name: str, replies: Replies, context: Context) -> Outcome:
     wrong = " and ".join(module for module, check in ALONE.items() if not check(replies, context).passed)
     if not wrong and state(replies, context).passed:
         return found
-    if right_calls(name, replies[f"{name} calls"]):
+    if any(right_calls(name, replies[f"{name} calls"], softmax) for softmax in (True, softmax_inside(replies))):
         return Outcome(1.0, "", "judged by its calls of the modules, which are not all right themselves")
     if not wrong or "forward" not in replies[name].arrays:
         return found
     return replace(found, diagnosis=f"Wrong numbers, perhaps from what is wrong above in {wrong}: {found.diagnosis}")
 
 
-def right_calls(name: str, reply: Reply) -> bool:
+def softmax_inside(replies: Replies) -> bool:
+    """Whether the MLP itself must apply softmax: not where its own script does, between the MLP and the loss."""
+    return networks.reading(replies, otherwise="probabilities") != "logits"
+
+
+def right_calls(name: str, reply: Reply, softmax: bool) -> bool:
     """Whether every module was given what the one before it, or after it on the way back, returned.
 
-    The functions are those that the probe puts into the modules' places.
+    The functions are those that the probe puts into the modules' places. softmax: whether one comes last.
     """
     arrays, layers = networks.arrays(name), networks.layers(name)
     x, dout, douts = arrays["x"], arrays["dout"], {}
+    after = dict.fromkeys(layers, SHIFTS["ELUModule"]) | {layers[-1]: SHIFTS["SoftMaxModule"] if softmax else None}
     for i in layers:
-        x = np.sin(mixed(x, NETWORKS[name][i + 1], i) + SHIFTS["SoftMaxModule" if i == layers[-1] else "ELUModule"])
+        x = mixed(x, NETWORKS[name][i + 1], i)
+        x = x if after[i] is None else np.sin(x + after[i])
     for i in reversed(layers):
-        douts[i] = dout = np.sin(dout - SHIFTS["SoftMaxModule" if i == layers[-1] else "ELUModule"])
+        douts[i] = dout = dout if after[i] is None else np.sin(dout - after[i])
         dout = mixed(dout, NETWORKS[name][i], -i)
     expected = {"forward": x, **{f"{i} dout": value for i, value in douts.items()}}
     return reply.notes.get("shared") == 0 and all(
@@ -332,7 +341,7 @@ def right_calls(name: str, reply: Reply) -> bool:
 
 
 def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
-    """Probabilities 40 %, gradients 60 %."""
+    """Probabilities 40 %, gradients 60 %; of logits where softmax is applied by the script."""
     reply, sizes = replies[name], NETWORKS[name]
     if "forward" not in reply.arrays:
         layers, wanted = reply.notes.get("layers"), [sorted(pair) for pair in pairwise(sizes)]
@@ -340,11 +349,15 @@ def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
             return Outcome(0.0, f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) must use one LinearModule a layer.",
                            f"expected numbers of features {wanted}, received {str(layers)[:200]}")
         return failed(reply)
-    forward = compared(replies, context, f"{name} forward",
-                       "The probabilities are wrong: linear layers with ELU between them, softmax after the last.",
-                       no_softmax="Softmax is missing at the end.")
+    right, forward = "", compared(
+        replies, context, f"{name} forward",
+        "The probabilities are wrong: linear layers with ELU between them, softmax after the last.",
+        no_softmax="Softmax is missing at the end, or its backward where the script applies it.")
+    if not forward.passed and not softmax_inside(replies):
+        logits = compared(replies, context, f"{name} forward", "", right="no softmax")
+        right, forward = ("no softmax", logits) if logits.passed else (right, forward)
     found = {key: compared(replies, context, f"{name} {key}",
-                           f"The gradient of linear layer {i + 1}'s {kind} is wrong.")
+                           f"The gradient of linear layer {i + 1}'s {kind} is wrong.", right)
              for i in networks.layers(name) for kind in ("weight", "bias") for key in [f"{i} {kind}"]}
     wrong = {key: outcome for key, outcome in found.items() if not outcome.passed}
     value = 0.4 * forward.fraction + 0.6 * (1 - len(wrong) / len(found))
@@ -382,6 +395,14 @@ def elu_right(replies: Replies, context: Context) -> Outcome:
     return all_of(elu_forward(replies, context), elu_backward(replies, context))
 
 
+def loss_judged(replies: Replies, context: Context) -> bool:
+    """Whether a wrong gradient of the loss is the script's own mistake: not where a module or the MLP is wrong."""
+    return all(check(replies, context).passed for check in (loss_forward, loss_backward, softmax_right, mlp_1))
+
+
+SCRIPT = checks_scripts.Script("train_mlp_numpy.py", "1.2", None, {
+    "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]},
+    loss_judged)
 ALONE = {"LinearModule": linear_right, "ELUModule": elu_right, "SoftMaxModule": softmax_right}
 QUESTION = Question(
     number="1.2", torch=False, file="modules.py", more_files=("mlp_numpy.py",), probes=probes, script=SCRIPT,

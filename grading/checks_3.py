@@ -63,7 +63,7 @@ def norm_parameters(replies: Replies, context: Context) -> Outcome:
         return failed(reply)
     return all_of(*(
         Outcome(0.0, f"{name} is not an nn.Parameter: the module does not register it.")
-        if f"{name} is no parameter" in reply.notes else
+        if f"{name} is not a parameter" in reply.notes else
         judge(reply, name, value, f"{name} must be a parameter with a number for each neuron that starts as {start}.")
         for name, value, start in (("gamma", np.ones(NEURONS), "1"), ("beta", np.zeros(NEURONS), "0"))))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from grading import checks_scripts, convnet_rows, networks
@@ -40,7 +42,8 @@ def convnet_sizes(replies: Replies, context: Context) -> Outcome:
     shape = reply.notes.get("other sizes")
     if shape is None:
         found = failed(reply) if "other failed" not in reply.notes else Outcome(0.0, missing(reply, "other sizes"))
-        return Outcome(0.0, f"ConvNet(1, 7) does not work on images of one channel. {found.diagnosis}")
+        return unseen(replies, Outcome(
+            0.0, f"ConvNet(1, 7) does not work on images of one channel. {found.diagnosis}"))
     right = shape == [2, 7]
     return Outcome(float(right), "" if right else "The number of classes is an argument of ConvNet: use n_classes.",
                    f"ConvNet(1, 7), two images: expected shape [2, 7], received {str(shape)[:40]}")
@@ -67,7 +70,13 @@ def convnet_layers(replies: Replies, context: Context) -> Outcome:
         return failed(reply)
     if convnet_values(replies, context).passed:  # then it is the table's, in whatever way it is written
         return Outcome(1.0)
-    return judged(found[0])
+    if not raises(reply):
+        return judged(found[0])
+    ran = [name for name, fault in found[0].items() if fault != convnet_rows.MISSING]
+    right = sum(not found[0][name] for name in ran)
+    wrong = convnet_rows.sentence({name: found[0][name] for name in ran})
+    return Outcome(right / len(found[0]), f"After {ran[-1] if ran else 'the image'}: {missing(reply, 'forward')} "
+                   f"{wrong}".rstrip(), f"{right} of {len(found[0])} are right before that")
 
 
 def convnet_skips(replies: Replies, context: Context) -> Outcome:
@@ -78,9 +87,23 @@ def convnet_skips(replies: Replies, context: Context) -> Outcome:
         return failed(reply)
     if convnet_values(replies, context).passed:
         return Outcome(1.0)
-    if not found[1]:
-        return Outcome(0.0, "There is no PreAct block whose skip connection could be looked at.")
-    return judged(found[1])
+    faults = found[1]
+    if raises(reply):  # perhaps before the sum of the last block that ran
+        faults = dict(list(faults.items())[:-1]) if list(faults.values())[-1:] != [""] else faults
+    if not faults:
+        return Outcome(0.0, "There is no PreAct block whose skip connection could be looked at.",
+                       follows=("convnet_layers",) if raises(reply) else ())
+    return judged(faults)
+
+
+def raises(reply: Reply) -> bool:
+    """Whether the network raises on images, after layers that can be read."""
+    return "forward failed" in reply.notes and bool(reply.notes.get("nodes"))
+
+
+def unseen(replies: Replies, outcome: Outcome) -> Outcome:
+    """The outcome of what cannot be seen of a network that raises: that costs its rows of the table."""
+    return replace(outcome, follows=("convnet_layers",)) if raises(replies["network"]) else outcome
 
 
 def judged(faults: dict[str, str]) -> Outcome:
@@ -92,7 +115,7 @@ def convnet_values(replies: Replies, context: Context) -> Outcome:
     """The class probabilities behind the loss of the hand-in's own script."""
     reply, reading = replies["network"], networks.reading(replies)
     if reading not in reply.arrays:
-        return failed(reply)
+        return unseen(replies, Outcome(0.0, missing(reply, "forward" if raises(reply) else "")))
     expected = context.expected["4a probabilities"]
     found = judge(reply, reading, expected, "", 2e-3)
     if found.passed:
@@ -116,7 +139,7 @@ def convnet_learns(replies: Replies, context: Context) -> Outcome:
     reply = replies["training"]
     losses = reply.arrays.get("losses")
     if losses is None or losses.shape != (STEPS,):
-        return failed(reply)
+        return unseen(replies, failed(reply))
     fell = 1 - losses[-1] / losses[0] if np.isfinite(losses).all() else 0.0
     numbers = f"loss {losses[0]:.2f} before, {losses[-1]:.2f} after {STEPS - 1} steps of Adam on {len(LABELS)} images"
     if fell >= 0.3:

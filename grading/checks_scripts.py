@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from grading.checks import CheckFunction, Context, Replies
-from grading.compare import Outcome, error_sentence, failed, missing
+from grading.compare import ANY, Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.replies import Probe, Reply
+from grading.worker.probes_scripts import BACKWARD, FORWARD, UPDATE
 
-FORWARD, BACKWARD, UPDATE = 0, 1, 2
 FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 40, "eval_freq": 3}
 STANDIN_STEPS = 101  # of a default run: one more than evaluation needs to be seen
 CONVNET_STEPS = 501  # of the network that is stubbed
@@ -23,6 +23,8 @@ SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
 EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
                          "model.train() after it.")
 TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
+SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the "
+                 "network's output is not that of the cross-entropy of its probabilities.")
 LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
 PREDICTIONS = np.random.default_rng(5).normal(size=(8, 10)).astype(np.float32)  # right in the first 5 of 8
 PREDICTIONS[np.arange(8), (LABELS + (np.arange(8) >= 5)) % 10] = 4
@@ -191,18 +193,21 @@ class Run:
             return ""
         output, gradient = output.astype(float), gradient.astype(float)
         rows, labels = np.arange(len(output)), gradient.argmin(axis=1)
-        losses: list[Callable[[np.ndarray], np.ndarray]] = [
-            lambda y: np.logaddexp.reduce(y, axis=1) - y[rows, labels]]
+
+        def is_gradient_of(loss_of: Callable[[np.ndarray], np.ndarray]) -> bool:
+            steps = 1e-4 * np.eye(output.shape[1])
+            slopes = np.stack([loss_of(output + step) - loss_of(output - step) for step in steps], axis=1) / 2e-4
+            return np.allclose(len(output) * gradient, slopes, rtol=1e-2, atol=1e-2)
+
         with np.errstate(all="ignore"):
-            if stub or np.allclose(np.exp(output).sum(axis=1), 1, atol=1e-2):
-                losses.append(lambda y: -y[rows, labels])
-            if np.allclose(output.sum(axis=1), 1, atol=1e-2):
-                losses.append(lambda y: -np.log(y[rows, labels]))
-            for loss_of in losses:
-                steps = 1e-4 * np.eye(output.shape[1])
-                slopes = np.stack([loss_of(output + step) - loss_of(output - step) for step in steps], axis=1) / 2e-4
-                if np.allclose(len(output) * gradient, slopes, rtol=1e-2, atol=1e-2):
-                    return ""
+            probabilities = (output >= 0).all() and np.allclose(output.sum(axis=1), 1, atol=1e-2)
+            if is_gradient_of(lambda y: np.logaddexp.reduce(y, axis=1) - y[rows, labels]):
+                return SOFTMAX_TWICE if probabilities and not stub else ""
+            if probabilities and is_gradient_of(lambda y: -np.log(y[rows, labels])):
+                return ""
+            if (stub or np.allclose(np.exp(output).sum(axis=1), 1, atol=1e-2)) and is_gradient_of(
+                    lambda y: -y[rows, labels]):
+                return ""
         return "The loss is not the mean cross-entropy of the network's output and the labels."
 
     def has_hidden_units(self, wanted: list[int]) -> bool:
@@ -243,12 +248,14 @@ class Script:
     """A training script and the checks of it.
 
     model: (module, class) of a torch model, None for the NumPy MLP. defaults: what a run without flags must use.
+    loss_judged: whether a wrong loss is the script's own fault, not that of a module that it uses.
     """
 
     file: str
     question: str
     model: tuple[str, str] | None
     defaults: Mapping[str, Any]
+    loss_judged: Callable[[Replies, Context], bool] = lambda replies, context: True
 
     @property
     def is_mlp(self) -> bool:
@@ -363,8 +370,6 @@ class Script:
             return f"A run with the default values does not train. {why}"
         found: dict[str, Any] = {"learning_rate": run.learning_rate,
                                  "batch_size": run.batch_sizes[0] if run.batch_sizes else None}
-        if "optimizer" in self.defaults:
-            found["optimizer"] = (run.notes.get("optimizers") or [[None]])[0][0]
         parser = run.notes.get("defaults") or {}
         found |= {name: parser[name] for name in ("max_steps", "eval_freq") if isinstance(parser.get(name), int)}
         if context.real and self.is_mlp and not run.cut:
@@ -382,14 +387,17 @@ class Script:
                     f"{among(run.notes.get('layers') or [])}.")
         return ""
 
+    def optimizer_wrong(self, run: Run) -> str:
+        wanted, (used, *_) = self.defaults.get("optimizer"), (run.notes.get("optimizers") or [[None]])[0]
+        return f"The optimizer is {used}, not {wanted}." if wanted and used and used != wanted else ""
+
     def loop(self, replies: Replies, context: Context) -> Outcome:
         """The loss, the update and the measure of accuracy, one share each."""
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
             return self.no_training(replies, run)
-        wrong = [run.update_wrong, run.measure_wrong]
-        if self.model:
-            wrong.append(run.loss_wrong(stub=not self.is_mlp))
+        wrong = [run.update_wrong or self.optimizer_wrong(run), run.measure_wrong,
+                 run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         if self.model and self.is_mlp:
             wrong.append(self.evaluating(run, replies, context).mode_wrong[0])
         return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "", shares=True)
@@ -406,7 +414,7 @@ class Script:
                            f"expected shape {context.hidden_labels.shape}, received {predictions.shape}")
         marked = [run if not context.real else None, self.run(replies, "script", context)]
         if wrong := next((one.images_wrong for one in marked if one is not None and one.images_wrong), ""):
-            return Outcome(0.0, wrong)
+            return Outcome(0.0, wrong, follows=("test_split",))
         last = reply.arrays.get("predictions, channels last", predictions)
         accuracy = max(float((found == context.hidden_labels).mean()) for found in (predictions, last)
                        if found.shape == context.hidden_labels.shape)
@@ -418,7 +426,7 @@ class Script:
             return Outcome(1.0, "", numbers)
         why = run.status if run is not None and run.cut else ""
         return Outcome(max(0.0, round(fraction, 2)), why or "The trained network is less accurate than it should be: "
-                       "check the training loop (loss, backward, update) and the defaults.", numbers)
+                       "check the training loop (loss, backward, update) and the defaults.", numbers, follows=ANY)
 
     def eval_mode(self, replies: Replies, context: Context) -> Outcome:
         """Evaluation mode on test images (70 %), training mode when weights are updated (30 %)."""

@@ -22,7 +22,7 @@ from grading.people import HandIn, People, parse
 from grading.questions import files_of
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
-from grading.submission import Record, Submission, blank, scored
+from grading.submission import NOT_YET, Record, Submission, blank, scored
 
 RECORD = "record.json"
 REAL, STANDIN = "CIFAR-10", "a small stand-in, in shorter runs"  # what accuracy was measured on
@@ -122,7 +122,7 @@ class Classroom:
             question |= {"version": self.version} | ({"alone": True} if before and self.only else {})
         for row in others:
             kept = before["questions"].get(row.number) if before else None
-            one.questions[row.number] = kept or {**blank(row, ""), "ungraded": "not graded yet"}
+            one.questions[row.number] = kept or {**blank(row, ""), "ungraded": NOT_YET}
         if before:
             numbers = {row.number for row in others}
             one.notes += [flag for flag in before["flags"] if re.split("[ :]", flag)[0] in numbers]

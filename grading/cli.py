@@ -173,10 +173,11 @@ def write_class(out: Path, rules: Rubric, known: People | None = None,
     return records
 
 
-def real_data(data_dir: Path | None) -> Path | None:
-    """`data_dir`, which holds CIFAR-10; a note and None without it. Raises ClassError."""
+def real_data(data_dir: Path | None, measured: bool) -> Path | None:
+    """`data_dir`, which holds CIFAR-10; a note, where accuracy is measured, and None without it. Raises ClassError."""
     if data_dir is None:
-        say("note: without --data_dir, accuracy is measured in shorter runs on a small stand-in")
+        if measured:
+            say("note: without --data_dir, accuracy is measured in shorter runs on a small stand-in")
         return None
     if missing := [name for name in FILES if not (data_dir / name).is_file()]:
         raise ClassError(f"--data_dir: {data_dir} has no {missing[0]}; `python cifar10_utils.py fetch {data_dir}` "
@@ -227,7 +228,9 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
     class_ = classroom.submissions(options.submissions, known)
     known.keep(options.out)
     bad, stale = 0, []
-    with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir), read_batch,
+    measured = any(check.id == "accuracy" for row in rules.code if row.number in (options.only or [row.number])
+                   for check in row.checks)
+    with (Classroom(options.out, rules, options.jobs, real_data(options.data_dir, measured), read_batch,
                     options.allow_network, options.only, options.container) as room,
           tqdm(total=len(class_), unit="submission", disable=None, dynamic_ncols=True) as bar):
         for warning in room.sandbox.warnings():

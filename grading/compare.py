@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from grading.replies import Reply
 
+GRADIENTS = re.compile(r"returned an incorrect number of gradients \(expected (\d+), got (\d+)\)")
 TOLERANCE = 1e-4  # relative; a wrong formula is off by far more, float32 inside a submission by less
 
 
@@ -18,12 +20,14 @@ class Outcome:
 
     shares: whether the parts of the check are things of their own, such as the flags of a script, so that each that is
     right keeps its share. Otherwise a check that is passed in part earns at most what the rubric's `partial` says.
+    follows: the ids of the checks of which a failure may be the consequence, ANY for all others of its question.
     """
 
     fraction: float
     diagnosis: str = ""
     numbers: str = ""
     shares: bool = False
+    follows: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -31,6 +35,7 @@ class Outcome:
 
 
 PASSED = Outcome(1.0)
+ANY = ("any other check",)
 Suspects = Sequence[tuple[np.ndarray, str]]
 
 
@@ -142,6 +147,9 @@ def error_sentence(error: str) -> str:
         return f"{error[0].upper()}{error[1:]}."
     if error.startswith("NotImplementedError"):
         return f"It is not implemented{error[error.rfind(' ('):] if error.endswith(')') else ''}."
+    if count := GRADIENTS.search(error):
+        return (f"backward returns {count[2]} values, but forward takes {count[1]} inputs: return one for each, and "
+                "None for those without a gradient, such as eps.")
     return f"It raises {error}."
 
 

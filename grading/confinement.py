@@ -3,7 +3,7 @@
 Confinement is bubblewrap's (https://github.com/containers/bubblewrap): the worker has process, mount, IPC and, where
 the kernel allows it, network namespaces of its own; a root folder that holds the interpreter, the libraries and what
 is shown to it, all read-only; memory-backed scratch; no capability; and a user who is not root. It fails closed: where
-any of this cannot be had, or cannot be shown to hold, there is no worker and no grading.
+any of this is not available, or cannot be shown to hold, nothing is graded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Starts a worker where no namespaces can be had, in a container that exists for one submission and is thrown away.
 
 Gradescope runs every submission in a fresh container of its own, which usually allows no namespaces in it: bubblewrap
-cannot start. What is left then is this, and nobody gets it unasked (`grade.py --container`):
+cannot start. This is what remains, used only when asked for (`grade.py --container`):
 
     held         the worker and all it starts run as a user of their own, without capabilities and unable to gain any;
                  under the limits of processor time, memory, processes and size of a file; in a fresh copy of what they

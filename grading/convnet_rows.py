@@ -17,6 +17,7 @@ LAYERS = ("convolution", "max pool", "average pool", "linear")
 IMAGE = -1
 SHOWN = 3  # different faults that a sentence names
 PREACT = ["BatchNorm", "ReLU"]
+MISSING = "{}: it is missing"
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,8 @@ def faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
     found = {}
     for (above, _), (row, place) in pairwise([(None, None), *pairs]):
         if row is not None:
-            text = "it is missing" if place is None else fault(row, place, layers, names)
-            found[row.name] = text and f"{{}}: {text}"
+            text = fault(row, place, layers, names) if place is not None else ""
+            found[row.name] = MISSING if place is None else text and f"{{}}: {text}"
         elif place is not None:
             after = above.name if above else names.get(place - 1, "the image")
             found[f"after {after}"] = f"{{}}: {shown(layers[place])}, which the table does not have"
@@ -223,15 +224,16 @@ def skip_faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
 
 
 def sentence(faults: Mapping[str, str]) -> str:
-    """'Maxpool1, maxpool2: expected ...; received ...', rows with the same fault together; '{}' is their names."""
+    """'maxpool1, maxpool2: expected ...; received ...', rows with the same fault together; '{}' is their names."""
     rows: dict[str, list[str]] = {}
     for name, text in faults.items():
         if text:
             rows.setdefault(text, []).append(name)
-    parts = [text.replace("{}", ", ".join(names)) for text, names in rows.items()]
+    parts = [text.replace("{}", ", ".join(names)) if text.startswith("{}") else  # names stay as the table has them
+             f"{text[0].upper()}{text[1:]}".replace("{}", ", ".join(names)) for text, names in rows.items()]
     if len(parts) > SHOWN:
         parts[SHOWN:] = [f"{len(parts) - SHOWN} more"]
-    return "".join(f"{part[0].upper()}{part[1:]}. " for part in parts).rstrip()
+    return "".join(f"{part}. " for part in parts).rstrip()
 
 
 def shown(layer: Row | Layer) -> str:

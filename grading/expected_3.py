@@ -1,6 +1,6 @@
 """What is right in questions 3.1 and 3.2, and what well-known mistakes give: the inputs under `oracle`.
 
-Gradients are central differences, so that nobody's derivation is compared with ours.
+Gradients are central differences, so that no derivation of ours is taken as right.
 """
 
 from __future__ import annotations

@@ -18,11 +18,12 @@ def logits(name: str, changed: dict[str, np.ndarray] | None = None) -> np.ndarra
 
 
 @functools.cache
-def gradients(name: str) -> dict[str, np.ndarray]:
-    """{'0 weight', '0 bias', ...} of the sum of dout times the probabilities."""
-    def probabilities(key: str, value: np.ndarray) -> np.ndarray:
-        return oracle.softmax(logits(name, {key: value}))
+def gradients(name: str, softmax: bool = True) -> dict[str, np.ndarray]:
+    """{'0 weight', '0 bias', ...} of the sum of dout times the probabilities, or times the logits."""
+    def output(key: str, value: np.ndarray) -> np.ndarray:
+        found = logits(name, {key: value})
+        return oracle.softmax(found) if softmax else found
 
     dout = arrays(name)["dout"]
-    return {f"{i} {kind}": oracle.central_difference(functools.partial(probabilities, key), arrays(name)[key], dout)
+    return {f"{i} {kind}": oracle.central_difference(functools.partial(output, key), arrays(name)[key], dout)
             for i in layers(name) for kind in ("weight", "bias") for key in [f"{kind}{i}"]}

@@ -228,7 +228,7 @@ def wrong(outcome: Outcome) -> list[str]:
 
 def undecided(found: Found) -> bool:
     """Whether a failure may be none once the script is seen: how it makes the network, what its loss takes."""
-    return any(word in outcome.diagnosis for _, outcome in found.values() if not outcome.passed
+    return any(word in outcome.diagnosis.lower() for _, outcome in found.values() if not outcome.passed
                for word in ("positional argument", "softmax"))
 
 
@@ -265,8 +265,9 @@ class Home:
 
     def judged(self, question: Question, ids: Collection[str], replies: Replies) -> Found:
         """The rubric's checks among `ids`, in its order."""
-        return {check.id: (check, question.outcome(check.id, replies, self.context))
-                for check in self.rows[question.number].checks if check.id in ids}
+        checks = {check.id: check for check in self.rows[question.number].checks if check.id in ids}
+        return {id: (checks[id], outcome)
+                for id, outcome in question.judged(checks.values(), replies, self.context).items()}
 
     def question(self, number: str) -> Found:
         """The rungs of a question's ladder, and the checks of its code, not of its script."""
@@ -280,7 +281,7 @@ class Home:
             replies = self.ask(question, asked, number)
             replies |= self.ask(question, {"script": scripts["script"]}, question.script.file, alone=True)
             found = self.judged(question, question.own_checks, replies)
-        return {**(ladder.rungs(replies, found) if ladder else {}), **found}
+        return {**(ladder.rungs(replies) if ladder else {}), **found}
 
     def make_data(self) -> None:
         """The data sets of the scripts, once."""

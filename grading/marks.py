@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grading.rubric import Question, Rubric
-from grading.submission import Record
+from grading.submission import NOT_YET, Record
 
 OPEN = "Open: graded by hand from the report."
 BY_HAND = "Graded by hand from the report."
@@ -50,7 +50,7 @@ class Mark:
 
     @property
     def overridden(self) -> bool:
-        """Whether a TA's points stand in place of the checks'."""
+        """Whether a TA's points override the checks'."""
         return not self.question.written and self.score is not None and bool(self.note)
 
     @property
@@ -136,9 +136,25 @@ class Marks:
         """In a few words whether the submission was graded."""
         if self.record["error"]:
             return f"not graded: {self.record['error']}"
-        missing = [f"{row.question.number} ({self.record['questions'][row.question.number]['ungraded']})"
-                   for row in self.rows if not row.question.written and row.score is None]
+        numbers: dict[str, list[str]] = {}
+        for row in self.rows:
+            if not row.question.written and row.score is None:
+                reason = self.record["questions"][row.question.number]["ungraded"]
+                numbers.setdefault(reason, []).append(row.question.number)
+        missing = [f"{', '.join(found)} ({reason})" for reason, found in numbers.items()]
         return f"partly ungraded: {', '.join(missing)}" if missing else "graded"
+
+    @property
+    def waiting(self) -> list[str]:
+        """Code questions that were not graded yet and have no points by hand."""
+        return [row.question.number for row in self.rows if row.score is None
+                and self.record["questions"].get(row.question.number, {}).get("ungraded") == NOT_YET]
+
+    @property
+    def data(self) -> str:
+        """What accuracy was measured on; '' where it was not measured."""
+        measured = any(check["id"] == "accuracy" for row in self.rows for check in row.checks)
+        return self.record.get("data", "") if measured and not self.record["error"] else ""
 
     @property
     def flags(self) -> list[str]:

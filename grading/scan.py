@@ -82,7 +82,7 @@ def is_course_s(content: bytes) -> bool:
 
 
 def dotted(node: ast.AST) -> str:
-    """'torch.nn.LayerNorm' for that expression; '' for one that is no dotted name."""
+    """'torch.nn.LayerNorm' for that expression; '' for one that is not a dotted name."""
     names = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)

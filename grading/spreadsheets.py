@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import functools
 import io
 import re
+import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,14 +55,29 @@ def to_csv(rows: Sequence[Sequence[object]], separator: str = ",") -> str:
 
 
 def decoded(path: Path) -> str:
-    """The file's text: UTF-8, or the UTF-16 of Excel's "Unicode text". Raises TableError."""
+    """The file's text: UTF-8, the UTF-16 of Excel's "Unicode text", or the Windows-1252 of its "CSV", with a notice.
+
+    Raises TableError.
+    """
     try:
         content = path.read_bytes()
-        return content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except OSError as error:
         raise TableError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise TableError(f'{path} is not UTF-8 text; save it as "CSV UTF-8"') from None
+    utf_16 = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+    with contextlib.suppress(UnicodeDecodeError):
+        return content.decode("utf-16" if utf_16 else "utf-8-sig")
+    with contextlib.suppress(UnicodeDecodeError):
+        if not utf_16 and (text := content.decode("cp1252")).replace("\r", "\n").replace("\n", "").replace(
+                "\t", "").isprintable():
+            notice(f'note: {path} is not UTF-8; it was read as Windows-1252, as Excel saves "CSV": check its accents')
+            return text
+    raise TableError(f'{path} is not UTF-8 text; save it as "CSV UTF-8"')
+
+
+@functools.cache
+def notice(text: str) -> None:
+    """Print a line for the TA, once."""
+    print(text, file=sys.stderr)
 
 
 def layout(text: str) -> tuple[str, str]:

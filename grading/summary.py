@@ -83,7 +83,7 @@ def suspects(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Checks that almost nobody passes, so that the grader may be wrong: {question, titles, failed, graded, messages}.
 
     messages: the commonest, with how many submissions got each; checks of a question that share them share a row.
-    A file that was not handed in is no judgement of the grader's, and does not count.
+    A check of a file that was not handed in says nothing about the grader, and does not count.
     """
     rows: dict[str, dict[str, Any]] = {}
     for (number, title), all_found in by_check(records).items():
@@ -121,7 +121,7 @@ def summary(marks: Sequence[Marks], rubric: Rubric, picture: bytes,
     return render(
         "summary.html", rubric=rubric, roster=roster, totals=totals(marks), unread=len(marks) - len(whole),
         most=sum(row.points for row in rubric.code), merged=merged, unfinished=unfinished, questions=questions,
-        data=sorted({one.record["data"] for one in whole if one.record.get("data")}), suspects=suspects(records),
+        data=sorted({one.data for one in whole if one.data}), suspects=suspects(records),
         ungraded=ungraded(records), picture=base64.b64encode(picture).decode(), hardest=hardest(records)[:HARDEST],
         warnings=sorted({line for record in records for line in record.get("warnings", [])}), changed=changed)
 

@@ -4,7 +4,7 @@
     python tests/grading_handins.py fir conv-no-step # these
 
 Right hand-ins must have full points. A fault must cost points in a check of its part, which keeps at most one point, and
-none in a check of another part. Scripts are run for faults that show in them.
+none in a check of another part; one that spoils the training or the evaluation costs at least half a point. Scripts are run for faults that show in them.
 """
 
 from __future__ import annotations
@@ -55,6 +55,12 @@ CHECKS: dict[str, dict[str, tuple[str, ...]]] = {
            **dict.fromkeys(("PreAct block", "blocks one after the other", "pooling", "head"), ("convnet_layers", "convnet_values"))}}
 
 
+SERIOUS = {f"script: {part}" for part in (
+    "gradients cleared", "optimizer and its step", "loss is the cross-entropy", "trains on the training images",
+    "evaluates on the whole test set")}
+LEAST = 0.5  # points that one of these faults costs at least
+
+
 def checks_of(question: str, part: str) -> tuple[str, ...]:
     """The checks that a part of the table is about."""
     if not part.startswith("script: "):
@@ -75,6 +81,9 @@ def wrong_about(fault: Fault, record: Record) -> list[str]:
         if part not in fault.must_fail:
             continue
         failed = [check for check in about if check["fraction"] < 1]
+        cost = sum(check["points"] - check["score"] for check in failed)
+        if part in SERIOUS and failed and cost < LEAST:
+            wrong.append(f"costs only {cost:.2f}: {part}")
         if not failed:
             wrong.append(f"keeps everything: {part}")
         wrong += [f"keeps {check['score']}: {part} ({check['id']})" for check in failed
@@ -118,7 +127,7 @@ def report(found: dict[str, list[str]]) -> str:
     """A line for each hand-in and each thing that is wrong, and the totals."""
     lines = [f"{name}: {'; '.join(wrong) or 'right'}" for name, wrong in found.items()]
     false = sum(text.startswith(("false", "flag")) or name in RIGHT for name, wrong in found.items() for text in wrong)
-    kept = sum(text.startswith("keeps") for wrong in found.values() for text in wrong)
+    kept = sum(text.startswith(("keeps", "costs only")) for wrong in found.values() for text in wrong)
     right = sum(name in RIGHT for name in found)
     return "\n".join([*lines, f"{right} right hand-ins, {len(found) - right} faults: {false} false verdicts, {kept} faulty "
                       "parts that keep more than one point or their share"])

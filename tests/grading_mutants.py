@@ -197,7 +197,7 @@ _wrap(MLP, '__init__', _bug)"""),
     layer_norm("eps outside the root", value="c / (v.sqrt() + e.eps)"),
     layer_norm("normalized over the batch", value="(x - x.mean(0)) * (x.var(0, unbiased=False) + e.eps) ** -0.5"),
     layer_norm("no shape check", check="pass"),
-    Mutant("gamma is no parameter", "3.1", "custom_layernorm.py", """
+    Mutant("gamma is not a parameter", "3.1", "custom_layernorm.py", """
 def _bug(original, self, n_neurons, *a, **k):
     original(self, n_neurons, *a, **k)
     del self.gamma
@@ -208,7 +208,7 @@ _wrap(CustomLayerNormAutograd, '__init__', _bug)"""),
     by_hand("unbiased variance by hand", ddof=1),
     by_hand("eps outside the root by hand", root="1 / (v.sqrt() + eps)"),
     by_hand("beta gradient averaged", dbeta="dy.mean(0)"),
-    by_hand("gradients nobody needs", needs="list((True, True, True))"),
+    by_hand("gradients that are not needed", needs="list((True, True, True))"),
     by_hand("normalized input kept", kept="x, m, r, gamma, h"),
     Mutant("eps not passed on", "3.2c", "custom_layernorm.py", "_wrap(CustomLayerNormManualModule, '__init__', "
            "lambda original, self, n_neurons, eps=1e-5: original(self, n_neurons))"),

@@ -77,6 +77,9 @@ RIGHT: dict[str, dict[str, str]] = {
     "quince": combine(
         "no_cache_of_output", "two_lists", "results_folder", "sequential", "eval_modes",
         "mean_and_var_saved", "functional", "sliced_batches"),
+    "rowan": combine(
+        "row_formula", "logits", "softmax_in_script", "sequential", "device_single_pass",
+        "xhat_saved", "block_class", "sliced_batches"),
 }
 
 
@@ -108,6 +111,7 @@ PACKING: dict[str, Packing] = {
     "oak": Packing(extra={"results/old.txt": "test accuracy 0.47\n", "report.pdf": PDF}),
     "pine": Packing(inside="pine_assignment1", extra={"plots.ipynb": '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 2}\n'}),
     "quince": Packing(empty=("results",)),
+    "rowan": Packing(extra={"report.pdf": PDF}),
 }
 
 
@@ -365,6 +369,28 @@ FAULTS: tuple[Fault, ...] = (
     Fault("mlp-backward-skips-the-softmax", "1.2", "iroko", MLP_NUMPY,
           "        dout = self.softmax.backward(dout)\n", "",
           ("MLP: gradients",), ("MLP: no hidden layers", *TRAINING, "script: loss is the cross-entropy")),
+    Fault("mlp-softmax-twice", "1.2", "rowan", MLP_NUMPY,
+          """    for layer in self.layers:
+      x = layer.forward(x)
+    return x
+
+  def backward(self, dout):
+""",
+          """    for layer in self.layers:
+      x = layer.forward(x)
+    self.softmax = SoftMaxModule()
+    return self.softmax.forward(x)
+
+  def backward(self, dout):
+    dout = self.softmax.backward(dout)
+""",
+          ("script: loss is the cross-entropy",), TRAINING),
+    Fault("mlp-logits-backward-skips-the-activation", "1.2", "rowan", MLP_NUMPY,
+          "for layer in self.layers[::-1]:", "for layer in self.layers[::-2]:",
+          ("MLP: gradients",), TRAINING),
+    Fault("numpy-softmax-backward-left-out", "1.2", "rowan", TRAIN_NUMPY,
+          "net.backward(softmax.backward(criterion.backward(probs, y)))", "net.backward(criterion.backward(probs, y))",
+          ("MLP: forward",), ("MLP: gradients", "MLP: no hidden layers", "script: loss is the cross-entropy", *TRAINING)),
     # 1.2 script
     Fault("numpy-sgd-uphill", "1.2", "cedar", MLP_NUMPY,
           "- learning_rate *", "+ learning_rate *",
@@ -415,7 +441,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("numpy-always-the-same-batch", "1.2", "ginkgo", TRAIN_NUMPY,
           "x, y = cifar10['train'].next_batch(FLAGS.batch_size)",
           "x, y = cifar10['train'].images[:FLAGS.batch_size], cifar10['train'].labels[:FLAGS.batch_size]",
-          ("script: reaches the accuracy",), ("script: trains on the training images",)),
+          ("script: trains on the training images",), ("script: reaches the accuracy",)),
     Fault("numpy-saves-into-missing-folder", "1.2", "doum", TRAIN_NUMPY,
           "  os.makedirs(OUTPUT_DIR, exist_ok=True)\n", "",
           ("script: runs to its end",), ()),
@@ -463,6 +489,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("torch-mlp-needs-a-hidden-layer", "2.1", "fir", MLP_TORCH,
           "self.classifier = nn.Linear(dims[-1], n_classes)", "self.classifier = nn.Linear(n_hidden[-1], n_classes)",
           ("MLP: no hidden layers",), ("script: flag dnn_hidden_units",)),
+    Fault("torch-mlp-adds-what-does-not-fit", "2.1", "nutmeg", MLP_TORCH,
+          "x = F.elu(linear(x))", "x = F.elu(linear(x)) + x",
+          ("MLP: forward",), ("MLP: layers", "MLP: parameters are registered", "script: reaches the accuracy")),
     # 2.1 script
     Fault("torch-nll-without-log", "2.1", "doum", TRAIN_TORCH,
           "F.nll_loss(torch.log(probs + 1e-10), targets.argmax(1))", "F.nll_loss(probs, targets.argmax(1))",
@@ -761,6 +790,13 @@ FAULTS: tuple[Fault, ...] = (
     Fault("convnet-width-too-small", "4a", "oak", CONVNET,
           "widths = [64, 128, 256, 512, 512]", "widths = [64, 128, 256, 256, 512]",
           ("layers and their order",), CONV),
+    Fault("convnet-forgets-to-flatten", "4a", "alder", CONVNET,
+          "    out = out.view(out.shape[0], -1)\n", "",
+          ("layers and their order",), ()),
+    Fault("convnet-block-of-another-width", "4a", "elm", CONVNET,
+          "self.block2 = nn.Sequential(PreActivation(2 * f), PreActivation(2 * f)",
+          "self.block2 = nn.Sequential(PreActivation(f), PreActivation(2 * f)",
+          ("layers and their order",), ("parameter count",)),
     Fault("convnet-classes-fixed", "4a", "kapok", CONVNET,
           "nn.Linear(c, n_classes)", "nn.Linear(c, 10)",
           ("n_channels and n_classes",), ()),

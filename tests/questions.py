@@ -17,7 +17,7 @@ CHECKS = {"q1_1a": ("1.2", ("linear",)), "q1_1b": ("1.2", ("elu",)), "q1_1c": ("
           "q1_2": ("1.2", ("",)), "q2_1": ("2.1", ("",)), "q3_1": ("3.1", ("",)), "q3_2b": ("3.2b", ("",)),
           "q3_2c": ("3.2c", ("",)), "q4a": ("4a", ("",))}
 
-# One failing example is enough, and as short as it gets; what else it could have been is no help here.
+# One failing example is enough, and as short as it gets; further examples do not help here.
 settings.register_profile("questions", report_multiple_bugs=False, phases=[p for p in Phase if p is not Phase.explain])
 settings.load_profile("questions")
 

@@ -18,7 +18,11 @@ from grading_mutants import MUTANTS
 from grading import classroom, rubric, summary, tables
 from grading.cli import main, write_class, write_student
 from grading.files import folder_name
+from grading.questions import QUESTIONS
 
+# of a hand-in of right modules and nothing else
+MODULES_ALONE = sum(check.points for check in next(row for row in rubric.load().code if row.number == "1.2").checks
+                    if not check.id.startswith("mlp_") and check.id not in QUESTIONS["1.2"].script.checks)
 pytestmark = [pytest.mark.grading]
 
 NUMBERS = ["1.1a", "1.1b", "1.1c", "1.1d", "1.2", "2.1", "2.2", "3.1", "3.2a", "3.2b", "3.2c", "3.2d", "4a", "4b"]
@@ -49,7 +53,7 @@ def without_seconds(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory):
-    """grade.py run once on a small class: two that can be graded in part, one that is no ZIP, odd names."""
+    """grade.py run once on a small class: two that can be graded in part, one that is not a ZIP, odd names."""
     confined_or_skip()
     folder = tmp_path_factory.mktemp("class")
     packed(folder / "doe_assignment1.zip", "Doe, J/")
@@ -83,10 +87,10 @@ def test_grades_table(graded):
     assert not re.search(r"(?m)^[=+@-]", text)
     doe = rows["doe_assignment1"]
     assert [doe[number] for number in WRITTEN] == [""] * 8
-    assert float(doe["1.2"]) == 11 and doe["4a"] == "0" and float(doe["code"]) == 11  # no MLP and no script
+    assert float(doe["1.2"]) == MODULES_ALONE and doe["4a"] == "0" and float(doe["code"]) == MODULES_ALONE
     assert "missing: mlp_numpy.py, train_mlp_numpy.py" in doe["flags"]
     assert all((folder / "out" / tables.plain(row["feedback"])).is_file() for row in rows.values())
-    assert float(rows["'=cmd|'!A1_assignment1"]["1.2"]) < 11
+    assert float(rows["'=cmd|'!A1_assignment1"]["1.2"]) < MODULES_ALONE
     assert "not graded: is not a ZIP file" in rows["roe_assignment1"]["flags"]
     assert float(doe["seconds"]) > 0
 
@@ -104,7 +108,7 @@ def test_results_file_is_gradescope_s(graded):
         assert results["score"] == pytest.approx(sum(test["score"] for test in results["tests"]))
     doe = json.loads((folder / "out" / "students" / "doe_assignment1" / "results.json").read_text())
     test = doe["tests"][NUMBERS.index("1.2")]
-    assert test["max_score"] == 15 and "1 / 1  LinearModule: forward" in test["output"]
+    assert test["max_score"] == 15 and "0.75 / 0.75  LinearModule: forward" in test["output"]
     assert "mlp_numpy.py is not in the submission." in test["output"]
     assert doe["tests"][0]["output"].startswith("Open")
 
@@ -246,11 +250,11 @@ def test_merge_makes_the_final_table(out, capsys):
     assert main("", ["--merge", "--out", str(out)]) == 0
     rows = {row["student"]: row for row in table(out / "final.csv")}
     doe = rows["doe_assignment1"]
-    assert doe["1.1a"] == "2" and doe["1.1d"] == "0" and float(doe["total"]) == 11 + 6 * 2
+    assert doe["1.1a"] == "2" and doe["1.1d"] == "0" and float(doe["total"]) == MODULES_ALONE + 6 * 2
     results = json.loads((out / "students" / "doe_assignment1" / "results.json").read_text())
-    assert results["score"] == 23 and results["tests"][0]["score"] == 2
+    assert results["score"] == MODULES_ALONE + 12 and results["tests"][0]["score"] == 2
     assert "open /" not in (page := (out / "students" / "doe_assignment1" / "feedback.html").read_text())
-    assert "Total: 23 / 100" in page
+    assert f"Total: {MODULES_ALONE + 12:g} / 100" in page
 
 
 def test_a_ta_s_comment_reaches_the_student(out):
@@ -278,19 +282,19 @@ def test_grading_again_leaves_merged_pages_alone_and_says_what_is_stale(graded, 
 
 def test_changed_points_need_no_grading(graded, out, tmp_path, capsys):
     folder, _ = graded
-    text, check = rubric.DEFAULT.read_text(), '{ id = "linear_forward", points = 1,'
+    text, check = rubric.DEFAULT.read_text(), '{ id = "linear_forward", points = 0.75,'
     assert text.count(check) == 1
-    text = text.replace(check, check.replace("1,", "3,"))
+    text = text.replace(check, check.replace("0.75,", "2.75,"))
     number = text.index('number = "1.2"')
     text = text[:number] + text[number:].replace("points = 15", "points = 17", 1)
     (tmp_path / "rubric.toml").write_text(text)
     flags = ["--rubric", str(tmp_path / "rubric.toml"), "--out", str(out)]
     assert main("", [str(folder / "doe_assignment1.zip"), *flags]) == 0
-    assert "doe_assignment1: 13 code points" in (said := capsys.readouterr().err) and "graded before" in said
+    assert f"doe_assignment1: {MODULES_ALONE + 2:g} code points" in (said := capsys.readouterr().err) and "graded before" in said
     fill(out)
     assert main("", ["--merge", *flags]) == 0
     doe = next(row for row in table(out / "final.csv") if row["student"] == "doe_assignment1")
-    assert doe["1.2"] == "13" and float(doe["total"]) == 13 + 6 * 2
+    assert float(doe["1.2"]) == MODULES_ALONE + 2 and float(doe["total"]) == MODULES_ALONE + 2 + 6 * 2
     # other checks are another matter: what was graded without them says so and has no points
     (tmp_path / "rubric.toml").write_text(text.replace("linear_init", "linear_initial"))
     record = classroom.records(out, rubric.load(tmp_path / "rubric.toml"))[0]
@@ -328,13 +332,23 @@ def test_wrong_cells_are_refused(out, capsys, change, message):
 @pytest.mark.parametrize("content, message", [
     (b"", "no column 'student'"), (b"name,1.1a\nx,1\n", "no column 'student'"), (b"student,9.9\n", "column '9.9'"),
     (b"student,1.1a,1.1a\n", "column twice"), (b"student,1.1a\ndoe_assignment1,1,2,3\n", "line 2: 4 cells"),
-    (b"\xff\xfe\x00", "not UTF-8"), (b'student,1.1a\n"doe', "not CSV"), (None, "cannot be read")])
+    (b"\xff\xfe\x00", "not UTF-8"), (b"student\x81,1.1a", "not UTF-8"), (b"st\xe9\x00", "not UTF-8"), (b'student,1.1a\n"doe', "not CSV"), (None, "cannot be read")])
 def test_malformed_tables_are_refused(out, capsys, content, message):
     path = out / "mine.csv"
     if content is not None:
         path.write_bytes(content)
     assert main("", ["--merge", str(path), "--out", str(out)]) == 2
     assert message in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_a_table_that_excel_saved_as_csv_is_read_with_a_notice(out, capsys):
+    """In Windows-1252, with a dash and an accent; the notice comes once."""
+    path = out / "excel.csv"
+    path.write_bytes("student;comment\r\ndoe_assignment1;na\u00efve \u2013 but right\r\n".encode("cp1252"))
+    assert main("", ["--merge", str(path), "--out", str(out)]) == 1  # other questions are open
+    assert capsys.readouterr().err.count("Windows-1252") == 1
+    page = out / "students" / "doe_assignment1" / "feedback.html"
+    assert "na\u00efve \u2013 but right" in page.read_text()
 
 
 def test_points_of_a_ta_survive_another_run(out, graded):

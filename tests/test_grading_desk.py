@@ -262,6 +262,8 @@ def test_only_grades_a_question_again_and_keeps_the_others(tmp_path, monkeypatch
     out = tmp_path / "out"
     first = grade([folder], rules, out, only=["3.2c"])["doe"]
     assert first["questions"]["3.2b"]["score"] is None and first["questions"]["3.2c"]["score"] == 0
+    page = feedback(Marks(first, rules))
+    assert page.count("ot graded yet") == 1 and "Accuracy was measured" not in page
     whole = grade([folder], rules, out)["doe"]  # what was not graded yet, and no more
     assert whole["questions"]["3.2b"]["score"] == 0 and whole["questions"]["3.2c"] == first["questions"]["3.2c"]
     assert not [flag for flag in whole["flags"] if "alone" in flag]

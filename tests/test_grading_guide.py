@@ -112,3 +112,13 @@ def test_a_missing_file_is_said(course, tmp_path):
 def test_places_that_the_guide_names_exist():
     for name in re.findall(r"`((?:grading|tests)/[\w/.]+\.\w+)`", GUIDE.read_text()):
         assert (ROOT / name).is_file() or "NAME" in name or name in blocks()[0], name
+
+
+def test_every_file_of_the_grader_is_accounted_for():
+    import grading
+
+    account = set(re.findall(r"[\w/*.]+", grading.__doc__ or ""))
+    for path in (ROOT / "grading").rglob("*.py"):
+        name = path.relative_to(ROOT / "grading").with_suffix("").as_posix()
+        if path.name != "__init__.py" and not name.startswith("handout/"):
+            assert name in account or re.sub(r"_\w+$", "_*", name) in account, name

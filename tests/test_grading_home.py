@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import handin_table
 import pytest
 
 from grading import home
@@ -238,6 +239,12 @@ def test_a_network_that_starts_or_learns_badly(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_an_mlp_whose_script_applies_softmax_is_right_at_home_too(tmp_path, capsys):
+    for file in handin_table.RIGHT["rowan"]:
+        (tmp_path / file).write_text(handin_table.source("rowan", file))
+    assert home.check(tmp_path, ["1.2"]) == 0, capsys.readouterr().out
+
+
 def test_the_reference_passes_whole(tmp_path):
     folder = tmp_path / "reference"
     folder.mkdir()

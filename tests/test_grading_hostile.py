@@ -142,7 +142,7 @@ def test_the_rest_of_the_class_is_graded(graded):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_submission_gains_nothing(graded, name):
-    """Those that stop or break get nothing; those that go on get what their (wrong) code is worth, and no more."""
+    """Those that stop or break get nothing; those that continue get what their (wrong) code is worth, and no more."""
     records, rules = graded
     checks = {check["id"]: check for check in records[name]["questions"]["1.2"]["checks"]}
     assert len(checks) == len(rules.code[0].checks)
@@ -243,7 +243,7 @@ def test_library_names_in_a_submission_are_not_imported(tmp_path):
 
 
 def test_an_interrupted_grader_leaves_no_worker(tmp_path, bait):
-    """SIGKILL, the end that nobody can prepare for."""
+    """SIGKILL, which a process cannot handle."""
     folder = submission(tmp_path / "slow", modules=bait.aimed("subprocess.Popen(['sleep', MARK])\ntime.sleep(60)"))
     grade_py = Path(__file__).parent.parent / "grade.py"
     with subprocess.Popen([sys.executable, grade_py, folder, "--out", tmp_path / "out"], stderr=subprocess.DEVNULL,

@@ -145,7 +145,7 @@ FAULTY = {
     "no eps to pass": (layer_norm((INIT, "def __init__(self, n_neurons):\n        eps = 1e-5")), {
         "3.1 norm_value": "The eps that is passed in is not used", "3.2c norm_calls": "eps is not passed on"}),
     "three gradients": (layer_norm(("grad_beta, None\n", "grad_beta\n")), {
-        "3.2b norm_gradients": "incorrect number of gradients"}),
+        "3.2b norm_gradients": "values, but forward takes 4 inputs"}),
     "x and x-hat": (layer_norm((SAVE, "ctx.save_for_backward(input, x_hat, mean, std, gamma)"), (
         "input, mean, std, gamma =", "input, x_hat, mean, std, gamma =")), {
         "3.2b norm_saved": SAVED + ": the input, the normalized input."}),

@@ -128,7 +128,7 @@ def test_a_constructor_is_called_as_the_script_calls_it():
 
 
 def test_a_loss_is_read_from_its_gradient():
-    """Also where an output is no probability at all, as of a network that nobody trained."""
+    """Also where an output is not a probability at all, as of an untrained network."""
     for wanted, gradient in LOSSES.items():
         replies = Replies(script=Reply({"output": OUTPUT, "output gradient": 7 * gradient}))
         assert networks.reading(replies) == wanted
@@ -205,11 +205,11 @@ CONV_FAULTS = {  # {name: (network, checks that fail beside the values, what is 
     "stride": (changed(CONV_LIST, ("3, 1, 1),\n            PreAct(64", "3, 2, 1),\n            PreAct(64")), {LAYERS},
                "Conv0: expected convolution 3 -> 64, kernel 3x3, stride 1x1, padding 1x1; received convolution 3 -> 64, "
                "kernel 3x3, stride 2x2"),
-    "small pools": (changed(CONV_LIST, (POOL, "nn.MaxPool2d(2)")), {LAYERS}, "Maxpool1, maxpool2, maxpool3, maxpool4, "
+    "small pools": (changed(CONV_LIST, (POOL, "nn.MaxPool2d(2)")), {LAYERS}, "maxpool1, maxpool2, maxpool3, maxpool4, "
                     "maxpool5: expected max pool, kernel 3x3, stride 2x2, padding 1x1; received max pool, kernel 2x2"),
     "average pools": (changed(CONV_LIST, (POOL, "nn.AvgPool2d(3, 2, 1)")), {LAYERS}, "received average pool, kernel 3x3"),
     "global average": (changed(CONV_STAGES, ("x = F.max_pool2d(x, 3, 2, 1)\n", "x = x.mean((2, 3), keepdim=True)\n")),
-                       {LAYERS}, "Maxpool5: expected max pool, kernel 3x3, stride 2x2, padding 1x1; received average pool."),
+                       {LAYERS}, "maxpool5: expected max pool, kernel 3x3, stride 2x2, padding 1x1; received average pool."),
     "channels": (changed(CONV_LIST, ("nn.Conv2d(64, 128,", "nn.Conv2d(64, 96,"), ("nn.Conv2d(128, 256", "nn.Conv2d(96, 256"),
                          (BLOCKS, BLOCKS.replace("128", "96"))), {LAYERS, NUMBER}, "received convolution 64 -> 96"),
     "one more convolution": (changed(CONV_LIST, ("            nn.Flatten(),", "            nn.Conv2d(512, 512, 1), nn.Flatten(),")),

@@ -137,7 +137,7 @@ _wrap(ELUModule, 'backward', lambda original, self, dout: np.where(self._negativ
 
 @pytest.mark.slow
 def test_a_bug_is_not_told_as_another(tmp_path):
-    """What follows from a bug elsewhere names it, or costs nothing; a print is no loop; a place is named once."""
+    """What follows from a bug elsewhere names it, or costs nothing; a print is not a loop; a place is named once."""
     rules = reduced(["1.2"])
     for name, bug in ONE_BUG.items():
         Mutant(name, "1.2", "modules.py", bug).write(tmp_path / name)

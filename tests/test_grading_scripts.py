@@ -9,8 +9,10 @@ import pytest
 from grading_help import MLP, MODULES, ROOT, confined_or_skip
 
 from grading import datasets, rubric
-from grading.checks import Replies
+from grading.checks import Replies, settled
 from grading.checks_scripts import Run, Script, chained, regular
+from grading.compare import ANY, Outcome
+from grading.rubric import Check
 from grading.sandbox import Reply, Sandbox
 from grading.submission import QUESTIONS
 from grading.worker import marks
@@ -171,6 +173,24 @@ def test_the_loss_is_known_by_its_gradient():
     for output, gradient in (*((z, gradient) for gradient in wrong.values()), (p, -targets / 6)):
         run = recording(STEP, output=output, **{"output gradient": gradient})
         assert "not the mean cross-entropy" in run.loss_wrong(stub=False)
+
+
+# ---------------------------------------------------------------- one fault costs one share, once
+
+def settled_fractions(**fractions):
+    """{check: fraction that counts} of checks of 1 point each; 'last' follows from any other, 'second' from 'first'."""
+    follows = {"last": ANY, "second": ("first",)}
+    rows = [Check(name, 1, name) for name in fractions]
+    found = {name: Outcome(fraction, follows=follows.get(name, ())) for name, fraction in fractions.items()}
+    return {name: outcome.fraction for name, outcome in settled(rows, found).items()}
+
+
+def test_a_failure_that_follows_from_another_costs_nothing_where_enough_is_right():
+    assert settled_fractions(first=0, other=1, last=0.2) == {"first": 0, "other": 1, "last": 1}
+    assert settled_fractions(first=1, other=1, last=0.2)["last"] == 0.2  # nothing that it could follow from
+    assert settled_fractions(first=0, other=0.5, last=0.2)["last"] == 0.2  # too little is right
+    assert settled_fractions(first=1, second=0, other=0)["second"] == 0
+    assert settled_fractions(first=0.5, second=0, other=1)["second"] == 1
 
 
 # ---------------------------------------------------------------- scripts as students write them

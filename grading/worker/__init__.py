@@ -1,1 +1,1 @@
-"""What runs inside the workers. `launcher` loads it before any submission is in sight."""
+"""What runs inside the workers. `serve` loads it before any submission is in sight."""

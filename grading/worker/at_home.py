@@ -1,4 +1,4 @@
-"""A worker for one's own code: runs probes one after the other in a plain process, on any system.
+"""A worker for one's own code: runs probes in turn, in a plain process, on any system.
 
 `grading.home` starts it as `python at_home.py JOB CODE`. JOB is a folder with job.json and inputs.npz. The worker
 leaves `ready` there once it has imported the libraries, then N.npz and N.json for the N-th probe; a file appears when

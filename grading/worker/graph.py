@@ -135,6 +135,11 @@ class Graph(TorchDispatchMode):
             found.kind = "ReLU"
         return found
 
+    @property
+    def last(self) -> torch.Tensor:
+        """The last tensor that depends on the network's input."""
+        return next(value for value in reversed(self.kept) if id(value) in self.values)
+
     def path(self, y: torch.Tensor) -> list[Node]:
         """The nodes that `y` depends on, in the order in which they ran, with inputs renumbered to it."""
         wanted, open_ends = set[int](), [self.values.get(id(y), INPUT)]

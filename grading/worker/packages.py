@@ -8,7 +8,8 @@ An import alone is excused: half of all submissions import what they do not use.
 - one of those that only draws, prints or logs (OUTPUT): it takes every call and does nothing;
 - any other module that is not there, such as a file that was not handed in: using it raises.
 
-Stand-ins are given to the submission's own imports alone, and not inside `try`: who tries an import goes on without it.
+Stand-ins are given to the submission's own imports alone, and not inside `try`: a submission that tries an import also
+works without it.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 
 from grading.worker import weights
 from grading.worker.construct import Network
 from grading.worker.graph import Graph, Node
+from grading.worker.probes_ladder import downhill
 from grading.worker.probes_torch import READINGS, tensor
 from grading.worker.student import Task, probe
 
@@ -59,19 +59,23 @@ def fill(nodes: list[Node]) -> None:
 
 @probe
 def convnet(task: Task) -> None:
-    """Parameter count, the operators from image to output, and class probabilities with the grader's parameters."""
+    """Parameter count, the operators from image to output, and class probabilities with the grader's parameters.
+
+    Of a network that raises: the operators up to there.
+    """
     make, x = maker(task), tensor(task, "x")
     task.note("other sizes", task.attempt("other", other_sizes, make))
     model = make(3, 10).eval()
     task.note("parameters", sum(p.numel() for p in model.parameters()))
     with torch.no_grad():
         with Graph(x) as graph:
-            y = model(x)
-        nodes = graph.path(y)
-        task.note("shape", list(y.shape))
+            y = task.attempt("forward", model, x)
+        nodes = graph.path(graph.last if y is None else y)
         task.note("nodes", described(nodes))
         task.note("biases left out", sum(node.shape_out[1] for node in nodes if node.kind == "convolution"
                                          and "bias" not in node.tensors))
+        if y is None:
+            return
         fill(nodes)
         y = model(x)
         if y.dim() == 2:
@@ -81,17 +85,7 @@ def convnet(task: Task) -> None:
 
 @probe
 def convnet_training(task: Task) -> None:
-    """Cross-entropy of a few images before each of a few steps of Adam on it."""
+    """Cross-entropy of a few images before and between a few steps downhill."""
     model, x = maker(task)(3, 10).train(), tensor(task, "x")
-    targets = tensor(task, "labels")
-    optimizer = torch.optim.Adam(model.parameters(), task.options["learning_rate"])
-    losses = []
-    for _ in range(task.options["steps"]):
-        y = model(x)
-        sums_to_one = bool((y >= 0).all()) and torch.allclose(y.sum(1), torch.ones(len(y)), atol=1e-4)
-        loss = F.nll_loss(y.clamp_min(1e-30).log(), targets) if sums_to_one else F.cross_entropy(y, targets)
-        losses.append(loss.detach())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    task.send("losses", torch.stack(losses))
+    steps = downhill(model, x, tensor(task, "labels"), task.options["steps"] - 1, task.options["learning_rate"])
+    task.send("losses", torch.stack([loss for loss, _ in steps]))

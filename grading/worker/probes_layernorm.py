@@ -127,7 +127,7 @@ def norm_parameters(task: Task) -> None:
         own = attribute(module, name)
         task.send(role, own)
         if id(own) not in parameters:
-            task.note(f"{role} is no parameter", True)
+            task.note(f"{role} is not a parameter", True)
 
 
 @probe

@@ -88,7 +88,7 @@ def linear(task: Task) -> None:
     failed = task.notes.get("input failed")
     send_gradients(task, "", parameters)
     for role in ("weight", "bias"):
-        if failed and not np.any(task.sent.get(role, 0)):  # it came to nothing before it filled this one
+        if failed and not np.any(task.sent.get(role, 0)):  # it failed before it filled this one
             task.sent.pop(role, None)
             task.note(f"{role} failed", failed)
 
@@ -171,7 +171,7 @@ PRINTING = np.set_printoptions.__code__.co_filename
 
 
 class _Counter:
-    """Counts the interpreter's steps, in the submission and in what it calls; turning an array to text is no loop."""
+    """Counts the Python instructions of the submission and of what it calls, but not those of printing an array."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -300,7 +300,7 @@ def mlp(task: Task) -> None:
 def mlp_calls(task: Task) -> None:
     """Which modules the MLP calls with what, whatever they compute: the grader's own functions are in their place.
 
-    The stand-ins are no layers of any network. An activation that stands in two places is noted as shared.
+    The stand-ins compute nothing that a network would. An activation used in two places is noted as shared.
     """
     sizes = task.options["sizes"]
     file = submitted("modules")

@@ -27,6 +27,6 @@ def batch_norm(index: int, channels: int) -> tuple[np.ndarray, np.ndarray, np.nd
 
 
 def mixed(x: np.ndarray, width: int, shift: float) -> np.ndarray:
-    """Numbers (len(x), width) that depend on all of x and on `shift`, as those of a layer do, but are no layer's."""
+    """Numbers (len(x), width) that depend on all of x and on `shift`, as those of a layer do, but come from none."""
     sums = np.cumsum(np.asarray(x, float))
     return np.sin(np.resize(sums + sums[-1], (len(x), width)) + shift)
