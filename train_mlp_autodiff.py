@@ -31,7 +31,7 @@ from cifar10_utils import DataSet, Splits
 from imagefiles.mnist import get_mnist
 from training.checkpoints import NPZ, write_json
 from training.curves import METRICS, data_title, read_metrics, write_metrics
-from training.flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
+from training.flags import Flags, UserError, flag, positive_float, positive_int, seed_int
 from training.folder import open_folder
 from training.machine import peak_memory_mb
 from training.run import Plan, accuracy, start_run
@@ -45,24 +45,26 @@ SYNTH_TRAIN, SYNTH_TEST = 15_000, 5_000
 
 
 @dataclass
-class Config:
+class Config(Flags):
     dataset: str = flag("mnist", "MNIST, or generated points of the plane, to be told inside or outside an ellipse",
-                        choices=["synth", "mnist"])
-    activation: str = flag("both", "activation function of the hidden layer", choices=[*ACTIVATIONS, "both"])
-    dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int)
+                        choices=["synth", "mnist"], group="images")
+    activation: str = flag("both", "activation function of the hidden layer", choices=[*ACTIVATIONS, "both"],
+                           group="network")
+    dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int, group="assignment")
     epochs: int = flag(10, "train this many epochs and evaluate after each", type=positive_int)
     repeats: int = flag(5, "train this many times, with other weights and batches", type=positive_int)
-    learning_rate: float = flag(0.1, "step size of gradient descent", type=positive_float)
-    batch_size: int = flag(32, "samples per training step", type=positive_int)
+    learning_rate: float = flag(0.1, "step size of gradient descent", type=positive_float, group="assignment")
+    batch_size: int = flag(32, "samples per training step", type=positive_int, group="assignment")
     validation_size: int = flag(5000, "training samples held out, on which the curves are measured",
                                 type=positive_int)
-    data_dir: str = flag("./mnist", "folder of MNIST's files", resumable=True)
+    data_dir: str = flag("./mnist", "folder of MNIST's files", resumable=True, group="assignment",
+                         needs="--dataset mnist")
     seed: int = flag(42, "seed of the first repeat's weights and batches", type=seed_int)
     output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", resumable=True)
     resume: str = flag("", "run folder to continue; it brings its own flags", resumable=True)
 
-    def __post_init__(self: Any) -> None:
-        TrainingFlags.__post_init__(self)  # the same checks, on the fields above
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seed + self.repeats > 2**32:
             raise UserError(f"--seed: the last of {self.repeats} repeats would have a seed above 2^32 - 1")
 

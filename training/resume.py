@@ -28,7 +28,7 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
             if config["script"] != (script := script_of(config_class)):
                 raise UserError(f"--resume: {folder} is a run of {config['script']!r}, not of {script!r}")
             raise ValueError("flags of no version of this script")
-        return {name: flags.get(name, f.default) for name, f in fields.items()}
+        return {name: flags.get(name, f.default) for name, f in fields.items()} | {"resume": str(resume)}
     except FileNotFoundError:
         raise UserError(f"--resume: {folder} holds no config.json, so it is not a run folder") from None
     except (ValueError, KeyError, TypeError, RecursionError, OSError):

@@ -127,7 +127,7 @@ def read_checkpoint(folder: Folder, path: Path, config: TrainingFlags, script: s
         saved = folder.format.load(path)
         if saved["script"] != script:
             raise UserError(f"--resume: {path} is a checkpoint of {saved['script']}, not of {script}")
-        check_same_flags(config, type(config)(**saved["flags"]), path)
+        check_same_flags(config, type(config)(**{**saved["flags"], "resume": str(path)}), path)
         step, train_images = (number(saved[key], int) for key in ("step", "train_images"))
         best, seconds, train_seconds, *totals = map(number, (
             saved["best"], saved["seconds"], saved["train_seconds"], *(saved["totals"][i] for i in range(4))))

@@ -6,13 +6,14 @@ import argparse
 import dataclasses
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from imagefiles.dataset import DataError
-from training.flags import UserError, script_of
+from training.flags import GROUPS, IdleFlag, UserError, script_of
 from training.machine import out_of_memory
 from training.recipes import names_for, recipe_flags
 from training.resume import check_same_flags, saved_flags
@@ -32,37 +33,63 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
-    """One argument for each field, in the groups that the fields name."""
-    groups: dict[str, Any] = {}
-    for f in dataclasses.fields(config_class):
-        title = f.metadata["group"]
-        group = groups.setdefault(title, parser.add_argument_group(title) if title else parser)
-        shown = f.default if not isinstance(f.default, str) or f.default else "''"
-        choices = f.metadata["choices"]
-        group.add_argument(f"--{f.name}", metavar="{" + ",".join(choices) + "}" if choices else f.name.upper(),
-                           help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"))
+    """One argument for each field, under the headings that the fields name; the help says what it needs."""
+    for title in GROUPS:
+        group = parser.add_argument_group(title)
+        for f in (f for f in dataclasses.fields(config_class) if f.metadata["group"] == title):
+            shown = f.default if not isinstance(f.default, str) or f.default else "''"
+            choices, needs = f.metadata["choices"], f.metadata["needs"]
+            shown = f"{shown}; needs {needs}" if needs else shown
+            group.add_argument(f"--{f.name}", metavar="{" + ",".join(choices) + "}" if choices else f.name.upper(),
+                               help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"))
+
+
+def with_values_joined(argv: list[str]) -> list[str]:
+    """`--name -1e-3` as `--name=-1e-3`, which argparse takes for a value and not for another flag."""
+    joined: list[str] = []
+    for part in argv:
+        if joined and re.fullmatch(r"--\w+", joined[-1]) and re.match(r"-(\d|\.|inf|nan)", part):
+            joined[-1] += f"={part}"
+        else:
+            joined.append(part)
+    return joined
 
 
 def parse_flags(config_class: type, description: str, argv: list[str] | None = None) -> Any:
-    """Flags of the command line -> config. Below them are those of --recipe, or of the run that --resume names."""
+    """Flags of the command line -> config. It overrides those of --recipe, or of the run that --resume names."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
                     allow_abbrev=False, argument_default=argparse.SUPPRESS)
     add_flags(parser, config_class)
     names = names_for(script_of(config_class))
     parser.add_argument("--recipe", metavar="RECIPE", help="flags from a file, which the command line overrides: a "
                         f".toml or .json file{', or one of ' if names else ''}{', '.join(names)}")
-    given = vars(parser.parse_args(argv))
-    if "max_steps" in given:  # overrides the epochs of a recipe or of the run that is resumed
-        given.setdefault("epochs", 0)
+    given = vars(parser.parse_args(with_values_joined(sys.argv[1:] if argv is None else argv)))
     recipe = given.pop("recipe", "")
     if not given.get("resume"):
-        return config_class(**{**(recipe_flags(recipe, config_class) if recipe else {}), **given})
+        return config_of(config_class, recipe_flags(recipe, config_class) if recipe else {}, given)
     if recipe:
         raise UserError("--recipe: a run that is resumed brings its own flags; leave one of them out")
     saved = saved_flags(Path(given["resume"]), config_class)
+    if "max_steps" in given:
+        given.setdefault("epochs", 0)
     config = config_class(**{**saved, "output_dir": "", **given})
     check_same_flags(config, config_class(**saved), given["resume"])
     return config
+
+
+def config_of(config_class: type, recipe: dict[str, Any], given: dict[str, Any]) -> Any:
+    """The flags `given` over those of a recipe, of which those are dropped that thereby have no effect any more."""
+    recipe = dict(recipe)
+    if "max_steps" in given and recipe.get("epochs"):
+        given = {"epochs": 0, **given}
+    while True:
+        try:
+            return config_class(**{**recipe, **given})
+        except IdleFlag as idle:
+            if idle.name not in recipe or idle.name in given or not idle.needs_one_of(given):
+                raise
+            del recipe[idle.name]
+            print(f"NOTICE: --{idle.name} of the recipe is left out: it needs {idle.needs}.")
 
 
 def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], description: str,

@@ -28,7 +28,7 @@ from training.distributed import (
     total,
 )
 from training.flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
-from training.optimizers import OPTIMIZERS, SCHEDULES
+from training.optimizers import OPTIMIZERS, SCHEDULES, WITH_MOMENTUM
 from training.run import Watch, accuracy, start_run
 
 
@@ -36,21 +36,26 @@ from training.run import Watch, accuracy, start_run
 class TorchFlags(TrainingFlags):
     """Flags of every PyTorch script, behind those that all scripts have."""
 
-    optimizer: str = flag("sgd", "update rule", choices=list(OPTIMIZERS))
-    momentum: float = flag(0.0, "momentum of sgd, nesterov, rmsprop and muon", type=fraction)
+    optimizer: str = flag("sgd", "update rule", choices=list(OPTIMIZERS), group="optimization")
+    momentum: float = flag(0.0, "momentum of the optimizer", type=fraction, group="optimization",
+                           needs=f"--optimizer {'|'.join(WITH_MOMENTUM)}")
     weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay; muon: of all but "
-                                    "its matrices)", type=non_negative_float)
+                                    "its matrices)", type=non_negative_float, group="optimization")
     lr_schedule: str = flag("constant", "learning rate over the run; one_cycle and cosine end at about 0",
-                            choices=list(SCHEDULES))
-    label_smoothing: float = flag(0.0, "share of each training target that is spread over all classes", type=fraction)
-    flip: str = flag("off", "mirror each training image left to right with probability 1/2", choices=["on", "off"])
-    shift: int = flag(0, "move each training image by up to so many pixels, randomly", type=non_negative_int)
-    mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup), from 0.01 up; 0 for "
-                             "none", type=non_negative_float)
+                            choices=list(SCHEDULES), group="optimization")
+    label_smoothing: float = flag(0.0, "share of each training target that is spread over all classes",
+                                  type=fraction, group="optimization")
     ema_decay: float = flag(0.0, "evaluate, and keep, a moving average of the weights that keeps so much of itself "
-                                 "each step, such as 0.999; 0 for the weights themselves", type=fraction)
+                                 "each step, such as 0.999; 0 for the weights themselves", type=fraction,
+                            group="optimization")
+    flip: str = flag("off", "mirror each training image left to right with probability 1/2", choices=["on", "off"],
+                     group="images")
+    shift: int = flag(0, "move each training image by up to so many pixels, randomly", type=non_negative_int,
+                      group="images")
+    mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup), from 0.01 up; 0 for "
+                             "none", type=non_negative_float, group="images")
     flip_average: str = flag("off", "at the end, read the test split also with the logits of each image and its mirror "
-                                    "image averaged", choices=["on", "off"])
+                                    "image averaged", choices=["on", "off"], group="images")
     device: str = flag("auto", "where to compute; auto takes a GPU when there is one",
                        choices=["auto", "cpu", "cuda", "mps"], resumable=True)
     precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16",
