@@ -25,7 +25,7 @@ from torch import nn
 
 from cifar10_utils import DataSet, Splits, get_cifar10
 from networks.transfer import LITE0, TransferNet, build
-from training.flags import flag, non_negative_int, positive_float, redefined
+from training.flags import flag, non_negative_int, path, positive_float, redefined
 from training.run import accuracy  # noqa: F401 (part of the script's interface)
 from training.script import run_script
 from training.trainer import TorchFlags, prepare, select_device, train_classifier
@@ -49,8 +49,8 @@ class Config(TorchFlags):
     shift: int = redefined(TorchFlags, "shift", 0, needs="--freeze none")
     flip_average: str = redefined(TorchFlags, "flip_average", "off", needs="--freeze none")
     model: str = flag(LITE0, f"{LITE0}, or a classifier of torchvision.models such as resnet18", group="network")
-    weights: str = flag("", "file of the model's ImageNet weights; '' for those published", resumable=True,
-                        group="network")
+    weights: str = flag("", "file of the model's ImageNet weights; '' for those published", type=path,
+                        resumable=True, group="network")
     image_size: int = flag(96, "pixels a side to which images are resized; 0 for the size the weights were made for",
                            type=non_negative_int, group="network")
     freeze: str = flag("none", "what is not trained; with backbone only the new head is, on features that are computed "

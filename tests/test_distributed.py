@@ -88,11 +88,17 @@ def test_what_is_evaluated_is_what_is_saved(tmp_path):
     assert float(rows(tmp_path / "run")[-1]["accuracy"]) == accuracy
 
 
+def launch(monkeypatch, rank: int, size: int) -> None:
+    """The environment of one of torchrun's processes."""
+    for name, value in {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1",
+                        "MASTER_PORT": 29500}.items():
+        monkeypatch.setenv(name, str(value))
+
+
 def test_each_image_is_in_one_share(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
     shares = []
-    for rank in "012":
-        monkeypatch.setenv("RANK", rank)
+    for rank in range(3):
+        launch(monkeypatch, rank, 3)
         shares.append(distributed_pytorch.share(np.arange(10)))
     assert sorted(np.concatenate(shares)) == list(range(10))
     assert sorted(map(len, shares)) == [3, 3, 4]
@@ -106,8 +112,7 @@ def test_a_batch_smaller_than_the_processes_is_refused(standin, tmp_path):
 
 
 def test_each_process_wants_a_gpu_of_its_own(monkeypatch):
-    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
-        monkeypatch.setenv(name, value)
+    launch(monkeypatch, 1, 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with (pytest.raises(UserError, match="process 2 of this machine has no GPU of its own, there being 1"),
           distributed_pytorch.joined(torch.device("cuda"), 200)):

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import shlex
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -49,6 +51,16 @@ def text(value: Any) -> str:
     if "\0" in (characters := str(value)):
         raise ValueError("no name of a file or of anything else has a null character in it")
     return characters
+
+
+def path(value: Any) -> str:
+    """The name of a file or folder; ~ is the home folder."""
+    return os.path.expanduser(text(value))
+
+
+def for_shell(path: Any) -> str:
+    """The absolute path, quoted as a shell wants it."""
+    return shlex.quote(os.path.abspath(path))
 
 
 GROUPS = ("assignment", "network", "optimization", "images", "run")  # the headings of --help, in this order
@@ -166,14 +178,14 @@ class TrainingFlags(Flags):
     batch_size: int = flag(200, "images per training step", type=positive_int, group="assignment")
     eval_freq: int = flag(100, "evaluate the whole test split every so many steps, and after the last one",
                           type=positive_int, group="assignment", needs="--epochs 0")
-    data_dir: str = flag("./cifar10/cifar-10-batches-py", "folder of the data set's files", resumable=True,
+    data_dir: str = flag("./cifar10/cifar-10-batches-py", "folder of the data set's files", type=path, resumable=True,
                          group="assignment")
     epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
                        type=non_negative_int, resumable=True)
     seed: int = flag(42, "seed of the initial weights, the batch order and dropout", type=seed_int)
-    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", resumable=True)
+    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", type=path, resumable=True)
     resume: str = flag("", "run folder, or checkpoint in it, to continue from; it brings its own flags",
-                       resumable=True)
+                       type=path, resumable=True)
     validation_size: int = flag(0, "hold out this many training images: they are evaluated instead of the test "
                                    "split, which is then read once, after the last step", type=non_negative_int)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imagefiles.dataset import DataError
+from training.console import lossy_output, notice
 from training.flags import GROUPS, IdleFlag, UserError, script_of
 from training.machine import out_of_memory
 from training.recipes import names_for, recipe_flags
@@ -69,7 +70,7 @@ def parse_flags(config_class: type, description: str, argv: list[str] | None = N
         return config_of(config_class, recipe_flags(recipe, config_class) if recipe else {}, given)
     if recipe:
         raise UserError("--recipe: a run that is resumed brings its own flags; leave one of them out")
-    saved = saved_flags(Path(given["resume"]), config_class)
+    saved = saved_flags(Path(os.path.expanduser(given["resume"])), config_class)
     if "max_steps" in given:
         given.setdefault("epochs", 0)
     config = config_class(**{**saved, "output_dir": "", **given})
@@ -89,16 +90,21 @@ def config_of(config_class: type, recipe: dict[str, Any], given: dict[str, Any])
             if idle.name not in recipe or idle.name in given or not idle.needs_one_of(given):
                 raise
             del recipe[idle.name]
-            print(f"NOTICE: --{idle.name} of the recipe is left out: it needs {idle.needs}.")
+            notice(f"--{idle.name} of the recipe is left out: it needs {idle.needs}.")
 
 
+@lossy_output()
 def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], description: str,
                argv: list[str] | None = None) -> int:
     """Parse the flags, train, print the summary; every foreseeable failure is one line and an exit status."""
-    def fail(message: Any, status: int) -> int:
-        if status < 3 or os.environ.get("RANK", "0") == "0":  # of several processes one tells how the run ended
+    def fail(message: Any, status: int, told: bool = False) -> int:
+        if not told:
             print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
         return status
+
+    def noted(error: BaseException) -> str:
+        """What the run says about how to continue it."""
+        return "".join(f"; {note}" for note in getattr(error, "__notes__", []) if note)
 
     try:
         if summary := train(parse_flags(config_class, description, argv)):
@@ -107,14 +113,14 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
         return 0
     except (UserError, DataError) as error:
         return fail(error, 2)
-    except (Diverged, Interrupted) as error:
-        return fail(error, error.status)
+    except (Diverged, Interrupted) as error:  # with several processes, the first of them tells how the run ended
+        return fail(error, error.status, getattr(error, "told", False))
     except OSError as error:
         return fail(f"cannot write or read {error.filename or 'a file'}: {error.strerror or error}; "
-                    "what was written before is whole: fix that and continue with --resume RUN", 1)
+                    f"what was written before is whole{noted(error)}", 1)
     except (Exception, KeyboardInterrupt) as error:  # or what a library that was starting up made of Ctrl-C
         if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
-            return fail("stopped at once; what was saved before is whole", 130)
+            return fail(f"stopped at once; what was saved before is whole{noted(error)}", 130)
         if not out_of_memory(error):
             raise
         return fail("out of memory; use a smaller --batch_size or a smaller network", 1)

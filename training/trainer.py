@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from imagefiles.dataset import DataSet, Splits
 from training.augment import flip, mix, shift
 from training.checkpoints import CheckpointFormat, atomic_write, damaged, missing, whole
+from training.console import notice
 from training.distributed import (
     agree_on_buffers,
     agree_on_signal,
@@ -23,9 +24,11 @@ from training.distributed import (
     joined,
     processes,
     rank,
+    seed_of,
     share,
     synchronised,
     total,
+    wait_for_all,
 )
 from training.flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
 from training.optimizers import OPTIMIZERS, SCHEDULES, WITH_MOMENTUM
@@ -83,7 +86,7 @@ def note_slow_bf16(device: torch.device, precision: str) -> None:
     """A processor that cannot multiply bfloat16 emulates it, many times slower than float32: say so."""
     multiplies = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # implied by AMX
     if precision == "bf16" and device.type == "cpu" and not multiplies():
-        print("NOTICE: this processor does not multiply bfloat16; --precision fp32 is far faster here.")
+        notice("this processor does not multiply bfloat16; --precision fp32 is far faster here.")
 
 
 def _save_torch(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -129,6 +132,7 @@ def evaluate(model: nn.Module, split: DataSet, device: torch.device, precision: 
             loss_sum += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
             correct_sum += accuracy(logits, targets) * len(labels)
     model.train(was_training)
+    wait_for_all()
     loss_sum, correct_sum = total(device, loss_sum, correct_sum)
     return loss_sum / split.num_examples, correct_sum / split.num_examples
 
@@ -177,16 +181,16 @@ class Trainer:
         self.evaluated: nn.Module = self.average or model
         self.trained = model
 
-    def start(self, resumed: bool) -> None:
+    def start(self) -> None:
         """To be called once, when the weights are those that training starts from."""
         self.model.train()
         self.trained = averaged(self.model, self.device)
-        if rank() and not resumed:
-            torch.manual_seed(self.config.seed + rank())  # dropout and augmentation are each process's own
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """One update from images (B, C, H, W) and labels (B,). Returns the batch's mean loss and accuracy before it."""
         config = self.config
+        if rank():  # dropout and augmentation are each process's own; the first continues the stream of the weights
+            torch.manual_seed(seed_of(config.seed, rank(), self.schedule.last_epoch))
         x = prepare(share(images), self.device, self.model)
         x, targets = augmented(x, torch.from_numpy(share(labels)).to(self.device), config)
 
@@ -245,8 +249,6 @@ class Trainer:
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"])
-        if rank():  # what was saved is the first process's
-            torch.manual_seed(self.config.seed + step + rank())
 
 
 def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config: TorchFlags, script: str,
@@ -269,9 +271,10 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
             resumed = run.state is not None
             run.parameters = sum(p.numel() for p in model.parameters())
             if warm_up:
-                warm_up(model, resumed)
+                run.warm_up(lambda: warm_up(model, resumed))
+            wait_for_all()
             run.restore(trainer.load_state_dict)
-            trainer.start(resumed)
+            trainer.start()
 
             for _ in run.steps(trainer.state_dict, trainer.evaluate):
                 images, labels = data.train.next_batch(config.batch_size)
