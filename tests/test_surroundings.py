@@ -11,6 +11,8 @@ from pathlib import Path
 
 import matplotlib.image
 import pytest
+import torch
+import torchvision
 from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run, untimed, weights
 
 import cifar10_utils
@@ -189,6 +191,24 @@ def test_resume_is_named_where_there_is_a_checkpoint_and_only_there(standin, tmp
     assert shell(numpy_run(standin, tmp_path / "b")).returncode == 0
     full = shell(f"ulimit -f 100; {sys.executable} train_mlp_numpy.py --resume {tmp_path / 'b'} --max_steps 6")
     assert full.returncode == 1 and f"continue with --resume {tmp_path / 'b'}" in full.stderr
+
+
+def test_a_signal_ends_a_warm_up_at_once(standin, tmp_path):
+    """A linear probe that takes minutes: nothing is saved yet, and it says so."""
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "weights.pth")
+    out = tmp_path / "run"
+    process = subprocess.Popen([sys.executable, "train_transfer_pytorch.py", "--data_dir", standin, "--model", "resnet18",
+                                "--weights", tmp_path / "weights.pth", "--image_size", "224", "--output_dir", out],
+                               cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (out / "metrics.csv").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate(timeout=30)  # a batch of 250 images may be computed to its end
+    assert process.returncode == 143
+    assert error == (f"train_transfer_pytorch.py: stopped before the first step; there is no checkpoint yet: remove {out} "
+                     "and start again\n")
 
 
 # ---------------------------------------------------------------- resuming

@@ -102,6 +102,8 @@ def joined(device: torch.device, batch_size: int) -> Iterator[torch.device]:
                             f"{os.environ['MASTER_PORT']}: {str(error).splitlines()[0]}") from None
     try:
         yield device
+    except dist.DistError as error:
+        raise ConnectionError(f"the other processes cannot be reached any more: {str(error).splitlines()[0]}") from None
     except Exception as error:
         error.told = rank() > 0  # type: ignore[attr-defined]  # the first process tells how the run ended
         raise
@@ -138,7 +140,7 @@ class Meeting:
                 if self.store.check([key := f"heartbeat/{other}"]) and (now := self.store.get(key)) != beat:
                     beat, heard = now, time.monotonic()
                 if time.monotonic() - heard > (PATIENCE if beat else START).total_seconds():
-                    raise RuntimeError(f"process {other} has not been heard of for {PATIENCE.seconds} s")
+                    raise ConnectionError(f"process {other} has not been heard of for {PATIENCE.seconds} s")
                 time.sleep(0.01)
 
 

@@ -115,6 +115,8 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
         return fail(error, 2)
     except (Diverged, Interrupted) as error:  # with several processes, the first of them tells how the run ended
         return fail(error, error.status, getattr(error, "told", False))
+    except ConnectionError as error:
+        return fail(f"{error}{noted(error)}", 1)
     except OSError as error:
         return fail(f"cannot write or read {error.filename or 'a file'}: {error.strerror or error}; "
                     f"what was written before is whole{noted(error)}", 1)
