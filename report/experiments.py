@@ -76,7 +76,8 @@ MODIFICATIONS = (  # of an MLP, each on top of those before it
     ("shift", "--shift 3"),
     ("mixup", "--mixup 0.5"),
     ("weight-averaging", "--ema_decay 0.98"),
-    ("without-muon", "--optimizer adamw --momentum 0 --batch_size 256 --learning_rate 1e-3 --weight_decay 0.05 --ema_decay 0"),
+    ("without-muon", "--optimizer adamw --momentum 0 --batch_size 256 --learning_rate 1e-3 --weight_decay 0.05 "
+                     "--ema_decay 0"),
 )
 EXPERIMENTS = {
     "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", first_screen=True, variants=[

@@ -121,7 +121,7 @@ def test_a_resume_that_is_refused_changes_nothing(standin, tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_a_run_goes_on_with_its_own_data(standin, tmp_path, capsys):
+def test_a_run_is_resumed_with_its_own_data(standin, tmp_path, capsys):
     _checkpoint(standin, tmp_path / "run")
     config = json.loads((tmp_path / "run/config.json").read_text())
     (tmp_path / "run/config.json").write_text(json.dumps(config | {"data": "published", "data_name": "CIFAR-10"}))
@@ -294,7 +294,7 @@ def test_a_half_written_row_is_not_read(standin, tmp_path):
 
 
 def test_a_run_from_before_a_flag_existed_is_continued(standin, tmp_path):
-    """A later version's new flags stand at their defaults; a flag nobody knows is another script's."""
+    """A later version's new flags have their defaults; an unknown flag is another script's."""
     _checkpoint(standin, tmp_path / "run")
     config = json.loads((tmp_path / "run/config.json").read_text())
     del config["flags"]["lr_schedule"]

@@ -186,7 +186,7 @@ def test_run_folder(script, standin, tmp_path, capsys):
     assert run(script, "--data_dir", standin, *QUICK, "--output_dir", out) == 0
     text = capsys.readouterr()
     assert text.out.splitlines()[0].startswith("NOTICE: this trains on the synthetic stand-in")
-    assert "step" not in text.err  # no progress bar where nobody sees it
+    assert "step" not in text.err  # no progress bar outside a terminal
     ending = "npz" if script == "train_mlp_numpy" else "pt"
     assert {p.name for p in out.iterdir()} == {
         ".lock", "config.json", "metrics.csv", "curves.png", "curves.svg", f"last.{ending}", "summary.json"}
@@ -210,7 +210,7 @@ def test_a_used_folder_is_refused(standin, tmp_path, capsys):
 
 
 def test_an_unwritable_folder_is_refused(standin, tmp_path, capsys):
-    (tmp_path / "file").write_text("a file is no folder")
+    (tmp_path / "file").write_text("a file is not a folder")
     assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", tmp_path / "file" / "run") == 2
     assert "--output_dir: cannot write to" in capsys.readouterr().err
 

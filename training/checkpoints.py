@@ -63,7 +63,7 @@ def _to_disk(file: IO) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED | {errno.EINVAL}:
             raise
-        _notice_once("this file system cannot be told to write at once (fsync): a power cut may damage the newest files.")
+        _notice_once("this file system cannot write at once (fsync): a power cut may damage the newest files.")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -72,7 +72,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def lock(path: Path, wait: bool = False) -> IO[str]:
-    """Hold the kernel's lock on the file `path` until what is returned is closed or this process ends, in whatever way.
+    """Hold the kernel's lock on the file `path` until what is returned is closed or this process ends.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.

@@ -1,4 +1,4 @@
-"""What a run prints. Output that is lost, since its reader or its terminal is gone or its disk is full, stops nothing."""
+"""What a run prints. Lost output stops nothing: its reader or terminal may be gone, or its disk full."""
 
 from __future__ import annotations
 

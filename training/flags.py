@@ -149,7 +149,7 @@ class Flags:
 
 
     def default_of(self, name: str) -> Any:
-        """What the flag `name` is where nobody gives it."""
+        """What the flag `name` is where it is not given."""
         (found,) = (f for f in dataclasses.fields(self) if f.name == name)
         return found.metadata["type"](found.default)
 

@@ -151,7 +151,7 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
 
 
 def _made(path: Path, new: bool) -> Path:
-    """The folder `path`; with `new`, one inside it that is named after the time and is no other run's."""
+    """The folder `path`; with `new`, a new one inside it that is named after the time."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         name = time.strftime("%Y-%m-%d_%H-%M-%S")
