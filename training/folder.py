@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from training.checkpoints import CheckpointFormat, lock, write_json
 from training.console import say
-from training.curves import METRICS, draw_or_notice, plot_curves, write_metrics
+from training.curves import METRICS, draw_or_notice, plot_curves, read_metrics, write_metrics
 from training.flags import TrainingFlags, UserError, for_shell
 from training.machine import describe_machine
 from training.resume import check_same_run, check_unchanged_flags, path_from
@@ -52,6 +52,7 @@ class RunFolder:
     def resume(self, config: TrainingFlags) -> None:
         """Continue from `rows`. What the folder holds beyond them is kept until there is a new checkpoint."""
         self._resumed = config
+        self._beyond = read_metrics(self.path / "metrics.csv")[len(self.rows):]
 
     def _take_over(self) -> None:
         """Make a resumed run's folder its own: the rows up to here, and the flags as they are now."""
@@ -67,7 +68,10 @@ class RunFolder:
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         self.rows += rows
-        if self._resumed is None:
+        if self._resumed:
+            beyond = [row for row in self._beyond if row["step"] > rows[-1]["step"]]
+            write_metrics(self.path, [*self.rows, *beyond])
+        else:
             with open(self.path / "metrics.csv", "a", newline="") as file:
                 csv.DictWriter(file, METRICS).writerows(rows)
 
