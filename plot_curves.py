@@ -9,17 +9,20 @@ A run is a folder that a training script left: loss on the left, accuracy on the
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
 from training.curves import plot_curves
+from training.flags import for_shell, path
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
+    expanded = lambda name: Path(path(name))  # noqa: E731
+    parser.add_argument("runs", nargs="+", type=expanded, metavar="RUN", help="run folder")
     parser.add_argument("--labels", nargs="+", help="a name for each run (default: its folder's name)")
-    parser.add_argument("--out", type=Path, default=Path("curves"), help="name of the picture, without its ending; "
+    parser.add_argument("--out", type=expanded, default=Path("curves"), help="name of the picture, without its ending; "
                         "writes OUT.png and OUT.svg (default: curves)")
     arguments = parser.parse_args(argv)
     if arguments.labels and len(arguments.labels) != len(arguments.runs):
@@ -38,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.exit(2, f"{parser.prog}: a run's files are damaged: {error}\n")
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot write {error.filename or arguments.out}: {error.strerror}\n")
-    print(f"wrote {arguments.out}.png and {arguments.out}.svg")
+    out = os.path.abspath(arguments.out)
+    print(f"wrote {for_shell(f'{out}.png')} and {for_shell(f'{out}.svg')}")
     return 0
 
 

@@ -38,7 +38,7 @@ from tqdm import tqdm
 import train_mlp_pytorch
 from mlp_pytorch import ACTIVATIONS
 from training.checkpoints import atomic_write, lock, write_json
-from training.flags import TrainingFlags, UserError, flag, positive_int, seed_int
+from training.flags import Flags, TrainingFlags, UserError, flag, path, positive_int, seed_int
 from training.machine import out_of_memory
 from training.run import Diverged
 from training.script import run_script
@@ -60,21 +60,21 @@ SAMPLERS = {
 
 
 @dataclass
-class Config:
+class Config(Flags):
     trials: int = flag(30, "trials in the study, all processes and earlier runs together", type=positive_int)
     sampler: str = flag("evolution", "how the next values are chosen", choices=list(SAMPLERS))
-    population: int = flag(10, "trials in a generation of the evolution", type=positive_int)
+    population: int = flag(10, "trials in a generation of the evolution", type=positive_int,
+                           needs="--sampler evolution")
     pruning: str = flag("on", "end a trial that is below the median of the others at the same epoch",
                         choices=["on", "off"])
     epochs: int = flag(5, "train each trial this many epochs and evaluate after each", type=positive_int)
     validation_size: int = flag(5000, "training images held out, on which trials are judged", type=positive_int)
-    data_dir: str = flag(TrainingFlags.data_dir, "folder of the data set's files")
+    data_dir: str = flag(TrainingFlags.data_dir, "folder of the data set's files", type=path)
     seed: int = flag(42, "seed of the sampler (and of each trial's weights and batches)", type=seed_int)
-    output_dir: str = flag("results/search_mlp_pytorch", "folder of the study; an existing study is continued")
-    storage: str = flag("", "file of the study, which all its processes write to; '' for study.log in --output_dir")
-
-    def __post_init__(self: Any) -> None:
-        TrainingFlags.__post_init__(self)
+    output_dir: str = flag("results/search_mlp_pytorch", "folder of the study; an existing study is continued",
+                           type=path)
+    storage: str = flag("", "file of the study, which all its processes write to; '' for study.log in --output_dir",
+                        type=path)
 
 
 # ---------------------------------------------------------------- one trial

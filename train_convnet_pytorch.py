@@ -22,10 +22,10 @@ from torch import nn
 from cifar10_utils import get_cifar10
 from convnet_pytorch import ConvNet
 from networks.studynet import ACTIVATIONS, StudyNet
-from training.flags import UserError, flag, fraction, hidden_units, non_negative_int, positive_float, positive_int
+from training.flags import UserError, flag, fraction, hidden_units, positive_float, redefined
 from training.run import accuracy  # noqa: F401 (part of the script's interface)
 from training.script import run_script
-from training.trainer import OPTIMIZERS, TorchFlags, train_classifier
+from training.trainer import TorchFlags, train_classifier
 
 # What a flag that is '' stands for. The study's: 5 epochs, and as many steps where --epochs is 0.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -36,33 +36,36 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def per_model(name: str, help: str, **kinds: Any) -> Any:
-    """A flag whose default, '', stands for the model's own."""
+def per_model(name: str) -> Any:
+    """The flag `name` with the default '', which stands for the model's own."""
     own = ", ".join(f"{defaults[name]} for {model}" for model, defaults in DEFAULTS.items())
-    return flag("", f"{help}; '' is {own}", **kinds)
+    return redefined(TorchFlags, name, "", f"{{help}}; '' is {own}")
 
 
 @dataclass
 class Config(TorchFlags):
-    learning_rate: float = per_model("learning_rate", "step size of the optimizer", type=positive_float)
-    max_steps: int = per_model("max_steps", "number of training steps (batches)", type=positive_int, resumable=True)
-    batch_size: int = per_model("batch_size", "images per training step", type=positive_int)
-    eval_freq: int = per_model("eval_freq", "evaluate the whole test split every so many steps, and after the last "
-                                            "one", type=positive_int)
-    optimizer: str = per_model("optimizer", "update rule", choices=list(OPTIMIZERS))
-    momentum: float = per_model("momentum", "momentum of sgd, nesterov, rmsprop and muon", type=fraction)
-    epochs: int = per_model("epochs", "train this many epochs and evaluate after each; 0 counts in --max_steps, as "
-                                      "does --max_steps alone", type=non_negative_int, resumable=True)
-    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float)
-    model: str = flag("convnet", "network; the flags below are of study alone", choices=list(DEFAULTS))
-    channels: list[int] = flag("6,16", "widths of the 5x5 convolutions, one to four", type=hidden_units)
-    fc: list[int] = flag("120,84", "widths of the fully connected hidden layers; '' for none", type=hidden_units)
+    learning_rate: float = per_model("learning_rate")
+    max_steps: int = per_model("max_steps")
+    batch_size: int = per_model("batch_size")
+    eval_freq: int = per_model("eval_freq")
+    optimizer: str = per_model("optimizer")
+    momentum: float = per_model("momentum")
+    epochs: int = per_model("epochs")
+    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float,
+                              group="images")
+    model: str = flag("convnet", "network", choices=list(DEFAULTS), group="network")
+    channels: list[int] = flag("6,16", "widths of the 5x5 convolutions, one to four", type=hidden_units,
+                               group="network", needs="--model study")
+    fc: list[int] = flag("120,84", "widths of the fully connected hidden layers; '' for none", type=hidden_units,
+                         group="network", needs="--model study")
     activation: str = flag("relu", "activation function of the fully connected layers (behind the convolutions stands "
-                                   "ReLU)", choices=list(ACTIVATIONS))
-    dropout: float = flag(0.0, "probability of zeroing a unit behind each fully connected hidden layer", type=fraction)
+                                   "ReLU)", choices=list(ACTIVATIONS), group="network",
+                           needs="--model study and --fc")
+    dropout: float = flag(0.0, "probability of zeroing a unit behind each fully connected hidden layer", type=fraction,
+                          group="network", needs="--model study and --fc")
 
     def __post_init__(self) -> None:
-        if self.epochs == "" and self.max_steps != "":
+        if self.epochs == "" and self.max_steps != "":  # steps that are given are counted
             self.epochs = 0
         for name, own in DEFAULTS.get(self.model, DEFAULTS["convnet"]).items():
             if getattr(self, name) == "":
@@ -72,9 +75,9 @@ class Config(TorchFlags):
             raise UserError("--pixel_scale: the study net scales its pixels itself; leave it out")
         if self.model == "convnet" and self.batch_size == 1:
             raise UserError("--batch_size: batch normalization has no statistics of a single sample; use 2 or more")
-        study = (self.channels, self.fc, self.activation, self.dropout)
-        if self.model == "convnet" and study != ([6, 16], [120, 84], "relu", 0.0):
-            raise UserError("--channels, --fc, --activation and --dropout are the study net's: add --model study")
+
+    def default_of(self, name: str) -> Any:
+        return DEFAULTS[self.model][name] if name in DEFAULTS[self.model] else super().default_of(name)
 
 
 def build_model(config: Config) -> nn.Module:

@@ -30,8 +30,9 @@ from autodiff_numpy import TensorNode
 from cifar10_utils import DataSet, Splits
 from imagefiles.mnist import get_mnist
 from training.checkpoints import NPZ, write_json
-from training.curves import METRICS, data_title, read_metrics, write_metrics
-from training.flags import TrainingFlags, UserError, flag, positive_float, positive_int, seed_int
+from training.console import say
+from training.curves import METRICS, data_title, draw_or_notice, read_metrics, save_figure, write_metrics
+from training.flags import Flags, UserError, flag, for_shell, path, positive_float, positive_int, seed_int
 from training.folder import open_folder
 from training.machine import peak_memory_mb
 from training.run import Plan, accuracy, start_run
@@ -45,24 +46,26 @@ SYNTH_TRAIN, SYNTH_TEST = 15_000, 5_000
 
 
 @dataclass
-class Config:
+class Config(Flags):
     dataset: str = flag("mnist", "MNIST, or generated points of the plane, to be told inside or outside an ellipse",
-                        choices=["synth", "mnist"])
-    activation: str = flag("both", "activation function of the hidden layer", choices=[*ACTIVATIONS, "both"])
-    dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int)
+                        choices=["synth", "mnist"], group="images")
+    activation: str = flag("both", "activation function of the hidden layer", choices=[*ACTIVATIONS, "both"],
+                           group="network")
+    dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int, group="assignment")
     epochs: int = flag(10, "train this many epochs and evaluate after each", type=positive_int)
     repeats: int = flag(5, "train this many times, with other weights and batches", type=positive_int)
-    learning_rate: float = flag(0.1, "step size of gradient descent", type=positive_float)
-    batch_size: int = flag(32, "samples per training step", type=positive_int)
+    learning_rate: float = flag(0.1, "step size of gradient descent", type=positive_float, group="assignment")
+    batch_size: int = flag(32, "samples per training step", type=positive_int, group="assignment")
     validation_size: int = flag(5000, "training samples held out, on which the curves are measured",
                                 type=positive_int)
-    data_dir: str = flag("./mnist", "folder of MNIST's files", resumable=True)
+    data_dir: str = flag("./mnist", "folder of MNIST's files", type=path, resumable=True, group="assignment",
+                         needs="--dataset mnist")
     seed: int = flag(42, "seed of the first repeat's weights and batches", type=seed_int)
-    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", resumable=True)
-    resume: str = flag("", "run folder to continue; it brings its own flags", resumable=True)
+    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", type=path, resumable=True)
+    resume: str = flag("", "run folder to continue; it brings its own flags", type=path, resumable=True)
 
-    def __post_init__(self: Any) -> None:
-        TrainingFlags.__post_init__(self)  # the same checks, on the fields above
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seed + self.repeats > 2**32:
             raise UserError(f"--seed: the last of {self.repeats} repeats would have a seed above 2^32 - 1")
 
@@ -179,7 +182,7 @@ def train(config: Any) -> dict[str, Any]:
     with contextlib.closing(open_folder(config, SCRIPT, data, NPZ)) as run_folder:
         if json.loads((run_folder.path / "config.json").read_text())["script"] != SCRIPT:
             raise UserError(f"--resume: {run_folder.path} is one repeat; continue all of them with --resume "
-                            f"{run_folder.path.parent}")
+                            f"{for_shell(run_folder.path.parent)}")
         return train_repeats(config, data, run_folder.path)
 
 
@@ -195,17 +198,19 @@ def train_repeats(config: Any, data: Splits, folder: Path) -> dict[str, Any]:
             resume = (repeat.folder / "last.npz").exists()
             if not resume:
                 shutil.rmtree(repeat.folder, ignore_errors=True)  # was killed before its first checkpoint
-            print(f"{repeat.activation}, repeat {repeat.number} of {config.repeats}", flush=True)
+            say(f"{repeat.activation}, repeat {repeat.number} of {config.repeats}")
             train_repeat(dataclasses.replace(
                 config, activation=repeat.activation, repeats=1, seed=config.seed + repeat.number - 1,
                 output_dir="" if resume else str(repeat.folder), resume=str(repeat.folder) if resume else ""))
             merge_metrics(folder, repeats, config, data)
         rows = merge_metrics(folder, repeats, config, data)
-        plot(folder, rows)
-        return write_summary(folder, repeats, config, data)
+        summary = write_summary(folder, repeats, config, data)
+        draw_or_notice(lambda: plot(folder, rows))
+        return summary
     except (Interrupted, KeyboardInterrupt) as stop:
-        merge_metrics(folder, repeats, config, data)
-        raise Interrupted(getattr(stop, "signum", signal.SIGINT), f"stopped; continue with --resume {folder}") from None
+        signum = getattr(stop, "signum", signal.SIGINT)
+    merge_metrics(folder, repeats, config, data)
+    raise Interrupted(signum, f"stopped; continue with --resume {for_shell(folder)}")
 
 
 # ---------------------------------------------------------------- what all repeats leave
@@ -228,26 +233,25 @@ def mean_std(values: list[float]) -> tuple[float, float]:
 
 def plot(folder: Path, rows: list[dict[str, Any]]) -> None:
     """curves.png and curves.svg: validation loss and accuracy by epoch, mean and shaded standard deviation."""
-    from matplotlib.figure import Figure  # here, and not at the top: it takes as long as all other imports
-
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
     repeats = max(row["repeat"] for row in rows)
-    for activation in ACTIVATIONS:
-        curve = [row for row in rows if row["activation"] == activation and row["split"] == "validation"]
-        epochs = sorted({row["epoch"] for row in curve})
-        for key, axis in axes.items() if epochs else ():
-            mean, std = np.array([mean_std([row[key] for row in curve if row["epoch"] == e]) for e in epochs]).T
-            (line,) = axis.plot(epochs, mean, marker="." if len(epochs) < 30 else None, label=activation)
-            axis.fill_between(epochs, mean - std, mean + std, color=line.get_color(), alpha=0.25, linewidth=0)
-    for key, axis in axes.items():
-        axis.set(xlabel="epoch", ylabel=f"validation {'cross-entropy (nats)' if key == 'loss' else key}")
-        axis.grid(alpha=0.3)
-        axis.legend()
     spread = f": mean and standard deviation of {repeats} repeats" if repeats > 1 else ""
-    figure.suptitle(f"One hidden layer on {data_title(folder)}{spread}")
-    for suffix in (".png", ".svg"):
-        figure.savefig(folder / f"curves{suffix}", dpi=110)
+
+    def paint(figure: Any) -> None:
+        axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
+        for activation in ACTIVATIONS:
+            curve = [row for row in rows if row["activation"] == activation and row["split"] == "validation"]
+            epochs = sorted({row["epoch"] for row in curve})
+            for key, axis in axes.items() if epochs else ():
+                mean, std = np.array([mean_std([row[key] for row in curve if row["epoch"] == e]) for e in epochs]).T
+                (line,) = axis.plot(epochs, mean, marker="." if len(epochs) < 30 else None, label=activation)
+                axis.fill_between(epochs, mean - std, mean + std, color=line.get_color(), alpha=0.25, linewidth=0)
+        for key, axis in axes.items():
+            axis.set(xlabel="epoch", ylabel=f"validation {'cross-entropy (nats)' if key == 'loss' else key}")
+            axis.grid(alpha=0.3)
+            axis.legend()
+        figure.suptitle(f"One hidden layer on {data_title(folder)}{spread}")
+
+    save_figure(folder / "curves", paint)
 
 
 def write_summary(folder: Path, repeats: list[Repeat], config: Any, data: Splits) -> dict[str, Any]:
@@ -257,7 +261,8 @@ def write_summary(folder: Path, repeats: list[Repeat], config: Any, data: Splits
         try:
             one = json.loads((repeat.folder / "summary.json").read_text())
         except (ValueError, FileNotFoundError):
-            raise UserError(f"{repeat.folder} is damaged; delete it and run again with --resume {folder}") from None
+            raise UserError(f"{repeat.folder} is damaged; delete it and run again with --resume "
+                            f"{for_shell(folder)}") from None
         summaries.setdefault(repeat.activation, []).append(one)
 
     def figures(activation: str, key: str) -> tuple[float, float]:

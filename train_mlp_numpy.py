@@ -32,12 +32,15 @@ EVALUATION_BATCH = 1000
 @dataclass
 class Config(TrainingFlags):
     dnn_hidden_units: list[int] = flag("100", "widths of the hidden layers, such as 200,100; '' for none",
-                                       type=hidden_units)
-    activation: str = flag("elu", "activation function of the hidden layers", choices=list(ACTIVATIONS))
-    weight_std: float = flag(1e-4, "standard deviation of the initial weights", type=non_negative_float)
+                                       type=hidden_units, group="assignment")
+    activation: str = flag("elu", "activation function of the hidden layers", choices=list(ACTIVATIONS),
+                           group="network", needs="--dnn_hidden_units")
+    weight_std: float = flag(1e-4, "standard deviation of the initial weights", type=non_negative_float,
+                             group="network")
     dataset: str = flag("cifar10", "which images; with mnist, --data_dir is ./mnist unless given",
-                        choices=["cifar10", "mnist"])
-    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float)
+                        choices=["cifar10", "mnist"], group="images")
+    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float,
+                              group="images")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,22 +38,29 @@ from training.trainer import TorchFlags, train_classifier
 @dataclass
 class Config(TorchFlags):
     dnn_hidden_units: list[int] = flag("100", "widths of the hidden layers, such as 200,100; '' for none",
-                                       type=hidden_units)
-    activation: str = flag("elu", "activation function of the hidden layers", choices=list(ACTIVATIONS))
+                                       type=hidden_units, group="assignment")
+    activation: str = flag("elu", "activation function of the hidden layers", choices=list(ACTIVATIONS),
+                           group="network", needs="--dnn_hidden_units")
     normalization: str = flag("none", "between a hidden layer's linear map and its activation: layer and batch are "
                                       "ours with the backward by hand, *_torch are PyTorch's",
-                              choices=list(NORMALIZATIONS))
+                              choices=list(NORMALIZATIONS), group="network",
+                              needs="--dnn_hidden_units or --norm_before linear")
     norm_before: str = flag("activation", "where normalization stands: before each activation, or before every linear "
                                           "layer, the first included (residual blocks have their own way)",
-                            choices=["activation", "linear"])
-    dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction)
-    input_dropout: float = flag(0.0, "probability of zeroing an input while training", type=fraction)
-    weight_std: float = flag(1e-4, "standard deviation of normal initial weights, zero biases; 0, as with "
-                                  "--blocks, for PyTorch's default", type=non_negative_float)
+                            choices=["activation", "linear"], group="network",
+                            needs=f"--normalization {'|'.join(name for name in NORMALIZATIONS if name != 'none')}")
+    dropout: float = flag(0.0, "probability of zeroing a hidden unit while training", type=fraction, group="network",
+                          needs="--dnn_hidden_units")
+    input_dropout: float = flag(0.0, "probability of zeroing an input while training", type=fraction, group="network")
+    weight_std: float = flag(1e-4, "standard deviation of normal initial weights, with zero biases; 0 for PyTorch's "
+                                   "default initialisation", type=non_negative_float, group="network",
+                             needs="--blocks 0")
     blocks: int = flag(0, "residual blocks (LayerNorm, a layer wider inside) behind one hidden layer; 0 for the plain "
-                          "network", type=non_negative_int)
-    expansion: int = flag(2, "how many times as wide a residual block is inside", type=positive_int)
-    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float)
+                          "network", type=non_negative_int, group="network")
+    expansion: int = flag(2, "how many times as wide a residual block is inside", type=positive_int, group="network",
+                          needs="--blocks")
+    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float,
+                              group="images")
 
     def __post_init__(self) -> None:
         super().__post_init__()

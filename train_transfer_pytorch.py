@@ -25,10 +25,10 @@ from torch import nn
 
 from cifar10_utils import DataSet, Splits, get_cifar10
 from networks.transfer import LITE0, TransferNet, build
-from training.flags import UserError, flag, non_negative_float, non_negative_int, positive_float, positive_int
+from training.flags import flag, non_negative_int, path, positive_float, redefined
 from training.run import accuracy  # noqa: F401 (part of the script's interface)
 from training.script import run_script
-from training.trainer import OPTIMIZERS, SCHEDULES, TorchFlags, prepare, select_device, train_classifier
+from training.trainer import TorchFlags, prepare, select_device, train_classifier
 
 FEATURE_BATCH = 250
 PROBE_BATCH, PROBE_LEARNING_RATE = 256, 1e-3
@@ -38,35 +38,39 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass
 class Config(TorchFlags):
-    learning_rate: float = flag(3e-4, "step size of the optimizer; the highest of one_cycle", type=positive_float)
-    max_steps: int = flag(1600, "number of training steps (batches)", type=positive_int, resumable=True)
-    batch_size: int = flag(64, "images per training step", type=positive_int)
-    eval_freq: int = flag(400, "evaluate the whole test split every so many steps, and after the last one",
-                          type=positive_int)
-    optimizer: str = flag("adamw", "update rule", choices=list(OPTIMIZERS))
-    weight_decay: float = flag(0.01, "L2 penalty (adamw: decoupled weight decay)", type=non_negative_float)
-    lr_schedule: str = flag("one_cycle", "learning rate over the run; one_cycle and cosine end at about 0",
-                            choices=list(SCHEDULES))
-    model: str = flag(LITE0, f"{LITE0}, or a classifier of torchvision.models such as resnet18")
-    weights: str = flag("", "file of the model's ImageNet weights; '' for those published", resumable=True)
+    learning_rate: float = redefined(TorchFlags, "learning_rate", 3e-4)
+    max_steps: int = redefined(TorchFlags, "max_steps", 1600)
+    batch_size: int = redefined(TorchFlags, "batch_size", 64)
+    eval_freq: int = redefined(TorchFlags, "eval_freq", 400)
+    optimizer: str = redefined(TorchFlags, "optimizer", "adamw")
+    weight_decay: float = redefined(TorchFlags, "weight_decay", 0.01)
+    lr_schedule: str = redefined(TorchFlags, "lr_schedule", "one_cycle")
+    flip: str = redefined(TorchFlags, "flip", "", "{help}; '' is on, with --freeze backbone off", needs="--freeze none")
+    shift: int = redefined(TorchFlags, "shift", 0, needs="--freeze none")
+    flip_average: str = redefined(TorchFlags, "flip_average", "off", needs="--freeze none")
+    model: str = flag(LITE0, f"{LITE0}, or a classifier of torchvision.models such as resnet18", group="network")
+    weights: str = flag("", "file of the model's ImageNet weights; '' for those published", type=path,
+                        resumable=True, group="network")
     image_size: int = flag(96, "pixels a side to which images are resized; 0 for the size the weights were made for",
-                           type=non_negative_int)
-    freeze: str = flag("none", "what is not trained; with backbone only the new head is", choices=["none", "backbone"])
-    unfreeze_from: str = flag("", "train the model from this part on, such as layer3 or _blocks.10; '' for all of it")
-    head_lr_factor: float = flag(1.0, "learning rate of the head as a multiple of the rest's", type=positive_float)
-    linear_probe: int = flag(5, "before all else, train the head alone for this many epochs on the untrained body's "
-                                "features, computed once (--freeze backbone does nothing else)",
-                             type=non_negative_int)
-    flip: str = flag("on", "mirror every other training image, by chance", choices=["on", "off"])
+                           type=non_negative_int, group="network")
+    freeze: str = flag("none", "what is not trained; with backbone only the new head is, on features that are computed "
+                               "once", choices=["none", "backbone"], group="network")
+    unfreeze_from: str = flag("", "train the model from this part on, such as layer3 or _blocks.10; '' for all of it",
+                              group="network", needs="--freeze none")
+    head_lr_factor: float = flag(1.0, "learning rate of the head as a multiple of the rest's", type=positive_float,
+                                 group="optimization", needs="--freeze none")
+    linear_probe: int = flag(5, "first train the head alone for this many epochs on the untrained body's features, "
+                                "computed once (--freeze backbone does nothing else)", type=non_negative_int,
+                             group="optimization", needs="--freeze none")
 
     def __post_init__(self) -> None:
+        self.flip = self.flip or self.default_of("flip")
         super().__post_init__()
-        if self.freeze == "backbone" and self.unfreeze_from:
-            raise UserError("--freeze: backbone leaves nothing for --unfreeze_from to train; leave one of them out")
-        for name, harmless in (("shift", 0), ("flip_average", "off"), ("head_lr_factor", 1.0)):
-            if self.freeze == "backbone" and getattr(self, name) != harmless:
-                raise UserError(f"--{name}: --freeze backbone trains a head alone, on features that are computed once; "
-                                "leave one of them out")
+
+    def default_of(self, name: str) -> Any:
+        if name == "flip":
+            return "off" if self.freeze == "backbone" else "on"
+        return super().default_of(name)
 
 
 def empty_features(split: DataSet, n_features: int) -> DataSet:

@@ -61,7 +61,7 @@ class Experiment:
 RELU_ADAM = "--activation relu --optimizer adam --weight_std 0"
 EVOLVED = "--dnn_hidden_units 1000,500,250,100 --learning_rate 1.68e-4 --batch_size 1609 --max_steps 4681"
 MODIFICATIONS = (  # of an MLP, each on top of those before it
-    ("plain", "--validation_size 5000 --epochs 10 --eval_freq 110 --batch_size 256 --dnn_hidden_units 256,256,256 "
+    ("plain", "--validation_size 5000 --epochs 10 --batch_size 256 --dnn_hidden_units 256,256,256 "
               "--weight_std 0"),
     ("scaled-pixels", "--pixel_scale 0.016 --learning_rate 0.05"),
     ("adamw", "--optimizer adamw --learning_rate 1e-3 --weight_decay 0.05"),
@@ -76,7 +76,8 @@ MODIFICATIONS = (  # of an MLP, each on top of those before it
     ("shift", "--shift 3"),
     ("mixup", "--mixup 0.5"),
     ("weight-averaging", "--ema_decay 0.98"),
-    ("without-muon", "--optimizer adamw --batch_size 256 --learning_rate 1e-3 --weight_decay 0.05 --ema_decay 0"),
+    ("without-muon", "--optimizer adamw --momentum 0 --batch_size 256 --learning_rate 1e-3 --weight_decay 0.05 "
+                     "--ema_decay 0"),
 )
 EXPERIMENTS = {
     "mlp-numpy": Experiment("NumPy MLP, defaults (question 1.2)", first_screen=True, variants=[

@@ -1,4 +1,4 @@
-"""Flips, shifts and mixup do to each image what they say, by chance and reproducibly; the averaged weights are averages."""
+"""Flips, shifts and mixup do to each image what they say, randomly and reproducibly; the averaged weights are averages."""
 
 import json
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from script_runs import ROOT, rows, run
+from script_runs import ROOT, assert_same_run, rows, run
 
 import train_mlp_pytorch
 from cifar10_utils import get_cifar10
@@ -88,11 +88,17 @@ def test_what_is_evaluated_is_what_is_saved(tmp_path):
     assert float(rows(tmp_path / "run")[-1]["accuracy"]) == accuracy
 
 
+def launch(monkeypatch, rank: int, size: int) -> None:
+    """The environment of one of torchrun's processes."""
+    for name, value in {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1",
+                        "MASTER_PORT": 29500}.items():
+        monkeypatch.setenv(name, str(value))
+
+
 def test_each_image_is_in_one_share(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
     shares = []
-    for rank in "012":
-        monkeypatch.setenv("RANK", rank)
+    for rank in range(3):
+        launch(monkeypatch, rank, 3)
         shares.append(distributed_pytorch.share(np.arange(10)))
     assert sorted(np.concatenate(shares)) == list(range(10))
     assert sorted(map(len, shares)) == [3, 3, 4]
@@ -106,12 +112,64 @@ def test_a_batch_smaller_than_the_processes_is_refused(standin, tmp_path):
 
 
 def test_each_process_wants_a_gpu_of_its_own(monkeypatch):
-    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
-        monkeypatch.setenv(name, value)
+    launch(monkeypatch, 1, 2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with (pytest.raises(UserError, match="process 2 of this machine has no GPU of its own, there being 1"),
           distributed_pytorch.joined(torch.device("cuda"), 200)):
         pass
+
+
+def test_each_process_has_a_stream_of_its_own():
+    """With seed s, the process r does not draw what the process r - 1 draws with seed s + 1."""
+    seeds = {distributed_pytorch.seed_of(seed, rank, step) for seed in range(4) for rank in range(4) for step in range(4)}
+    assert len(seeds) == 64
+
+
+def test_what_is_random_in_each_process_continues_after_resume(standin, tmp_path):
+    base = ["--data_dir", standin, "--batch_size", 20, "--eval_freq", 3, "--input_dropout", 0.5, "--shift", 2]
+    for name, steps in (("whole", 9), ("cut", 4)):
+        status, output = finish(start("train_mlp_pytorch", *base, "--max_steps", steps, "--output_dir", tmp_path / name))
+        assert status == 0, output
+    status, output = finish(start("train_mlp_pytorch", "--resume", tmp_path / "cut", "--max_steps", 9))
+    assert status == 0, output
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+SLOW = """
+import os, signal, sys, time
+from datetime import timedelta
+import torch
+from training import distributed
+from training.script import run_script
+from training.flags import TrainingFlags
+
+distributed.PATIENCE, distributed.HEARTBEAT = timedelta(seconds=3), 0.2
+
+def train(config):
+    with distributed.joined(torch.device("cpu"), 200) as device:
+        if distributed.rank() == 1:
+            if config.seed == 1:
+                print("stopped", flush=True)
+                os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(8)
+        distributed.wait_for_all()
+        print("sum", distributed.total(device, 1.0), flush=True)
+    return {}
+
+sys.exit(run_script(TrainingFlags, train, ""))
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_slow_process_is_waited_for_and_a_silent_one_is_not(stopped, tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*TORCHRUN, str(tmp_path / "slow.py"), "--seed", str(int(stopped))], env=environment,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    status, output = finish(process, 90)
+    assert (status == 0) != stopped, output
+    assert output.count("sum [2.0]") == (0 if stopped else 2)
+    assert ("slow.py: process 1 has not been heard of" in output) == stopped
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:

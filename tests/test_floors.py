@@ -20,7 +20,7 @@ FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 PACKAGES = ("imagefiles", "networks", "training", "report")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(
     [*ROOT.glob("*.py"), *(path for package in PACKAGES for path in (ROOT / package).glob("*.py"))])}
-TORCH_FREE = {"flags", "checkpoints", "curves", "machine", "recipes", "resume", "stop", "folder", "run", "script"}
+TORCH_FREE = {"flags", "checkpoints", "curves", "machine", "console", "recipes", "resume", "stop", "folder", "run", "script"}
 
 
 def imports(path: Path) -> set[str]:

@@ -30,7 +30,7 @@ def one_step(p, grad, **settings):
 
 
 @pytest.mark.parametrize("shape", [(64,), (10, 512), (15, 3, 3, 3)])
-def test_what_is_no_matrix_takes_the_steps_of_nesterov(shape):
+def test_what_is_not_a_matrix_takes_the_steps_of_nesterov(shape):
     torch.manual_seed(0)
     start, grads = torch.randn(shape), [torch.randn(shape) for _ in range(3)]
     moved = {}
@@ -54,6 +54,16 @@ def test_a_step_of_a_filter_has_the_relative_size_lr_whatever_the_gradient():
     assert float((moved - normed).norm() / normed.norm()) == pytest.approx(0.1, rel=0.2)
     torch.testing.assert_close(one_step(p, 1000 * grad, lr=0.1)[0], moved, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(one_step(10 * p, grad, lr=0.1)[0], moved, atol=1e-5, rtol=1e-4)
+
+
+def test_a_matrix_that_starts_at_zero_has_the_full_norm_from_its_second_step_on():
+    torch.manual_seed(0)
+    p = nn.Parameter(torch.zeros(32, 64))
+    optimizer = Muon([p], lr=0.01)
+    for full in (False, True, True):
+        p.grad = torch.randn(p.shape)
+        optimizer.step()
+        assert (float(p.detach().norm()) == pytest.approx(32**0.5, rel=0.05)) == full
 
 
 def test_parameters_without_a_gradient_stay_and_the_state_is_saved():

@@ -116,7 +116,8 @@ def understood(script: str, flags: list[str]):
 
 def shortened(script: str, flags: list[str]) -> list[str]:
     config = understood(script, flags)
-    too_long = [name for name, most in LONGEST.items() if getattr(config, name, 0) > most]
+    idle = {"max_steps" if config.epochs else "epochs", *(["linear_probe"] if getattr(config, "freeze", "") == "backbone" else [])}
+    too_long = [name for name, most in LONGEST.items() if getattr(config, name, 0) > most and name not in idle]
     return [*flags, *(word for name in too_long for word in (f"--{name}", str(LONGEST[name])))]
 
 

@@ -14,7 +14,7 @@ from script_runs import QUICK, ROOT, UNMEASURED, assert_same_run, interrupt_at, 
 import cifar10_utils
 import train_mlp_numpy
 import training.checkpoints
-import training.folder
+import training.console
 import training.run
 from training import trainer as training_pytorch
 
@@ -62,15 +62,15 @@ def test_killed_after_the_evaluation_that_an_interruption_had_put_off(killed_in,
 
 
 def test_the_last_evaluation_put_off_is_in_the_last_checkpoint(standin, tmp_path, monkeypatch):
-    """Or a run that has ended, and is given more steps, would forget its row."""
+    """Or a run that has ended, and is given more steps, would forget its batches."""
     base = ["--data_dir", standin, "--batch_size", 20, "--eval_freq", 2, "--max_steps", 3, "--validation_size", 100]
     with monkeypatch.context() as patch:
         interrupt_at(patch, cifar10_utils.DataSet, "batches", 2)
         assert run("train_mlp_numpy", *base, "--output_dir", tmp_path / "run") == 130
     assert training.checkpoints.NPZ.load(tmp_path / "run/last.npz")["totals"][3] == 20
     assert run("train_mlp_numpy", "--resume", tmp_path / "run") == 0
-    assert run("train_mlp_numpy", "--resume", tmp_path / "run", "--max_steps", 5) == 0
-    assert [row["step"] for row in rows(tmp_path / "run") if row["split"] == "train"] == ["2", "3", "4", "5"]
+    assert run("train_mlp_numpy", "--resume", tmp_path / "run", "--max_steps", 4) == 0
+    assert [row["step"] for row in rows(tmp_path / "run") if row["split"] == "train"] == ["2", "4"]
 
 
 @pytest.mark.slow
@@ -99,8 +99,8 @@ def test_max_steps_can_be_raised_on_resume(standin, tmp_path):
 
 
 def test_a_raised_max_steps_is_the_runs_own_from_then_on(standin, tmp_path, monkeypatch):
-    """Stopped once more, it needs no flag to go on; and until it has ended again, no summary says that it has."""
-    base = ["--data_dir", standin, "--batch_size", 20, "--eval_freq", 2]
+    """Stopped once more, it needs no flag to continue; and until it has ended again, no summary says that it has."""
+    base = ["--data_dir", standin, "--batch_size", 20]
     assert run("train_mlp_numpy", *base, "--epochs", 1, "--output_dir", tmp_path / "run") == 0
     with monkeypatch.context() as patch:
         interrupt_at(patch, cifar10_utils.DataSet, "next_batch", 3)
@@ -121,7 +121,7 @@ def test_a_resume_that_is_refused_changes_nothing(standin, tmp_path, capsys):
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_a_run_goes_on_with_its_own_data(standin, tmp_path, capsys):
+def test_a_run_is_resumed_with_its_own_data(standin, tmp_path, capsys):
     _checkpoint(standin, tmp_path / "run")
     config = json.loads((tmp_path / "run/config.json").read_text())
     (tmp_path / "run/config.json").write_text(json.dumps(config | {"data": "published", "data_name": "CIFAR-10"}))
@@ -251,7 +251,7 @@ def test_ctrl_c_of_which_a_library_makes_another_error(interrupted, standin, tmp
         finally:
             raise AttributeError("half started")
 
-    monkeypatch.setattr(training.folder.tqdm, "write", start_up)
+    monkeypatch.setattr(training.console.tqdm, "write", start_up)
     argv = ["train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", tmp_path / "run"]
     if not interrupted:
         with pytest.raises(AttributeError):
@@ -294,7 +294,7 @@ def test_a_half_written_row_is_not_read(standin, tmp_path):
 
 
 def test_a_run_from_before_a_flag_existed_is_continued(standin, tmp_path):
-    """A later version's new flags stand at their defaults; a flag nobody knows is another script's."""
+    """A later version's new flags have their defaults; an unknown flag is another script's."""
     _checkpoint(standin, tmp_path / "run")
     config = json.loads((tmp_path / "run/config.json").read_text())
     del config["flags"]["lr_schedule"]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -14,16 +15,21 @@ from torch import nn
 
 import cifar10_utils
 import plot_curves
+import search_mlp_pytorch
 import train_convnet_pytorch
 import train_mlp_autodiff
 import train_mlp_numpy
 import train_mlp_pytorch
+import train_transfer_pytorch
+import training.flags
+import training.optimizers
 import training.script
 from custom_batchnorm import CustomBatchNormManualModule
 from training import machine
 from training import trainer as training_pytorch
 from training.flags import UserError
 from training.script import parse_flags
+from training.trainer import load_torch
 
 # Each flag with a value that is not its default; a flag that is missing here fails test_every_flag_is_tried.
 pytestmark = pytest.mark.training
@@ -41,6 +47,8 @@ FLAGS = {
     "train_convnet_pytorch": {**COMMON, **TORCH, "model": "study", "channels": "3,5", "fc": "9",
                               "activation": "tanh", "dropout": "0.5"},
 }
+NEEDED = {  # by a flag to have an effect
+    "momentum": ["--optimizer", "sgd"], "norm_before": ["--normalization", "layer"], "expansion": ["--blocks", "1"]}
 BASE = {"train_convnet_pytorch": ["--model", "study"]}  # the small net, for tests of one flag that take no minutes
 ELSEWHERE = {"data_dir", "output_dir", "resume", "dataset"}  # flags with tests of their own
 
@@ -51,7 +59,9 @@ ELSEWHERE = {"data_dir", "output_dir", "resume", "dataset"}  # flags with tests 
 @pytest.mark.parametrize(("script", "name", "value"), [(s, n, v) for s, flags in FLAGS.items() for n, v in flags.items()])
 def test_each_flag(script, name, value, standin, tmp_path):
     out = tmp_path / "run"
-    assert run(script, "--data_dir", standin, *QUICK, *BASE.get(script, []), f"--{name}", value, "--output_dir", out) == 0
+    quick = [] if name == "epochs" else QUICK
+    assert run(script, "--data_dir", standin, *quick, *BASE.get(script, []), *NEEDED.get(name, []), f"--{name}", value,
+               "--output_dir", out) == 0
     saved = json.loads((out / "config.json").read_text())["flags"][name]
     assert ",".join(map(str, saved)) == value if isinstance(saved, list) else type(saved)(value) == saved
     assert json.loads((out / "summary.json").read_text())["test_accuracy"] == float(rows(out)[-1]["accuracy"])
@@ -176,7 +186,7 @@ def test_run_folder(script, standin, tmp_path, capsys):
     assert run(script, "--data_dir", standin, *QUICK, "--output_dir", out) == 0
     text = capsys.readouterr()
     assert text.out.splitlines()[0].startswith("NOTICE: this trains on the synthetic stand-in")
-    assert "step" not in text.err  # no progress bar where nobody sees it
+    assert "step" not in text.err  # no progress bar outside a terminal
     ending = "npz" if script == "train_mlp_numpy" else "pt"
     assert {p.name for p in out.iterdir()} == {
         ".lock", "config.json", "metrics.csv", "curves.png", "curves.svg", f"last.{ending}", "summary.json"}
@@ -200,7 +210,7 @@ def test_a_used_folder_is_refused(standin, tmp_path, capsys):
 
 
 def test_an_unwritable_folder_is_refused(standin, tmp_path, capsys):
-    (tmp_path / "file").write_text("a file is no folder")
+    (tmp_path / "file").write_text("a file is not a folder")
     assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", tmp_path / "file" / "run") == 2
     assert "--output_dir: cannot write to" in capsys.readouterr().err
 
@@ -319,11 +329,106 @@ def test_plot_curves_refuses_a_folder_of_repeats(tmp_path, capsys):
     assert plot_curves.main([str(tmp_path / "run/relu-2"), "--out", str(tmp_path / "picture")]) == 0
 
 
-def test_max_steps_on_the_command_line_stands_above_epochs_elsewhere(tmp_path):
+def test_max_steps_on_the_command_line_overrides_epochs_elsewhere():
     config = train_mlp_pytorch.Config
     assert parse_flags(config, "", ["--recipe", "best-mlp"]).epochs > 0
     assert parse_flags(config, "", ["--recipe", "best-mlp", "--max_steps", "2"]).epochs == 0
-    assert parse_flags(config, "", ["--max_steps", "2", "--epochs", "3"]).epochs == 3
+    with pytest.raises(UserError, match="--max_steps has no effect: it needs --epochs 0"):
+        parse_flags(config, "", ["--max_steps", "2", "--epochs", "3"])
+
+
+IDLE = [  # a flag without effect, and what it needs
+    (train_mlp_numpy, "--epochs 3 --max_steps 9", "--max_steps", "--epochs 0"),
+    (train_mlp_numpy, "--epochs 3 --eval_freq 9", "--eval_freq", "--epochs 0"),
+    (train_mlp_numpy, "--dnn_hidden_units= --activation relu", "--activation", "--dnn_hidden_units"),
+    (train_mlp_pytorch, "--optimizer adam --momentum 0.9", "--momentum", "--optimizer sgd|nesterov|rmsprop|muon"),
+    (train_mlp_pytorch, "--expansion 4", "--expansion", "--blocks"),
+    (train_mlp_pytorch, "--blocks 2 --weight_std 0.01", "--weight_std", "--blocks 0"),
+    (train_mlp_pytorch, "--norm_before linear", "--norm_before", "--normalization layer|"),
+    (train_mlp_pytorch, "--dnn_hidden_units= --normalization layer", "--normalization", "--dnn_hidden_units or"),
+    (train_mlp_pytorch, "--dnn_hidden_units= --dropout 0.5", "--dropout", "--dnn_hidden_units"),
+    (train_convnet_pytorch, "--fc 9", "--fc", "--model study"),
+    (train_convnet_pytorch, "--activation tanh", "--activation", "--model study and --fc"),
+    (train_convnet_pytorch, "--model study --fc= --dropout 0.5", "--dropout", "--model study and --fc"),
+    (train_convnet_pytorch, "--model study --eval_freq 9", "--eval_freq", "--epochs 0"),  # it counts in epochs
+    (train_convnet_pytorch, "--momentum 0.5", "--momentum", "--optimizer"),
+    (train_transfer_pytorch, "--freeze backbone --flip on", "--flip", "--freeze none"),
+    (train_transfer_pytorch, "--freeze backbone --shift 2", "--shift", "--freeze none"),
+    (train_transfer_pytorch, "--freeze backbone --flip_average on", "--flip_average", "--freeze none"),
+    (train_transfer_pytorch, "--freeze backbone --linear_probe 3", "--linear_probe", "--freeze none"),
+    (train_transfer_pytorch, "--freeze backbone --head_lr_factor 3", "--head_lr_factor", "--freeze none"),
+    (train_transfer_pytorch, "--freeze backbone --unfreeze_from layer4", "--unfreeze_from", "--freeze none"),
+    (train_mlp_autodiff, "--dataset synth --data_dir x", "--data_dir", "--dataset mnist"),
+    (search_mlp_pytorch, "--sampler tpe --population 5", "--population", "--sampler evolution"),
+]
+
+
+@pytest.mark.parametrize(("script", "flags", "name", "needs"), IDLE)
+def test_a_flag_without_effect_is_refused(script, flags, name, needs, capsys):
+    def train(config):
+        raise AssertionError("it trains")
+
+    assert training.script.run_script(script.Config, train, "", flags.split()) == 2
+    message = capsys.readouterr().err
+    assert f"{name} has no effect: it needs {needs}" in message and message.count("\n") == 1
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS.values(), train_transfer_pytorch, train_mlp_autodiff, search_mlp_pytorch])
+def test_what_a_flag_needs_are_flags_and_values_of_its_script(script, capsys):
+    fields = {f.name: f for f in dataclasses.fields(script.Config)}
+    for f in fields.values():
+        for condition in filter(None, re.split(" and | or ", f.metadata["needs"])):
+            name, _, values = condition.removeprefix("--").partition(" ")
+            choices = fields[name].metadata["choices"]
+            assert set(values.split("|")) - {""} <= set(choices or {"0"})
+        assert f.metadata["group"] in training.flags.GROUPS
+    with pytest.raises(SystemExit):
+        training.script.run_script(script.Config, lambda config: {}, "", ["--help"])
+    said = re.sub(r"\s+", " ", re.sub(r"-\s+(?=\w)", "-", capsys.readouterr().out))
+    for f in fields.values():  # argparse breaks lines, within a long word, too
+        assert f.metadata["needs"].replace(" ", "") in said.replace(" ", "")
+
+
+def test_asking_for_nothing_is_not_refused():
+    train_mlp_pytorch.Config(blocks=2, weight_std=0)  # which is what blocks have
+    train_convnet_pytorch.Config(model="study", optimizer="adam", momentum=0)
+    assert train_transfer_pytorch.Config(freeze="backbone", linear_probe=0).flip == "off"
+    assert train_transfer_pytorch.Config().flip == "on"
+
+
+def test_a_recipes_flag_that_the_command_line_makes_idle_is_left_out_with_a_notice(tmp_path, capsys):
+    config = train_mlp_pytorch.Config
+    used = parse_flags(config, "", ["--recipe", "best-mlp", "--optimizer", "adamw", "--blocks", "0"])
+    assert (used.momentum, used.expansion, used.blocks) == (0.0, 2, 0)
+    notices = capsys.readouterr().out.splitlines()
+    assert sorted(notices) == ["NOTICE: --expansion of the recipe is left out: it needs --blocks.",
+                               f"NOTICE: --momentum of the recipe is left out: it needs "
+                               f"--optimizer {'|'.join(training.optimizers.WITH_MOMENTUM)}."]
+    path = tmp_path / "idle.toml"
+    path.write_text('script = "train_mlp_pytorch"\n[flags]\nexpansion = 4\n')
+    for more in ([], ["--optimizer", "adam"]):  # its own mistake
+        with pytest.raises(UserError, match="--expansion has no effect"):
+            parse_flags(config, "", ["--recipe", str(path), *more])
+    assert parse_flags(config, "", ["--recipe", str(path), "--blocks", "2"]).expansion == 4
+
+
+def test_a_saved_run_whose_flags_did_nothing_is_resumed(standin, tmp_path):
+    """Runs from before such flags were refused."""
+    out = tmp_path / "run"
+    assert run("train_mlp_pytorch", "--data_dir", standin, *QUICK, "--optimizer", "adam", "--output_dir", out) == 0
+    config = json.loads((out / "config.json").read_text())
+    config["flags"]["momentum"] = 0.9
+    (out / "config.json").write_text(json.dumps(config))
+    checkpoint = load_torch(out / "last.pt")
+    checkpoint["flags"]["momentum"] = 0.9
+    torch.save(checkpoint, out / "last.pt")
+    assert run("train_mlp_pytorch", "--resume", out, "--max_steps", 6) == 0
+
+
+def test_a_negative_number_is_told_what_is_wrong_with_it(capsys):
+    for value in ("-1e-3", "-.5", "-inf", "-3"):
+        assert run("train_mlp_numpy", "--learning_rate", value) == 2
+        assert f"--learning_rate: '{value}' is not a finite number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("script, flags, message", [

@@ -38,7 +38,8 @@ def small(monkeypatch):
 
 
 def config(standin, folder, **flags):
-    return search.Config(**{**QUICK, "data_dir": str(standin), "output_dir": str(folder), **flags})
+    quick = {key: value for key, value in QUICK.items() if key != "population" or flags.get("sampler", "evolution") == "evolution"}
+    return search.Config(**{**quick, "data_dir": str(standin), "output_dir": str(folder), **flags})
 
 
 def trials(folder):
@@ -69,8 +70,8 @@ def test_a_study_leaves_its_table_its_best_and_its_pictures(standin, tmp_path):
 
 def test_the_test_split_is_never_evaluated(standin, tmp_path, monkeypatch):
     seen = []
-    evaluate = training.run.Run._evaluate_split
-    monkeypatch.setattr(training.run.Run, "_evaluate_split", lambda run, split: seen.append(split) or evaluate(run, split))
+    evaluate = training.run.Run._evaluated
+    monkeypatch.setattr(training.run.Run, "_evaluated", lambda run, split: seen.append(split) or evaluate(run, split))
     search.search(config(standin, tmp_path / "s", trials=2, epochs=2, pruning="off"))
     assert seen == ["validation"] * 4
     for path in (tmp_path / "s/trials").glob("*/*"):

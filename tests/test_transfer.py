@@ -135,7 +135,7 @@ def test_fine_tuning_resumes_bit_for_bit(small, resnet18_file, tmp_path, monkeyp
 
 def test_a_schedule_is_not_stretched(small, resnet18_file, tmp_path, capsys):
     out = tmp_path / "run"
-    assert run(*quick(small, resnet18_file, "--freeze", "backbone"), "--output_dir", out) == 0
+    assert run(*quick(small, resnet18_file, "--freeze", "backbone", "--linear_probe", 0), "--output_dir", out) == 0
     assert "one_cycle was laid out for 4 steps, not 6" in refused(capsys, "--resume", out, "--max_steps", 6)
 
 
@@ -163,7 +163,8 @@ def test_frozen_backbone_trains_the_head_on_cached_features(small, resnet18_file
     monkeypatch.setattr(transfer_models.TransferNet, "features",
                         lambda self, x: (passes.append(len(x)), real(self, x))[1])
     out = tmp_path / "run"
-    assert run(*quick(small, resnet18_file, "--freeze", "backbone", "--validation_size", 20, "--lr_schedule", "constant"),
+    assert run(*quick(small, resnet18_file, "--freeze", "backbone", "--linear_probe", 0, "--validation_size", 20,
+                      "--lr_schedule", "constant"),
                "--output_dir", out) == 0
     assert passes == [1, 40, 20, 20]  # the trial, then each split once, whatever the number of steps
     summary = json.loads((out / "summary.json").read_text())
@@ -186,7 +187,8 @@ def refused(capsys, *argv):
     (["--model", "resnet81"], "--model: 'resnet81' is not one of"),
     (["--image_size", "-1"], "--image_size"),
     (["--unfreeze_from", "layer9"], "no part 'layer9'"),
-    (["--freeze", "backbone", "--unfreeze_from", "layer4"], "--freeze"),
+    (["--freeze", "backbone", "--linear_probe", 0, "--unfreeze_from", "layer4"], "--unfreeze_from has no effect"),
+    (["--freeze", "backbone", "--linear_probe", 0, "--flip", "on"], "--flip has no effect: it needs --freeze none"),
     (["--model", "vit_b_16", "--weights", ""], "bring https://"),
     (["--model", "resnet34"], "does not hold the weights of resnet34"),
     (["--head_lr_factor", "0"], "--head_lr_factor"),
@@ -242,9 +244,3 @@ def test_image_too_small(tmp_path):
     torch.save(get_model("alexnet", weights=None).state_dict(), tmp_path / "alexnet.pth")
     with pytest.raises(UserError, match="--image_size: alexnet cannot take images of 32 pixels"):
         transfer_models.build("alexnet", MEAN_IMAGE, 32, str(tmp_path / "alexnet.pth"))
-
-
-@pytest.mark.parametrize("flags", [["--shift", 1], ["--flip_average", "on"], ["--head_lr_factor", 10]])
-def test_what_a_frozen_body_has_no_use_for_is_refused(flags, small, capsys):
-    assert run("--data_dir", small, "--freeze", "backbone", *flags) == 2
-    assert f"{flags[0]}: --freeze backbone trains a head alone" in capsys.readouterr().err

@@ -6,6 +6,8 @@ The NumPy scripts keep theirs as .npz (arrays, and one JSON text for everything 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from training.console import notice
+from training.flags import for_shell
 
 
 class CheckpointError(Exception):
@@ -37,11 +42,28 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO]:
         with open(temporary, mode, newline=None if "b" in mode else "") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            _to_disk(file)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # by a network's or a virtual file system
+
+
+@functools.cache
+def _notice_once(text: str) -> None:
+    notice(text)
+
+
+def _to_disk(file: IO) -> None:
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in UNSUPPORTED | {errno.EINVAL}:
+            raise
+        _notice_once("this file system cannot write at once (fsync): a power cut may damage the newest files.")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -50,7 +72,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def lock(path: Path, wait: bool = False) -> IO[str]:
-    """Hold the kernel's lock on the file `path` until what is returned is closed or this process ends, in whatever way.
+    """Hold the kernel's lock on the file `path` until what is returned is closed or this process ends.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is false.
@@ -60,6 +82,11 @@ def lock(path: Path, wait: bool = False) -> IO[str]:
         with contextlib.suppress(ImportError):  # not a POSIX system: nothing to lock with
             import fcntl
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            file.close()
+            raise
+        _notice_once("this file system has no locks (flock): nothing keeps two runs out of one folder.")
     except BaseException:
         file.close()
         raise
@@ -68,7 +95,7 @@ def lock(path: Path, wait: bool = False) -> IO[str]:
 
 def missing(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} does not exist; if that run was stopped before its first checkpoint, remove "
-                           f"{path.parent} and start it again")
+                           f"{for_shell(path.parent)} and start it again")
 
 
 def damaged(path: Path) -> CheckpointError:
@@ -86,7 +113,7 @@ def whole(path: Path, checkpoint: Any) -> dict[str, Any]:
 def number(value: Any, kind: type = float) -> Any:
     """`value`, read from a checkpoint, if it is a plain finite number of this kind. Raises TypeError."""
     if type(value) not in (int, kind) or not abs(value) < 2**63:
-        raise TypeError(f"{value!r} is no {kind.__name__}")
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
     return value
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from training.checkpoints import atomic_write
+from training.console import notice
 
 METRICS = ["step", "split", "loss", "accuracy", "seconds", "images_per_second"]
 STYLES = {"train": ":", "validation": "--", "test": "-"}
@@ -52,32 +55,75 @@ def load_curves(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 
 def data_title(folder: Path) -> str:
-    """What the run was trained on, for a title: nobody shall take the stand-in for CIFAR-10."""
+    """What the run was trained on, for a title, so that the stand-in is not taken for CIFAR-10."""
     config = json.loads((folder / "config.json").read_text())
     name = config["data_name"]
     return f"SYNTHETIC DATA ({name})" if config["data"] == "synthetic" else name
 
 
+def import_matplotlib() -> Any:
+    """matplotlib, also where the environment names a backend or settings that it stumbles over."""
+    try:
+        import matplotlib  # here, and not at the top: it takes as long as all other imports
+    except Exception:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+            del sys.modules[name]  # what was imported by half
+        before = dict(os.environ)
+        os.environ |= {"MPLBACKEND": "agg", "MATPLOTLIBRC": os.devnull}
+        try:
+            import matplotlib
+        finally:
+            os.environ.clear()
+            os.environ |= before
+    return matplotlib
+
+
+def save_figure(target: Path, paint: Callable[[Any], None]) -> None:
+    """Write target.png and target.svg of the figure that `paint` fills, in matplotlib's default style and no other."""
+    matplotlib = import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        paint(figure)
+        for suffix in (".png", ".svg"):
+            figure.savefig(target.with_name(target.name + suffix), dpi=110)
+
+
+def draw_or_notice(draw: Callable[[], None]) -> None:
+    """Draw what is worth having and not worth losing a run for."""
+    try:
+        draw()
+    except Exception as error:  # matplotlib has many ways to fail
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        notice(f"the curves could not be drawn ({reason}); metrics.csv has their figures.")
+
+
 def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = None) -> None:
     """Overlay the runs in `folders`: loss on the left, accuracy on the right; writes target.png and target.svg."""
-    from matplotlib.figure import Figure  # here, and not at the top: it takes as long as all other imports
-
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
     labels = labels or ([""] if len(folders) == 1 else [folder.name for folder in folders])
-    for number, (folder, label) in enumerate(zip(folders, labels, strict=True)):
-        for order, (split, curve) in enumerate(load_curves(folder).items()):
-            colour = f"C{number}" if len(folders) > 1 else f"C{order}"
-            alone = len(curve["step"]) == 1  # one evaluation is a point: a line would not show
-            for key, axis in axes.items():
-                axis.plot(curve["step"], curve[key], STYLES.get(split, "-"), color=colour, linewidth=1.6,
-                          marker="o" if alone else None, label=f"{label} {split}".strip())
-    for key, axis in axes.items():
-        axis.set(xlabel="training step", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy"}[key])
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="small")
     titles = sorted({data_title(folder) for folder in folders})
     scripts = sorted({json.loads((folder / "config.json").read_text())["script"] for folder in folders})
-    figure.suptitle(f"{', '.join(scripts)} on {', '.join(titles)}")
-    for suffix in (".png", ".svg"):
-        figure.savefig(target.with_name(target.name + suffix), dpi=110)
+
+    def paint(figure: Any) -> None:
+        axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
+        for number, (folder, label) in enumerate(zip(folders, labels, strict=True)):
+            for order, (split, curve) in enumerate(load_curves(folder).items()):
+                colour = f"C{number}" if len(folders) > 1 else f"C{order}"
+                alone = len(curve["step"]) == 1  # one evaluation is a point: a line would not show
+                name = f"{label} {split}".strip()
+                for key, axis in axes.items():
+                    axis.plot(curve["step"], curve[key], STYLES.get(split, "-"), color=colour, linewidth=1.6,
+                              marker="o" if alone else None,
+                              label=f" {name}" if name.startswith("_") else name)  # matplotlib hides _names
+        for key, axis in axes.items():
+            axis.set(xlabel="training step", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy"}[key])
+            axis.grid(alpha=0.3)
+            for text in axis.legend(fontsize="small").get_texts():
+                text.set_parse_math(False)  # a $ is a $
+        figure.suptitle(f"{', '.join(scripts)} on {', '.join(titles)}", parse_math=False)
+
+    save_figure(target, paint)

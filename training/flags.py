@@ -6,14 +6,23 @@
 
     config = Config(dropout=0.5)                # from Python: a mistake is a UserError
     config = parse_flags(Config, __doc__)       # from the command line (`script.py`): one line and exit status 2
+
+What a flag needs of the others to have an effect stands beside it. One that has none is refused (unless it is 0, 'off'
+or its default, which ask for nothing), so that config.json records no flag that did nothing:
+
+    momentum: float = flag(0.0, "momentum", type=fraction, needs="--optimizer sgd|nesterov")
+    expansion: int = flag(2, "width inside a block", type=positive_int, needs="--blocks")         # other than 0
+    fc: list[int] = flag("84", "hidden layers", type=hidden_units, needs="--model study and --epochs 0")
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,21 +35,54 @@ class UserError(Exception):
         return "\n".join(" ".join(str(line).splitlines()) for line in self.args)
 
 
+class IdleFlag(UserError):
+    """A flag that has no effect with the others given. name: of the flag. needs: what it needs of the others."""
+
+    def __init__(self, name: str, needs: str):
+        super().__init__(f"--{name} has no effect: it needs {needs}")
+        self.name, self.needs = name, needs
+
+    def needs_one_of(self, names: Collection[str]) -> bool:
+        """Whether one of the flags `names` is among those that it needs."""
+        return any(f"--{name}" in self.needs.split() for name in names)
+
+
 def text(value: Any) -> str:
     if "\0" in (characters := str(value)):
         raise ValueError("no name of a file or of anything else has a null character in it")
     return characters
 
 
+def path(value: Any) -> str:
+    """The name of a file or folder; ~ is the home folder."""
+    return os.path.expanduser(text(value))
+
+
+def for_shell(path: Any) -> str:
+    """The absolute path, quoted as a shell wants it."""
+    return shlex.quote(os.path.abspath(path))
+
+
+GROUPS = ("assignment", "network", "optimization", "images", "run")  # the headings of --help, in this order
+
+
 def flag(default: Any, help: str, type: Callable[[Any], Any] = text, choices: list[str] | None = None,
-         resumable: bool = False, group: str = "") -> Any:
+         resumable: bool = False, group: str = "run", needs: str = "") -> Any:
     """A command-line flag as a dataclass field.
 
     type: turns what is given into the value, or raises ValueError. resumable: may differ from the checkpoint's on
-    --resume. group: its heading in --help.
+    --resume. group: its heading in --help, one of GROUPS. needs: without which it has no effect: conditions such as
+    "--blocks" (is set), "--blocks 0" or "--optimizer sgd|adam", joined by "and" or by "or".
     """
     return field(default=default, metadata=dict(help=help, type=type, choices=choices, resumable=resumable,
-                                                group=group))
+                                                group=group, needs=needs))
+
+
+def redefined(base: type, name: str, default: Any, help: str = "", needs: str = "") -> Any:
+    """The flag `name` of the dataclass `base`, with another default; `{help}` in `help` stands for what it said."""
+    (old,) = (f.metadata for f in dataclasses.fields(base) if f.name == name)
+    return field(default=default, metadata={**old, "help": (help or "{help}").format(help=old["help"]),
+                                            "needs": needs or old["needs"]})
 
 
 def _number(value: Any, kind: Callable, ok: Callable[[Any], bool], what: str) -> Any:
@@ -89,24 +131,8 @@ def hidden_units(value: Any) -> list[int]:
 
 
 @dataclass
-class TrainingFlags:
-    """The flags of every training script, with the assignment's names and the MLP scripts' defaults."""
-
-    learning_rate: float = flag(1e-3, "step size of the optimizer", type=positive_float)
-    max_steps: int = flag(1400, "number of training steps (batches), where --epochs is not given", type=positive_int,
-                          resumable=True)
-    batch_size: int = flag(200, "images per training step", type=positive_int)
-    epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
-                       type=non_negative_int, resumable=True)
-    eval_freq: int = flag(100, "evaluate the whole test split every so many steps, and after the last one",
-                          type=positive_int)
-    data_dir: str = flag("./cifar10/cifar-10-batches-py", "folder of the data set's files", resumable=True)
-    seed: int = flag(42, "seed of the initial weights, the batch order and dropout", type=seed_int)
-    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", resumable=True)
-    resume: str = flag("", "run folder, or checkpoint in it, to continue from; it brings its own flags",
-                       resumable=True)
-    validation_size: int = flag(0, "hold out this many training images: they are evaluated in place of the test "
-                                   "split, which is then read once, after the last step", type=non_negative_int)
+class Flags:
+    """What checks the flags of a dataclass, each as it says itself and all of them together."""
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -118,6 +144,50 @@ class TrainingFlags:
             choices = f.metadata["choices"]
             if choices and value not in choices:
                 raise UserError(f"--{f.name}: {value!r} is not one of {', '.join(choices)}")
+        if not getattr(self, "resume", ""):  # a run that was saved may have flags that did nothing; they do nothing now
+            refuse_idle_flags(self)
+
+
+    def default_of(self, name: str) -> Any:
+        """What the flag `name` is where it is not given."""
+        (found,) = (f for f in dataclasses.fields(self) if f.name == name)
+        return found.metadata["type"](found.default)
+
+
+def refuse_idle_flags(config: Flags) -> None:
+    """Raises IdleFlag where a flag asks for something that is not its default and has no effect with the others."""
+    def met(condition: str) -> bool:
+        name, _, values = condition.removeprefix("--").partition(" ")
+        value = getattr(config, name)
+        return str(value) in values.split("|") if values else bool(value)
+
+    for f in dataclasses.fields(config):
+        needs, value = f.metadata["needs"], getattr(config, f.name)
+        asks = value not in (0, "off", config.default_of(f.name))
+        if asks and needs and not all(any(map(met, either.split(" or "))) for either in needs.split(" and ")):
+            raise IdleFlag(f.name, needs)
+
+
+@dataclass
+class TrainingFlags(Flags):
+    """The flags of every training script, with the assignment's names and the MLP scripts' defaults."""
+
+    learning_rate: float = flag(1e-3, "step size of the optimizer", type=positive_float, group="assignment")
+    max_steps: int = flag(1400, "number of training steps (batches)", type=positive_int, resumable=True,
+                          group="assignment", needs="--epochs 0")
+    batch_size: int = flag(200, "images per training step", type=positive_int, group="assignment")
+    eval_freq: int = flag(100, "evaluate the whole test split every so many steps, and after the last one",
+                          type=positive_int, group="assignment", needs="--epochs 0")
+    data_dir: str = flag("./cifar10/cifar-10-batches-py", "folder of the data set's files", type=path, resumable=True,
+                         group="assignment")
+    epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
+                       type=non_negative_int, resumable=True)
+    seed: int = flag(42, "seed of the initial weights, the batch order and dropout", type=seed_int)
+    output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", type=path, resumable=True)
+    resume: str = flag("", "run folder, or checkpoint in it, to continue from; it brings its own flags",
+                       type=path, resumable=True)
+    validation_size: int = flag(0, "hold out this many training images: they are evaluated instead of the test "
+                                   "split, which is then read once, after the last step", type=non_negative_int)
 
 
 def script_of(config_class: type) -> str:

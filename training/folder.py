@@ -5,27 +5,27 @@ Every file is replaced whole or not at all, but for metrics.csv, which grows by 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import itertools
 import json
-import sys
 import time
 from pathlib import Path
 from typing import IO, Any
 
-from tqdm import tqdm
-
 from training.checkpoints import CheckpointFormat, lock, write_json
-from training.curves import METRICS, plot_curves, write_metrics
-from training.flags import TrainingFlags, UserError
+from training.console import say
+from training.curves import METRICS, draw_or_notice, plot_curves, read_metrics, write_metrics
+from training.flags import TrainingFlags, UserError, for_shell
 from training.machine import describe_machine
-from training.resume import check_same_run, check_unchanged_flags
+from training.resume import check_same_run, check_unchanged_flags, path_from
 
 
 class RunFolder:
     """The folder of the run that this process writes. It is locked until `close`, or until the process ends.
 
-    path: the folder. rows: what metrics.csv holds.
+    path: the folder. rows: those of metrics.csv, up to where this run is.
     """
 
     silent = False
@@ -33,36 +33,47 @@ class RunFolder:
     def __init__(self, path: Path, format: CheckpointFormat, held: IO[str]):
         self.path, self.format, self._held = path, format, held
         self.rows: list[dict[str, Any]] = []
+        self._resumed: TrainingFlags | None = None  # until the folder is that of the run as it continues
 
     def close(self) -> None:
         self._held.close()
 
     def say(self, text: str) -> None:
-        """Print a line above the progress bar."""
-        tqdm.write(text, file=sys.stdout)
-        sys.stdout.flush()
+        say(text)
 
     def describe(self, config: TrainingFlags, script: str, data: Any) -> None:
         """Write config.json of a new run, and a metrics.csv without rows."""
         write_json(self.path / "config.json", {
             "script": script, "flags": dataclasses.asdict(config), "data": data.state, "data_name": data.name,
+            "data_dir_from_here": path_from(self.path, config.data_dir),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **describe_machine()})
         write_metrics(self.path, self.rows)
 
-    def describe_again(self, config: TrainingFlags, finished: bool) -> None:
-        """Make the folder that of a run which continues: only the rows kept, the flags as they are now, no summary."""
+    def resume(self, config: TrainingFlags) -> None:
+        """Continue from `rows`. What the folder holds beyond them is kept until there is a new checkpoint."""
+        self._resumed = config
+        self._beyond = read_metrics(self.path / "metrics.csv")[len(self.rows):]
+
+    def _take_over(self) -> None:
+        """Make a resumed run's folder its own: the rows up to here, and the flags as they are now."""
+        if self._resumed is None:
+            return
         write_metrics(self.path, self.rows)
-        if not finished:
-            (self.path / "summary.json").unlink(missing_ok=True)
         described = json.loads((self.path / "config.json").read_text())
-        described["flags"] |= {name: value for name, value in dataclasses.asdict(config).items()
+        described["flags"] |= {name: value for name, value in dataclasses.asdict(self._resumed).items()
                                if name not in ("output_dir", "resume")}
+        described["data_dir_from_here"] = path_from(self.path, self._resumed.data_dir)
         write_json(self.path / "config.json", described)
+        self._resumed = None
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         self.rows += rows
-        with open(self.path / "metrics.csv", "a", newline="") as file:
-            csv.DictWriter(file, METRICS).writerows(rows)
+        if self._resumed:
+            beyond = [row for row in self._beyond if row["step"] > rows[-1]["step"]]
+            write_metrics(self.path, [*self.rows, *beyond])
+        else:
+            with open(self.path / "metrics.csv", "a", newline="") as file:
+                csv.DictWriter(file, METRICS).writerows(rows)
 
     def replace_rows(self, rows: list[dict[str, Any]]) -> None:
         self.rows = rows
@@ -71,16 +82,25 @@ class RunFolder:
     def save(self, name: str, checkpoint: dict[str, Any]) -> None:
         """Write the checkpoint `name`, 'last' or 'best'."""
         self.format.save(self.path / f"{name}{self.format.suffix}", checkpoint)
+        if name == "last" and self._resumed:
+            (self.path / "summary.json").unlink(missing_ok=True)
+            self._take_over()
 
     def finish(self, summary: dict[str, Any]) -> None:
+        """Write the summary, and then the curves, without which a run is finished all the same."""
+        self._take_over()
         write_json(self.path / "summary.json", summary)
+        draw_or_notice(lambda: plot_curves([self.path], self.path / "curves"))
 
-    def plot(self) -> None:
-        plot_curves([self.path], self.path / "curves")
+    def way_on(self) -> str:
+        """What a user can do with a run that ended early."""
+        if (self.path / f"last{self.format.suffix}").exists():
+            return f"continue with --resume {for_shell(self.path)}"
+        return f"there is no checkpoint yet: remove {for_shell(self.path)} and start again"
 
 
 class SilentFolder:
-    """What a process that only follows has in place of a RunFolder: it keeps rows in memory and writes nothing."""
+    """What a process that follows another one has: it keeps rows in memory and writes nothing."""
 
     silent = True
 
@@ -92,9 +112,7 @@ class SilentFolder:
 
     def say(self, text: str) -> None: ...
 
-    def describe(self, config: TrainingFlags, script: str, data: Any) -> None: ...
-
-    def describe_again(self, config: TrainingFlags, finished: bool) -> None: ...
+    def resume(self, config: TrainingFlags) -> None: ...
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         self.rows += rows
@@ -106,7 +124,8 @@ class SilentFolder:
 
     def finish(self, summary: dict[str, Any]) -> None: ...
 
-    def plot(self) -> None: ...
+    def way_on(self) -> str:
+        return ""
 
 
 Folder = RunFolder | SilentFolder
@@ -119,27 +138,39 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
     """
     if config.resume:
         path = _folder_to_resume(config, data)
-    elif silent:
-        path = Path(config.output_dir)
     else:
-        path = Path(config.output_dir) if config.output_dir else _unused(Path("results") / script)
+        path = Path(config.output_dir)
+        if not silent:
+            path = _made(path if config.output_dir else Path("results") / script, new=not config.output_dir)
     if silent:
         return SilentFolder(path, format)
     folder = RunFolder(path, format, _lock(path, "resume" if config.resume else "output_dir"))
     if not config.resume:
         if any((path / name).exists() for name in ("config.json", "metrics.csv", "summary.json")):
             folder.close()
-            raise UserError(f"--output_dir: {path} already holds a run, which is never overwritten; "
-                            f"choose another folder, or continue that run with --resume {path}")
+            raise UserError(f"--output_dir: {for_shell(path)} already holds a run, which is never overwritten; "
+                            f"choose another folder, or {folder.way_on()}")
         folder.describe(config, script, data)
     return folder
 
 
-def _unused(parent: Path) -> Path:
-    """A folder below `parent` that is named after the time and does not exist."""
-    stem = parent / time.strftime("%Y-%m-%d_%H-%M-%S")
-    return next(path for n in range(10**6)
-                if not (path := stem.with_name(stem.name + (f"_{n}" if n else ""))).exists())
+def _made(path: Path, new: bool) -> Path:
+    """The folder `path`; with `new`, a new one inside it that is named after the time."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        name = time.strftime("%Y-%m-%d_%H-%M-%S")
+        for number in itertools.count() if new else ():
+            with contextlib.suppress(FileExistsError):  # another run that started in the same second
+                (inside := path / (f"{name}_{number}" if number else name)).mkdir()
+                return inside
+        return path
+    except OSError as error:
+        raise _unwritable(path, "output_dir", error) from None
+
+
+def _unwritable(path: Path, flag: str, error: OSError) -> UserError:
+    instead = "; choose another" if flag == "output_dir" else ""
+    return UserError(f"--{flag}: cannot write to {for_shell(path)}: {error.strerror}{instead}")
 
 
 def _folder_to_resume(config: Any, data: Any) -> Path:
@@ -154,11 +185,8 @@ def _folder_to_resume(config: Any, data: Any) -> Path:
 
 def _lock(path: Path, flag: str) -> IO[str]:
     try:
-        if flag == "output_dir":
-            path.mkdir(parents=True, exist_ok=True)
         return lock(path / ".lock")
     except BlockingIOError:
-        raise UserError(f"{path} is in use by another run; wait for it, or choose another folder") from None
+        raise UserError(f"{for_shell(path)} is in use by another run; wait for it, or choose another folder") from None
     except OSError as error:
-        instead = "; choose another" if flag == "output_dir" else ""
-        raise UserError(f"--{flag}: cannot write to {path}: {error.strerror}{instead}") from None
+        raise _unwritable(path, flag, error) from None

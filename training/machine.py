@@ -22,7 +22,15 @@ def describe_machine() -> dict[str, Any]:
     return {"versions": {"python": platform.python_version(), **{p: sys.modules[p].__version__ for p in packages}},
             "git_commit": git_commit(),
             "machine": {"system": platform.platform(), "processor": processor_name(), "cores": os.cpu_count(),
-                        "threads": int(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0] or os.cpu_count() or 1)}}
+                        "threads": threads()}}
+
+
+def threads() -> int:
+    """How many threads compute: as OMP_NUM_THREADS says, else as many as this process may use cores."""
+    with contextlib.suppress(ValueError):  # 'auto', or nothing
+        if (asked := float(os.environ.get("OMP_NUM_THREADS", "").partition(",")[0])) >= 1:
+            return int(min(asked, 2**31))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def git_commit() -> str:

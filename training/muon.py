@@ -41,12 +41,16 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum; matrices of 16 rows and columns or more move along `orthogonal` of it, all else along itself.
 
-    Such a matrix is kept at the norm sqrt(rows), so that `lr` is the relative size of its steps (where it has more rows
-    than columns, `lr` sqrt(columns / rows) is). This stands in for weight decay, and wants a normalization in the
-    network which makes the scale of its weights not matter.
+    Before each of its steps, such a matrix is scaled to the norm sqrt(rows), so that `lr` is the relative size of the
+    step (`lr` sqrt(columns / rows) where it has more rows than columns). This takes the place of weight decay. It suits
+    a network whose normalization makes the scale of its weights not matter.
+
+    A matrix that was initialised at zero does not stay small. Its first step has the size `lr`, and the second begins
+    by scaling what that left to the norm sqrt(rows). A residual branch whose last matrix starts at zero, such as that
+    of `ResidualMLP`, is therefore silent in the first step alone.
 
     params: parameters, or groups with an "lr" of their own. lr: step size. momentum: share that is kept each step.
-    weight_decay: L2 penalty on all that is no such matrix.
+    weight_decay: L2 penalty on everything else.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.9, weight_decay: float = 0.0):

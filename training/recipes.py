@@ -21,7 +21,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe file as a table {'script', 'about', 'flags'}. Raises UserError."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
         recipe = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"--recipe: {path} cannot be read: {error.strerror}") from None
@@ -51,6 +51,7 @@ def names_for(script: str) -> list[str]:
 
 def recipe_flags(name: str, config_class: type) -> dict[str, Any]:
     """The flags of the recipe `name`, of this package or a file. Raises UserError."""
+    name = os.path.expanduser(name)
     path = Path(name) if Path(name).suffix in (".toml", ".json") else RECIPES / f"{name}.toml"
     if not os.path.exists(path):  # which, unlike Path.exists, takes a name that is too long
         raise UserError(f"--recipe: there is no {name}; there are {', '.join(recipes()) or 'none'}, or give a file")

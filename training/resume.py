@@ -28,11 +28,23 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
             if config["script"] != (script := script_of(config_class)):
                 raise UserError(f"--resume: {folder} is a run of {config['script']!r}, not of {script!r}")
             raise ValueError("flags of no version of this script")
-        return {name: flags.get(name, f.default) for name, f in fields.items()}
+        saved = {name: flags.get(name, f.default) for name, f in fields.items()} | {"resume": str(resume)}
+        if "data_dir" in saved and not os.path.exists(saved["data_dir"]):  # relative to where the run was started
+            there = folder / config.get("data_dir_from_here", saved["data_dir"])
+            saved["data_dir"] = os.path.normpath(there) if os.path.exists(there) else saved["data_dir"]
+        return saved
     except FileNotFoundError:
         raise UserError(f"--resume: {folder} holds no config.json, so it is not a run folder") from None
     except (ValueError, KeyError, TypeError, RecursionError, OSError):
         raise UserError(f"--resume: {folder / 'config.json'} is not of this script, or is damaged") from None
+
+
+def path_from(folder: Path, path: str) -> str:
+    """The way from `folder` to `path`, which leads there from any working directory."""
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # another drive of Windows
+        return os.path.abspath(path)
 
 
 def check_same_flags(config: TrainingFlags, saved: TrainingFlags, where: Any) -> None:

@@ -21,8 +21,10 @@ A training script is three things: a dataclass of flags, a function `train(confi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ from tqdm import tqdm
 
 from training.checkpoints import NPZ, CheckpointError, CheckpointFormat, number
 from training.curves import read_metrics
-from training.flags import TrainingFlags, UserError
+from training.flags import TrainingFlags, UserError, for_shell
 from training.folder import Folder, open_folder
 from training.machine import peak_memory_mb
 from training.resume import check_same_flags
@@ -80,15 +82,19 @@ class Plan:
         return -(-epoch * self.train_size // self.config.batch_size)
 
     def evaluates(self, step: int) -> bool:
-        """Whether to evaluate after this step: the last, each --eval_freq-th, or with --epochs each epoch's last."""
+        """Whether to evaluate after this step."""
+        return step == self.last_step or self.evaluates_anyway(step)
+
+    def evaluates_anyway(self, step: int) -> bool:
+        """Whether a longer run evaluates after it, too: each --eval_freq-th, or with --epochs each epoch's last."""
         if self.config.epochs:
             return step == self._end_of(step * self.config.batch_size // self.train_size)
-        return step == self.last_step or step % self.config.eval_freq == 0
+        return step % self.config.eval_freq == 0
 
 
 @dataclass
 class Totals:
-    """Sums over the training batches since the last evaluation."""
+    """Sums over the training batches since the last evaluation that `Plan.evaluates_anyway`."""
 
     loss: float = 0.0
     accuracy: float = 0.0
@@ -106,7 +112,7 @@ class Progress:
     """How far a run is, as a checkpoint keeps it.
 
     seconds: wall time of its earlier pieces. best: highest validation accuracy, -1 before the first.
-    train_images, train_seconds: of all training batches that are in a row.
+    train_images, train_seconds: of all training batches before those in `totals`.
     """
 
     step: int = 0
@@ -127,13 +133,13 @@ def read_checkpoint(folder: Folder, path: Path, config: TrainingFlags, script: s
         saved = folder.format.load(path)
         if saved["script"] != script:
             raise UserError(f"--resume: {path} is a checkpoint of {saved['script']}, not of {script}")
-        check_same_flags(config, type(config)(**saved["flags"]), path)
+        check_same_flags(config, type(config)(**{**saved["flags"], "resume": str(path)}), path)
         step, train_images = (number(saved[key], int) for key in ("step", "train_images"))
         best, seconds, train_seconds, *totals = map(number, (
             saved["best"], saved["seconds"], saved["train_seconds"], *(saved["totals"][i] for i in range(4))))
         progress = Progress(step, best, seconds, Totals(*totals), train_images, train_seconds)
         state = dict(saved["state"])
-        kept = step - bool(progress.totals.images)  # images not yet in a row: this step's evaluation is still to come
+        kept = step - bool(progress.totals.images)  # with images in the totals, this step's evaluation is done again
         folder.rows = [row for row in read_metrics(folder.path / "metrics.csv") if row["step"] <= kept]
         return progress, state
     except CheckpointError as error:
@@ -162,7 +168,8 @@ def start_run(config: TrainingFlags, script: str, data: Any, checkpoint: Checkpo
             path = path if path.is_file() else path / f"last{checkpoint.suffix}"
             progress, state = read_checkpoint(folder, path, config, script)
             if progress.step > plan.last_step:
-                raise UserError(f"--max_steps: {path} is already at step {progress.step}, past {plan.last_step}")
+                raise UserError(f"--max_steps: {for_shell(path)} is already at step {progress.step}, past "
+                                f"{plan.last_step}")
     except BaseException:
         folder.close()
         raise
@@ -209,14 +216,16 @@ class Run:
         self._started = time.perf_counter()
         return self
 
-    def __exit__(self, kind: Any, *_: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, *_: Any) -> None:
         self._bar.close()
+        if isinstance(error, OSError | KeyboardInterrupt):
+            error.add_note(self.folder.way_on())
         self.stop.__exit__()
         try:
             if kind is None:
                 self._finish()
                 if signum := self.stop.came_after_all:  # after the last step: nothing is lost, but the caller stops
-                    raise Interrupted(signum, f"stopped; the run in {self.folder.path} is finished")
+                    raise Interrupted(signum, f"stopped; the run in {for_shell(self.folder.path)} is finished")
         finally:
             self.folder.close()
 
@@ -231,7 +240,15 @@ class Run:
         except Exception as error:  # the state is a file's: anything may stand there
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
-        self.folder.describe_again(self.config, finished=self.step >= self.last_step)
+        self.folder.resume(self.config)
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        """Do what comes before the first step and changes nothing that is saved; a signal ends it at once."""
+        with contextlib.suppress(KeyboardInterrupt), self.stop.at_once():
+            work()
+            return
+        signum = self.stop.came_after_all or signal.SIGINT
+        raise Interrupted(signum, f"stopped before the first step; {self.folder.way_on()}")
 
     def steps(self, state_dict: Callable[[], dict[str, Any]], evaluate: Evaluate) -> Iterator[int]:
         """Yield each training step's number; between them evaluate, write metrics and save.
@@ -243,7 +260,6 @@ class Run:
         saved_at = time.perf_counter()
         if self.step and self.plan.evaluates(self.step) and not any(r["step"] == self.step for r in self.folder.rows):
             self._evaluation()  # the interrupt came during this evaluation
-            self._save("last")
         while self.step < self.last_step:
             self._leave_if_asked()
             start = time.perf_counter()
@@ -255,7 +271,8 @@ class Run:
                 self._evaluation()
             elif time.perf_counter() - saved_at < AUTOSAVE_SECONDS:
                 continue
-            self._save("last")
+            else:
+                self._save("last")
             saved_at = time.perf_counter()
         self._leave_if_asked()
 
@@ -267,44 +284,46 @@ class Run:
     def _check_finite(self, split: str, loss: float, step: int) -> None:
         if not math.isfinite(loss):
             raise Diverged(f"the {split} loss became {loss} at step {step}; use a smaller --learning_rate than "
-                           f"{self.config.learning_rate:g}. What was written before is in {self.folder.path}")
+                           f"{self.config.learning_rate:g}. What was written before is in "
+                           f"{for_shell(self.folder.path)}")
 
     def _evaluation(self) -> None:
-        """One row for the training batches since the last evaluation, one for the split evaluated."""
+        """One row for the training batches since the last evaluation, one for the split evaluated. Save, then print."""
         progress, split = self.progress, "validation" if self.config.validation_size else "test"
-        start = time.perf_counter()
-        loss, correct = self._evaluate_split(split)
-        seconds = time.perf_counter() - start
         totals = progress.totals
-        rows = [] if not totals.images else [self._row(
+        row = self._evaluated(split)
+        rows = [row] if not totals.images else [self._row(
             "train", totals.loss / totals.images, totals.accuracy / totals.images,
-            totals.images / max(totals.seconds, 1e-9))]
-        rows.append(self._row(split, loss, correct, getattr(self.data, split).num_examples / seconds))
+            totals.images / max(totals.seconds, 1e-9)), row]
         self.folder.append(rows)
-        progress.train_images += int(totals.images)
-        progress.train_seconds += totals.seconds
-        progress.totals = Totals()
+        if self.plan.evaluates_anyway(self.step):  # else the last row is this run's alone: a longer one adds on
+            progress.train_images += totals.images
+            progress.train_seconds += totals.seconds
+            progress.totals = Totals()
+        if split == "validation" and row["accuracy"] > progress.best:
+            progress.best = row["accuracy"]
+            self._save("best")
+        self._save("last")
         self.folder.say("   ".join([f"step {self.step:>5}", *(
             f"{row['split']} loss {row['loss']:.4f} accuracy {row['accuracy']:.4f}" for row in rows)]))
-        if split == "validation" and correct > progress.best:
-            progress.best = correct
-            self._save("best")
         if self.watch:
-            self.watch(self.step, correct)
+            self.watch(self.step, row["accuracy"])
 
-    def _evaluate_split(self, split: str) -> tuple[float, float]:
-        """Evaluation changes no state, so a signal may cut it short; the resumed run does it again."""
-        try:
-            self.stop.interruptible = True
-            self._leave_if_asked()
+    def _evaluated(self, split: str) -> dict[str, Any]:
+        """The row of an evaluation. It changes no state: a signal may cut it short, and the resumed run repeats it.
+
+        With several processes, a signal waits: the others are at it, too.
+        """
+        self._leave_if_asked()
+        start = time.perf_counter()
+        with contextlib.suppress(KeyboardInterrupt), (
+                self.stop.at_once() if self.stop.agree is None else contextlib.nullcontext()):
             loss, correct = self._evaluate(split)
             self._check_finite(split, loss, self.step)
-            return loss, correct
-        except KeyboardInterrupt:
-            self._leave_if_asked()
-            raise
-        finally:
-            self.stop.interruptible = False
+            seconds = time.perf_counter() - start
+            return self._row(split, loss, correct, self.data[split].num_examples / seconds)
+        self._leave_if_asked()
+        raise KeyboardInterrupt
 
     def _row(self, split: str, loss: float, accuracy: float, images_per_second: float) -> dict[str, Any]:
         return dict(step=self.step, split=split, loss=loss, accuracy=accuracy, seconds=round(self.seconds, 3),
@@ -319,30 +338,26 @@ class Run:
     def _leave_if_asked(self) -> None:
         if signum := self.stop.taken():
             self._save("last")
-            raise Interrupted(signum, f"stopped after step {self.step}; continue with --resume {self.folder.path}")
+            raise Interrupted(signum, f"stopped after step {self.step}; {self.folder.way_on()}")
 
     def _finish(self) -> None:
         """Read the test split once where there is validation data; write the summary and the curves."""
         if self.config.validation_size and not self.watch:
-            self.folder.replace_rows([row for row in self.folder.rows if row["split"] != "test"])
-            start = time.perf_counter()
-            loss, correct = self._evaluate_split("test")
-            seconds = time.perf_counter() - start
-            self.folder.append([self._row("test", loss, correct, self.data.test.num_examples / seconds)])
+            row = self._evaluated("test")
+            self.folder.replace_rows([*(row for row in self.folder.rows if row["split"] != "test"), row])
         rows, progress = self.folder.rows, self.progress
         test = [row for row in rows if row["split"] == "test"][-1:]
         validation = [row["accuracy"] for row in rows if row["split"] == "validation"]
+        seconds = progress.train_seconds + progress.totals.seconds
         self.summary = {
             **{f"test_{key}": row[key] for row in test for key in ("accuracy", "loss")},
             **({"validation_accuracy": validation[-1], "best_validation_accuracy": max(validation)}
                if validation else {}),
             "steps": self.step, "parameters": self.parameters, "wall_seconds": round(self.seconds, 2),
-            "images_per_second": round(progress.train_images / max(progress.train_seconds, 1e-9), 1),
+            "images_per_second": round((progress.train_images + progress.totals.images) / max(seconds, 1e-9), 1),
             "peak_memory_mb": round(peak_memory_mb()), "data": self.data.state, "seed": self.config.seed,
             "folder": str(self.folder.path), **self.summary,  # and what the script has put there
         }
-        self.folder.plot()
-        self.summary.update(wall_seconds=round(self.seconds, 2), peak_memory_mb=round(peak_memory_mb()))
         self.folder.finish(self.summary)
         if self.folder.silent:
             self.summary = {}

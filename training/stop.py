@@ -1,10 +1,10 @@
-"""Ctrl-C and SIGTERM as a request to stop: a run saves what it has and ends after the step it is at."""
+"""Ctrl-C, SIGTERM and a closed terminal as a request to stop: a run saves what it has and ends after its step."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -16,25 +16,31 @@ class Interrupted(Exception):
         self.signum, self.status = signum, 128 + signum
 
 
-class StopRequest:
-    """Receives SIGINT and SIGTERM while it is entered as a context manager; `taken()` tells whether one came.
+def stop_signals() -> list[int]:
+    """SIGINT, SIGTERM, and SIGHUP where the system has it and does not ignore it, as it does under nohup."""
+    hangup = getattr(signal, "SIGHUP", None)
+    heard = [] if hangup is None or signal.getsignal(hangup) == signal.SIG_IGN else [hangup]
+    return [signal.SIGINT, signal.SIGTERM, *heard]
 
-    A signal raises KeyboardInterrupt at once while `interruptible` is set, which an evaluation does since it changes
-    nothing, and where it is the second one.
+
+class StopRequest:
+    """Receives the stop signals while it is entered as a context manager; `taken()` tells whether one came.
+
+    A second signal raises KeyboardInterrupt at once, and so does the first inside `at_once()`.
 
     agree: for several processes, which must stop after the same step: turns each one's signal number (0: none) into the
-    same number for all. An evaluation is then always finished, since the others are at it too.
+    same number for all. A second signal then waits like the first.
     """
 
     def __init__(self, agree: Callable[[int], int] | None = None):
-        self.interruptible = False
-        self._agree = agree
+        self.agree = agree
+        self._interruptible = False
         self._signum = 0
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         with contextlib.suppress(ValueError):  # only the main thread may set handlers
-            for signum in (signal.SIGINT, signal.SIGTERM):
+            for signum in stop_signals():
                 self._handlers[signum] = signal.signal(signum, self._receive)
         return self
 
@@ -43,19 +49,30 @@ class StopRequest:
             signal.signal(signum, handler)
 
     def _receive(self, signum: int, frame: Any) -> None:
-        at_once = self._agree is None and (self._signum or self.interruptible)
+        at_once = self._interruptible or (self._signum and self.agree is None)
         self._signum = signum
         if at_once:
             raise KeyboardInterrupt
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """For work that changes nothing: a signal raises KeyboardInterrupt at once, one that came before it, too."""
+        self._interruptible = True
+        try:
+            if self._signum:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._interruptible = False
+
     def taken(self) -> int:
         """The number of the signal that came, once; 0 where none did."""
-        signum = self._agree(self._signum) if self._agree else self._signum
+        signum = self.agree(self._signum) if self.agree else self._signum
         if signum:  # with several processes, one that came just now waits for the next time, when all hear of it
-            self._signum, self.interruptible = 0, False
+            self._signum = 0
         return signum
 
     @property
     def came_after_all(self) -> int:
-        """The number of a signal that nobody has taken yet, without asking the other processes."""
+        """The number of a signal that was not taken yet, without asking the other processes."""
         return self._signum

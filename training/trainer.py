@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from imagefiles.dataset import DataSet, Splits
 from training.augment import flip, mix, shift
 from training.checkpoints import CheckpointFormat, atomic_write, damaged, missing, whole
+from training.console import notice
 from training.distributed import (
     agree_on_buffers,
     agree_on_signal,
@@ -23,12 +24,14 @@ from training.distributed import (
     joined,
     processes,
     rank,
+    seed_of,
     share,
     synchronised,
     total,
+    wait_for_all,
 )
 from training.flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
-from training.optimizers import OPTIMIZERS, SCHEDULES
+from training.optimizers import OPTIMIZERS, SCHEDULES, WITH_MOMENTUM
 from training.run import Watch, accuracy, start_run
 
 
@@ -36,21 +39,26 @@ from training.run import Watch, accuracy, start_run
 class TorchFlags(TrainingFlags):
     """Flags of every PyTorch script, behind those that all scripts have."""
 
-    optimizer: str = flag("sgd", "update rule", choices=list(OPTIMIZERS))
-    momentum: float = flag(0.0, "momentum of sgd, nesterov, rmsprop and muon", type=fraction)
+    optimizer: str = flag("sgd", "update rule", choices=list(OPTIMIZERS), group="optimization")
+    momentum: float = flag(0.0, "momentum of the optimizer", type=fraction, group="optimization",
+                           needs=f"--optimizer {'|'.join(WITH_MOMENTUM)}")
     weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay; muon: of all but "
-                                    "its matrices)", type=non_negative_float)
+                                    "its matrices)", type=non_negative_float, group="optimization")
     lr_schedule: str = flag("constant", "learning rate over the run; one_cycle and cosine end at about 0",
-                            choices=list(SCHEDULES))
-    label_smoothing: float = flag(0.0, "share of each training target that is spread over all classes", type=fraction)
-    flip: str = flag("off", "mirror each training image left to right with probability 1/2", choices=["on", "off"])
-    shift: int = flag(0, "move each training image by up to so many pixels, randomly", type=non_negative_int)
-    mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup), from 0.01 up; 0 for "
-                             "none", type=non_negative_float)
+                            choices=list(SCHEDULES), group="optimization")
+    label_smoothing: float = flag(0.0, "share of each training target that is spread over all classes",
+                                  type=fraction, group="optimization")
     ema_decay: float = flag(0.0, "evaluate, and keep, a moving average of the weights that keeps so much of itself "
-                                 "each step, such as 0.999; 0 for the weights themselves", type=fraction)
+                                 "each step, such as 0.999; 0 for the weights themselves", type=fraction,
+                            group="optimization")
+    flip: str = flag("off", "mirror each training image left to right with probability 1/2", choices=["on", "off"],
+                     group="images")
+    shift: int = flag(0, "move each training image by up to so many pixels, randomly", type=non_negative_int,
+                      group="images")
+    mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup), from 0.01 up; 0 for "
+                             "none", type=non_negative_float, group="images")
     flip_average: str = flag("off", "at the end, read the test split also with the logits of each image and its mirror "
-                                    "image averaged", choices=["on", "off"])
+                                    "image averaged", choices=["on", "off"], group="images")
     device: str = flag("auto", "where to compute; auto takes a GPU when there is one",
                        choices=["auto", "cpu", "cuda", "mps"], resumable=True)
     precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16",
@@ -78,7 +86,7 @@ def note_slow_bf16(device: torch.device, precision: str) -> None:
     """A processor that cannot multiply bfloat16 emulates it, many times slower than float32: say so."""
     multiplies = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # implied by AMX
     if precision == "bf16" and device.type == "cpu" and not multiplies():
-        print("NOTICE: this processor does not multiply bfloat16; --precision fp32 is far faster here.")
+        notice("this processor does not multiply bfloat16; --precision fp32 is far faster here.")
 
 
 def _save_torch(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -124,6 +132,7 @@ def evaluate(model: nn.Module, split: DataSet, device: torch.device, precision: 
             loss_sum += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
             correct_sum += accuracy(logits, targets) * len(labels)
     model.train(was_training)
+    wait_for_all()
     loss_sum, correct_sum = total(device, loss_sum, correct_sum)
     return loss_sum / split.num_examples, correct_sum / split.num_examples
 
@@ -172,16 +181,16 @@ class Trainer:
         self.evaluated: nn.Module = self.average or model
         self.trained = model
 
-    def start(self, resumed: bool) -> None:
+    def start(self) -> None:
         """To be called once, when the weights are those that training starts from."""
         self.model.train()
         self.trained = averaged(self.model, self.device)
-        if rank() and not resumed:
-            torch.manual_seed(self.config.seed + rank())  # dropout and augmentation are each process's own
 
     def step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
         """One update from images (B, C, H, W) and labels (B,). Returns the batch's mean loss and accuracy before it."""
         config = self.config
+        if rank():  # dropout and augmentation are each process's own; the first continues the stream of the weights
+            torch.manual_seed(seed_of(config.seed, rank(), self.schedule.last_epoch))
         x = prepare(share(images), self.device, self.model)
         x, targets = augmented(x, torch.from_numpy(share(labels)).to(self.device), config)
 
@@ -240,8 +249,6 @@ class Trainer:
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and "cuda" in state["random"]:
             torch.cuda.set_rng_state(state["random"]["cuda"])
-        if rank():  # what was saved is the first process's
-            torch.manual_seed(self.config.seed + step + rank())
 
 
 def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config: TorchFlags, script: str,
@@ -264,9 +271,10 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
             resumed = run.state is not None
             run.parameters = sum(p.numel() for p in model.parameters())
             if warm_up:
-                warm_up(model, resumed)
+                run.warm_up(lambda: warm_up(model, resumed))
+            wait_for_all()
             run.restore(trainer.load_state_dict)
-            trainer.start(resumed)
+            trainer.start()
 
             for _ in run.steps(trainer.state_dict, trainer.evaluate):
                 images, labels = data.train.next_batch(config.batch_size)
