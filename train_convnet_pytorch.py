@@ -51,8 +51,8 @@ class Config(TorchFlags):
     optimizer: str = per_model("optimizer")
     momentum: float = per_model("momentum")
     epochs: int = per_model("epochs")
-    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float,
-                              group="images")
+    pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this; the study net does "
+                                   "that itself", type=positive_float, group="images", needs="--model convnet")
     model: str = flag("convnet", "network", choices=list(DEFAULTS), group="network")
     channels: list[int] = flag("6,16", "widths of the 5x5 convolutions, one to four", type=hidden_units,
                                group="network", needs="--model study")
@@ -71,8 +71,6 @@ class Config(TorchFlags):
             if getattr(self, name) == "":
                 setattr(self, name, own)
         super().__post_init__()
-        if self.model == "study" and self.pixel_scale != 1:
-            raise UserError("--pixel_scale: the study net scales its pixels itself; leave it out")
         if self.model == "convnet" and self.batch_size == 1:
             raise UserError("--batch_size: batch normalization has no statistics of a single sample; use 2 or more")
 
