@@ -159,6 +159,7 @@ class CustomBatchNormManualModule(nn.Module):
             ValueError: another shape of the input.
             TypeError: an input that is not floating-point.
         """
+        _check_input(input, self.n_neurons)
         return CustomBatchNormManualFunction.apply(input, self.gamma, self.beta, self.eps)
 
     def extra_repr(self) -> str:

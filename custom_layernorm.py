@@ -158,6 +158,7 @@ class CustomLayerNormManualModule(nn.Module):
             ValueError: another shape of the input.
             TypeError: an input that is not floating-point.
         """
+        _check_input(input, self.n_neurons)
         return CustomLayerNormManualFunction.apply(input, self.gamma, self.beta, self.eps)
 
     def extra_repr(self) -> str:

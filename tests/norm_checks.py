@@ -248,6 +248,7 @@ class FunctionChecks(ValueChecks):
         compiled = torch.compile(lambda *t: self.compute(list(t)), fullgraph=True, backend="aot_eager")
         torch.testing.assert_close([y := compiled(*inputs), *torch.autograd.grad(y, inputs, dy)], expected)
 
+    @pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated:FutureWarning")  # in PyTorch's own code
     def test_limits_that_the_docstring_states(self):
         """Each is an error that names what is missing, and no wrong number; the module by autograd has no such limit."""
         (x, gamma, beta), dy = draw((5, 7))

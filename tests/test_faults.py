@@ -73,7 +73,7 @@ def test_fifty_interruptions_change_nothing(standin, tmp_path):
     base = ["--data_dir", standin, *FLAGS]
     for _ in range(INTERRUPTIONS):
         if not (folder / "last.npz").exists():
-            shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint: it says so, and is begun anew
+            shutil.rmtree(folder, ignore_errors=True)  # stopped before its first checkpoint: it says so, and is started again
         flags = ["--resume", folder] if folder.exists() else [*base, "--output_dir", folder]
         kind = chance.choice(KINDS)
         process = start(*flags, "--max_steps", NEVER, file_bytes=20_000 if kind == "full disk" else 0)

@@ -193,17 +193,17 @@ CONV_FAULTS = {  # {name: (network, checks that fail beside the values, what is 
     "ReLU, BatchNorm, conv": (changed(CONV_LIST, (PREACT, f"nn.ReLU(), nn.BatchNorm2d(n_in), {CONV3}")), {LAYERS},
                               "received ReLU, BatchNorm, convolution."),
     "ReLU after the sum": (changed(CONV_LIST, ("return z + x", "return F.relu(z + x)")), {LAYERS},
-                           "Conv1, conv2, conv3: expected convolution; received ReLU, convolution."),
+                           "conv1, conv2, conv3: expected convolution; received ReLU, convolution."),
     "ReLU after conv0": (changed(CONV_STAGES, ("x = self.block1(x)", "x = self.block1(F.relu(x))")), {LAYERS},
                          "PreAct1: expected nothing before it; received ReLU."),
     "no last BatchNorm": (changed(CONV_LIST, ("            nn.BatchNorm2d(512),\n", "")), {LAYERS, NUMBER},
-                          "Linear: expected BatchNorm, ReLU, linear; received ReLU, linear."),
+                          "linear: expected BatchNorm, ReLU, linear; received ReLU, linear."),
     "no last ReLU": (changed(CONV_LIST, ("            nn.ReLU(),\n", "")), {LAYERS},
-                     "Linear: expected BatchNorm, ReLU, linear; received BatchNorm, linear."),
+                     "linear: expected BatchNorm, ReLU, linear; received BatchNorm, linear."),
     "kernel": (changed(CONV_LIST, ("nn.Conv2d(128, 256, 1, 1, 0)", "nn.Conv2d(128, 256, 3, 1, 1)")), {LAYERS, NUMBER},
                "kernel 1x1, stride 1x1, padding 0x0; received convolution 128 -> 256, kernel 3x3, stride 1x1, padding 1x1."),
     "stride": (changed(CONV_LIST, ("3, 1, 1),\n            PreAct(64", "3, 2, 1),\n            PreAct(64")), {LAYERS},
-               "Conv0: expected convolution 3 -> 64, kernel 3x3, stride 1x1, padding 1x1; received convolution 3 -> 64, "
+               "conv0: expected convolution 3 -> 64, kernel 3x3, stride 1x1, padding 1x1; received convolution 3 -> 64, "
                "kernel 3x3, stride 2x2"),
     "small pools": (changed(CONV_LIST, (POOL, "nn.MaxPool2d(2)")), {LAYERS}, "maxpool1, maxpool2, maxpool3, maxpool4, "
                     "maxpool5: expected max pool, kernel 3x3, stride 2x2, padding 1x1; received max pool, kernel 2x2"),

@@ -1,4 +1,4 @@
-"""Probes of the ladder that every network climbs: its first loss, its gradients, and a few images learned by heart."""
+"""Probes of the ladder that every network climbs: its first loss, its gradients, and a few images overfitted."""
 
 from __future__ import annotations
 
