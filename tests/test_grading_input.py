@@ -47,7 +47,7 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, 
 
 
 def test_the_stand_in_given_as_data_is_noted(standin, capsys):
-    assert cli.real_data(standin) is None
+    assert cli.real_data(standin, measured=True) is None
     error = capsys.readouterr().err
     assert "holds no CIFAR-10 but the package's stand-in" in error and error.count("\n") == 1
     pixels, labels = cli.read_batch(standin / "test_batch")

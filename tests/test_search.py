@@ -26,6 +26,11 @@ pytestmark = pytest.mark.training
 QUICK = {"epochs": 1, "validation_size": 100, "population": 2}
 
 
+def quick_with(sampler: str) -> dict:
+    """QUICK for this sampler: only evolution has a population."""
+    return {key: value for key, value in QUICK.items() if key != "population" or sampler == "evolution"} | {"sampler": sampler}
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small networks and few batches, and on the CPU, where a run gives the same digits again."""
@@ -38,7 +43,7 @@ def small(monkeypatch):
 
 
 def config(standin, folder, **flags):
-    quick = {key: value for key, value in QUICK.items() if key != "population" or flags.get("sampler", "evolution") == "evolution"}
+    quick = quick_with(flags.get("sampler", "evolution"))
     return search.Config(**{**quick, "data_dir": str(standin), "output_dir": str(folder), **flags})
 
 
@@ -148,7 +153,7 @@ def start(flags, seconds):
 
 
 def test_two_processes_share_a_study_and_one_is_killed(tmp_path):
-    flags = {**QUICK, "trials": 12, "sampler": "random", "output_dir": str(tmp_path)}
+    flags = {**quick_with("random"), "trials": 12, "output_dir": str(tmp_path)}
     slow, quick = start(flags, 60), start(flags, 0.1)
     give_up = time.time() + 120
     while time.time() < give_up:  # until the slow one is in the middle of a trial
@@ -352,4 +357,4 @@ def test_a_trial_that_no_data_fit_is_not_tried_again(standin, tmp_path, monkeypa
 @pytest.mark.parametrize("sampler", search.SAMPLERS)
 def test_a_process_that_joins_late_has_a_seed_too(sampler, tmp_path):
     for _ in range(2):
-        search.Shared(search.Config(**QUICK, sampler=sampler, seed=2**32 - 1, output_dir=str(tmp_path)))
+        search.Shared(search.Config(**quick_with(sampler), seed=2**32 - 1, output_dir=str(tmp_path)))
