@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import re
 import tempfile
 import zipfile
@@ -252,12 +253,10 @@ class Layout:
         target = self.folder.joinpath(*prefix, *kept)
         try:
             if kept != parts or entry.kind == "folder":
-                if not target.is_dir():
-                    self._member()
-                    target.mkdir(parents=True)
+                self._make(target)
             else:
+                self._make(target.parent)
                 self._member()
-                target.parent.mkdir(parents=True, exist_ok=True)
                 with open(target, "xb") as out:
                     reason = self._write(entry, out, MAX_FILE)
                 if reason:
@@ -266,11 +265,18 @@ class Layout:
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise Unreadable(f"holds {entry.name[:80]!r} twice, or as file and folder") from None
 
+    def _make(self, folder: Path) -> None:
+        """Make a folder and those above it, each of which counts."""
+        missing = itertools.takewhile(lambda path: not path.is_dir(), (folder, *folder.parents))
+        for path in reversed(list(missing)):
+            self._member()
+            path.mkdir()
+
     def _member(self) -> None:
         self.members += 1
         if self.members > MAX_MEMBERS:
-            raise Unreadable(f"holds more than {MAX_MEMBERS} files: hand in the code without environments and "
-                             "data sets")
+            raise Unreadable(f"holds more than {MAX_MEMBERS} files and folders: hand in the code without environments "
+                             "and data sets")
 
     def _leave_out(self, parts: tuple[str, ...], reason: str) -> None:
         """A note, for a file beside the code. Raises Unreadable for a Python file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -39,7 +40,7 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
     """
     people = people or People()
     found: dict[str, list[tuple[HandIn, Path]]] = {}
-    for path in dict.fromkeys(Path(path).resolve() for path in paths):
+    for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):  # two links are two students
         if not path.exists():
             raise ClassError(f"{path} does not exist")
         hand_in = parse(path)

@@ -267,6 +267,10 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             say(f"\ninterrupted: {len(records)} submissions are finished and kept in {options.out}; run it again for "
                 "the rest")
             return 130
+        kept = {record["student"] for record in classroom.records(options.out, rules)}
+        if lost := [one.student for one in class_ if one.student not in kept]:
+            raise ClassError(f"{options.out / 'students'} has no record of {lost[0]}, which was just graded; no table "
+                             "was written: run it again with another --out")
         records = write_all()
         if not options.results:  # one submission on Gradescope has nobody to be compared with
             pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},

@@ -40,11 +40,18 @@ def alphabetical(name: str) -> tuple[str, str]:
 
 
 def folder_name(student: str) -> str:
-    """A folder's name for a student: the name itself where it is harmless, else with a mark of the original."""
-    safe = re.sub(r"[^\w .+@()-]", "_", student).strip(" .")[:100]
-    if safe == student and safe:
+    """A folder's name for a student, which no other student's is: the name itself where it is harmless, else with a
+    mark of the original. What looks like such a mark is not harmless.
+    """
+    safe = re.sub(r"[^\w .+@()-]", "_", student).encode()[:100].decode(errors="ignore").strip(" .")
+    if safe == student and safe and not re.search("-[0-9a-f]{8}$", safe):
         return safe
-    return f"{safe or 'student'}-{hashlib.sha256(student.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    return f"{safe or 'student'}-{mark_of(student)}"
+
+
+def mark_of(name: str) -> str:
+    """Eight digits that tell a name from all others which look like it."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def local_imports(folder: Path, names: Sequence[str], but: Collection[str] = ()) -> list[str]:

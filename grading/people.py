@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from grading import spreadsheets
-from grading.files import write
+from grading.files import mark_of, write
 from grading.spreadsheets import Row, TableError, cell, plain, same, to_csv
 from grading.unpack import without_ending
 
@@ -75,12 +75,20 @@ def parse(path: Path) -> HandIn:
     """What the name of an archive or folder says of its student; Brightspace names the folder around it, too."""
     name = path.name if path.is_dir() else without_ending(path.name)
     if found := CANVAS.fullmatch(name):
-        return HandIn(f"{found['name']}_{found['id']}", "", found["id"], bool(found["late"]), int(found["order"]),
-                      found["file"])
+        return HandIn(f"{student_key(found['name'])}_{found['id']}", "", found["id"], bool(found["late"]),
+                      int(found["order"]), found["file"])
     if found := BRIGHTSPACE.fullmatch(name) or BRIGHTSPACE.fullmatch(path.parent.name):
-        return HandIn(f"{found['name']} {found['id']}", found["name"], order=moment(found["date"]),
+        return HandIn(f"{student_key(found['name'])} {found['id']}", found["name"], order=moment(found["date"]),
                       file=found["file"] or name)
-    return HandIn(name or "root", file=name)
+    return HandIn(student_key(name) or "root", file=name)
+
+
+def student_key(name: str) -> str:
+    """`name` on one line and as tables compare names (`same`), with a mark where this changes it: so two students never
+    have the same key, whatever spaces, accents or control characters are in their files' names.
+    """
+    shown = same("".join(c if c.isprintable() or c.isspace() else "_" for c in name))
+    return shown if shown == name else f"{shown} {mark_of(name)}".strip()
 
 
 def moment(date: str) -> float:

@@ -82,9 +82,9 @@ def is_course_s(content: bytes) -> bool:
 
 
 def dotted(node: ast.AST) -> str:
-    """'torch.nn.LayerNorm' for that expression; '' for one that is not a dotted name."""
-    names = []
-    while isinstance(node, ast.Attribute):
+    """'torch.nn.LayerNorm' for that expression; '' for one that is not dotted names, or longer than any of interest."""
+    names: list[str] = []
+    while isinstance(node, ast.Attribute) and len(names) < 4:  # each part of a long chain is asked for: not to its end
         names.append(node.attr)
         node = node.value
     return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""

@@ -72,6 +72,7 @@ def test_links_in_a_folder_are_left_out(tmp_path):
     ({"modules.py": bytes(20 * 2**20)}, "more than 200 times the bytes it is packed in"),
     ({"modules.py": bytes(50 * 2**20)}, "modules.py, which has more than 30 MB"),
     ({f"{i}.py": "" for i in range(5001)}, "more than 5000 files"),
+    ({f"{i}/" + "a/" * 15 + "b.py": "" for i in range(400)}, "more than 5000 files and folders"),
     ({"readme.txt": "hello"}, "holds no modules.py"), ({}, "is empty: pack it again and upload it again"),
     ({"modules.py": "", "modules.py/x.py": ""}, "as file and folder")])
 def test_caps(tmp_path, members, reason):

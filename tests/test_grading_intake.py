@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -367,3 +368,15 @@ def test_earlier_editions_are_recognised_and_only_these(tmp_path, files, found):
     one.take_in(tmp_path / "in")
     assert scan.edition(one.code) == found
     assert one.error == one.ungraded == (f"is of the {found}: this rubric grades the 2020 edition" if found else "")
+
+
+def test_long_chains_of_attributes_take_no_longer_than_short_ones(tmp_path):
+    """1,600 attributes in a line are 16 KB as a ZIP: what looks for dotted names must not follow each to its end."""
+    seconds = {}
+    for name, text in (("long", "x" + ".a" * 1600 + "\n"), ("short", ("x" + ".a" * 4 + "\n") * 400)):
+        (tmp_path / f"{name}.py").write_text(text * 40)
+        tree = scan.parse(tmp_path / f"{name}.py")
+        started = time.process_time()
+        assert scan.odd(tree) == set()
+        seconds[name] = time.process_time() - started
+    assert seconds["long"] < 4 * seconds["short"]
