@@ -278,16 +278,22 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             if pairs:
                 many = f"{len(pairs)} pairs of submissions are" if len(pairs) > 1 else "1 pair of submissions is"
                 say(f"note: {many} similar: look at {options.out / similarity.PAGE}")
-    for problem in known.problems(records):
-        say(f"note: {problem}")
-    if doubtful := summary.suspects(records):
-        say(f"note: almost nobody passes {len(doubtful)} of the checks; the grader may be at fault (see the summary)")
-    if stale:
-        say(f"{tables.FINAL} does not know the new grades of {', '.join(stale[:5])}{' and others' * (len(stale) > 5)}: "
-            "run --merge again")
-    print(f"grades: {options.out / tables.GRADES}   summary: {options.out / 'summary.html'}   "
-          f"written questions, to fill in: {options.out / tables.WRITTEN}")
+    say_what_to_do(options.out, [f"note: {problem}" for problem in known.problems(records)], records, stale)
     return 1 if bad else 0
+
+
+def say_what_to_do(out: Path, notes: list[str], records: list[Record], stale: list[str]) -> None:
+    """What a TA should look at next. stale: students whose grades are newer than the last --merge."""
+    if doubtful := summary.suspects(records):
+        notes.append(f"note: almost no submission passes {len(doubtful)} of the checks; the grader may be at fault "
+                     "(see the summary)")
+    if stale:
+        notes.append(f"{tables.FINAL} does not know the new grades of {', '.join(stale[:5])}"
+                     f"{' and others' * (len(stale) > 5)}: run --merge again")
+    for note in notes:
+        say(note)
+    print(f"grades: {out / tables.GRADES}   summary: {out / 'summary.html'}   "
+          f"written questions, to fill in: {out / tables.WRITTEN}")
 
 
 def line_of(record: Record, rules: Rubric, new: bool) -> str:

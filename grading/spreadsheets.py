@@ -32,15 +32,16 @@ def number(text: str) -> float | None:
 
 
 def cell(value: object) -> str:
-    """A cell that no spreadsheet takes for a formula."""
+    """A cell that no spreadsheet takes for a formula, nor a part of it where it divides cells at other characters."""
     text = " ".join(str(value).encode("utf-8", "replace").decode().split())
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "'")) and number(text) is None else text
+    if number(text) is not None:
+        return text
+    return re.sub(r"(^|[;,|]\s*)(?=[=+@'-])", r"\1'", text)
 
 
 def plain(text: str) -> str:
     """A cell as it was before `cell`."""
-    text = text.strip()
-    return text[1:] if text.startswith(("'=", "'+", "'-", "'@", "''")) else text
+    return re.sub(r"(^|[;,|]\s*)'(?=[=+@'-])", r"\1", text.strip())
 
 
 def same(name: str) -> str:

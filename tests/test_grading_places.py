@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from grading_help import needs_confinement
 
-from grading import classroom, cli
+from grading import classroom, cli, spreadsheets
 from grading.cli import main
 from grading.files import folder_name
 
@@ -64,3 +64,12 @@ def test_a_record_that_is_lost_is_said_before_tables_are_written(tmp_path, monke
     paths = handed_in(tmp_path / "in", "doe", "roe")
     assert main("", [*paths, "--out", str(tmp_path / "out"), "--jobs", "1"]) == 2
     assert "no record of doe" in capsys.readouterr().err and not (tmp_path / "out" / "grades.csv").exists()
+
+
+@pytest.mark.parametrize("text", ["=1+1", "doe;=cmd|'/C calc'!A0", "a, -b", "x;@SUM(A1)", "''=", "Doe, 'Jane", "-", "-3", "a;;=b",
+                                  "O'Neill", "x; '=y"])
+def test_no_part_of_a_cell_is_a_formula(text):
+    shown = spreadsheets.cell(text)
+    assert spreadsheets.number(text) is not None or not [part for separator in ";,|\t" for part in shown.split(separator)
+                                                         if part.strip().startswith(("=", "+", "-", "@"))]
+    assert spreadsheets.plain(shown) == text
