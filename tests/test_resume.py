@@ -1,11 +1,13 @@
 """Resume, Ctrl-C, full disks, bad checkpoints: nothing lost, nothing repeated, nothing executed."""
 
+import copy
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -303,3 +305,18 @@ def test_a_run_from_before_a_flag_existed_is_continued(standin, tmp_path):
     config["flags"]["other_scripts_flag"] = 1
     (tmp_path / "run/config.json").write_text(json.dumps(config))
     assert run("train_mlp_pytorch", "--resume", tmp_path / "run", "--max_steps", 8) == 2
+
+
+@pytest.mark.parametrize("kind", ["compressed", "an array named twice", "members that overlap"])
+def test_an_npz_that_would_fill_the_memory_is_one_line(kind, tmp_path):
+    path, array = tmp_path / "last.npz", np.zeros(300_000)
+    saved = {"state": [{"array": "array_0"}] * (2 if kind == "an array named twice" else 1)}
+    save = np.savez_compressed if kind == "compressed" else np.savez
+    save(path, checkpoint=np.array(json.dumps(saved)), array_0=array)
+    if kind == "members that overlap":
+        with zipfile.ZipFile(path, "a") as file:  # the directory names the same bytes again
+            file.infolist().append(copy.copy(file.getinfo("array_0.npy")))
+            file.infolist()[-1].filename = "array_1.npy"
+            file._didModify = True
+    with pytest.raises(training.checkpoints.CheckpointError, match="is not a whole checkpoint"):
+        training.checkpoints.NPZ.load(path)

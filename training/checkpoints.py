@@ -137,8 +137,15 @@ def _load_npz(path: Path) -> dict[str, Any]:
         raise missing(path)
     try:
         with np.load(path, allow_pickle=False) as file:
+            if sum(member.file_size for member in file.zip.infolist()) > path.stat().st_size:
+                raise damaged(path)  # ours are not compressed: one that unpacks to more may fill the memory
+            left = set(file.files)  # an array that is named again is not read again
+
             def give_array(value: dict[str, Any]) -> Any:
-                return file[value["array"]] if value.keys() == {"array"} else value
+                if value.keys() != {"array"}:
+                    return value
+                left.remove(value["array"])
+                return file[value["array"]]
 
             return whole(path, json.loads(str(file["checkpoint"]), object_hook=give_array))
     except Exception:  # NumPy, zipfile, zlib, ast, tokenize and json have many ways to stumble over foreign bytes
