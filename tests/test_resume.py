@@ -320,3 +320,18 @@ def test_an_npz_that_would_fill_the_memory_is_one_line(kind, tmp_path):
             file._didModify = True
     with pytest.raises(training.checkpoints.CheckpointError, match="is not a whole checkpoint"):
         training.checkpoints.NPZ.load(path)
+
+
+def test_a_stand_in_of_another_seed_is_not_resumed_on(tmp_path, capsys):
+    for seed in (0, 1):
+        cifar10_utils.main(["standin", str(tmp_path / f"data{seed}"), "--train_size", "100", "--test_size", "50", "--seed", str(seed)])
+    flags = ["--batch_size", "20", "--eval_freq", "2"]
+    assert run("train_mlp_numpy", "--data_dir", tmp_path / "data0", *flags, "--max_steps", "2", "--output_dir", tmp_path / "run") == 0
+    resumed = ["--resume", tmp_path / "run", "--max_steps", "4", "--data_dir"]
+    capsys.readouterr()
+    assert run("train_mlp_numpy", *resumed, tmp_path / "data1") == 2
+    assert "other files of synthetic stand-in (their MD5 sums differ)" in capsys.readouterr().err
+    described = json.loads((tmp_path / "run/config.json").read_text())
+    del described["data_digest"]  # as of a run of an earlier version, which says nothing of it
+    (tmp_path / "run/config.json").write_text(json.dumps(described))
+    assert run("train_mlp_numpy", *resumed, tmp_path / "data1") == 0

@@ -45,6 +45,7 @@ class RunFolder:
         """Write config.json of a new run, and a metrics.csv without rows."""
         write_json(self.path / "config.json", {
             "script": script, "flags": dataclasses.asdict(config), "data": data.state, "data_name": data.name,
+            "data_digest": data.digest,
             "data_dir_from_here": path_from(self.path, config.data_dir),
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **describe_machine()})
         write_metrics(self.path, self.rows)

@@ -67,3 +67,6 @@ def check_same_run(folder: Path, data: Any) -> None:
     if (was["data_name"], was["data"]) != (data.name, data.state):
         raise UserError(f"--data_dir: {folder} was trained on {was['data_name']} ({was['data']}), this is {data.name} "
                         f"({data.state}); name the folder of its data")
+    if was.get("data_digest", data.digest) != data.digest:  # of two stand-ins, or two unpublished editions
+        raise UserError(f"--data_dir: {folder} was trained on other files of {data.name} (their MD5 sums differ); name "
+                        "the folder of its data")
