@@ -64,6 +64,8 @@ COLUMNS = {"name": ("name", "student", "fullname"),
            "number": ("number", "sisuserid", "sisid", "orgdefinedid", "studentnumber", "studentid"),
            "section": ("section", "sections", "group")}
 TELLING = ("id", "login", "number")
+NO_NAMES = {"assignment", "practical", "submission", "homework", "handin", "final", "code", "late", "practicum", "lab",
+            "version", "copy", "files", "project", "mlps", "cnns"}  # words of file names
 
 
 def squash(text: str) -> str:
@@ -129,6 +131,13 @@ def _person(row: Row, columns: Mapping[str, str]) -> Person | None:
     return found
 
 
+def _others(words: Sequence[str], person: Person) -> list[str]:
+    """Words behind a last name that may be another person's first name."""
+    known = [squash(word) for word in person.name.split()]
+    return [word for word in words if word.isalpha() and len(word) > 2 and squash(word) not in NO_NAMES
+            and not any(name.startswith(squash(word)) for name in known)]
+
+
 def keys(person: Person) -> list[tuple[str, str]]:
     """What a file's name may call them by: (kind, text)."""
     words = person.name.split()
@@ -180,11 +189,13 @@ class People:
         """The roster's line of a record's student; None where there is none, or more than one would do."""
         known = self.hand_in(record)
         words = re.split(r"[_\s-]+", known.student)
-        starts = [squash("".join(words[:i])) for i in range(len(words), 0, -1)]  # `de_vries_...`: devries before de
+        starts = {squash("".join(words[:i])): words[i:] for i in range(len(words), 0, -1)}  # devries before de
         for key in [("id", known.id), ("name", squash(known.name)),
                     *((kind, start) for kind in (*TELLING, "name", "last") for start in starts)]:
             if len(found := self._index.get(key, set())) == 1:
-                return self.roster[next(iter(found))]
+                person = self.roster[next(iter(found))]
+                if key[0] != "last" or not _others(starts[key[1]], person):
+                    return person
         return None
 
     def names(self, records: Iterable[Mapping[str, Any]], revealed: bool = False) -> dict[str, str]:

