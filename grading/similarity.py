@@ -44,7 +44,7 @@ RUN, WINDOW = 12, 6
 THRESHOLD = 0.42
 FEWEST = 12  # fingerprints of a file; the share of fewer says nothing
 COMMON, FEW = 0.25, 8  # a fingerprint in more than this part of the class, and in more than FEW, is how it is written
-SAMPLE = 4  # fingerprints in which two copies of a file agree
+SAMPLE = 16  # of a file's fingerprints, the smallest; two copies have three quarters of them in common
 MOST_BYTES = 512 * 2**10  # of a submission; real ones have a tenth of that
 MOST_PAIRS, MOST_FRAGMENTS, MOST_LINES, MOST_WIDTH = 100, 12, 60, 200  # that a page shows
 OTHER = "·"  # a name that the submission has chosen
@@ -232,19 +232,33 @@ def compare(class_: Mapping[str, Sources], handout: Sources, others: Mapping[str
         for file, places in files.items():
             for value in places:
                 owners[value].add((name, file))
-    # Copies of one file count once, or what many have copied would be taken for how it is written: they agree in the
-    # smallest of their fingerprints, as a random sample of them.
-    sample = {(name, file): tuple(sorted(places)[:SAMPLE])
-              for name, files in prints.items() for file, places in files.items()}
+    original = originals(prints)
     most = max(FEW, COMMON * len(class_))
     for value, places_of in list(owners.items()):
-        if len({sample[place] for place in places_of if place[0] in class_}) > most:
+        if len({original[place] for place in places_of if place[0] in class_}) > most:
             for name, file in owners.pop(value):
                 del prints[name][file][value]
     found = sorted(best(prints, owners, class_.keys()), key=lambda pair: (-pair.share, pair.one, pair.other))
     texts = {**others, **class_}
     shown = [replace(pair, passages=passages(prints, texts, pair.one, pair.other)) for pair in found[:MOST_PAIRS]]
     return Found([*shown, *found[MOST_PAIRS:]], {name: share for name, share in shares.items() if name in class_})
+
+
+def originals(prints: Mapping[str, Prints]) -> dict[tuple[str, str], tuple[str, str]]:
+    """{(submission, file): the first one that it is like}.
+
+    Copies of one file count once, or what many have copied would be taken for how it is written.
+    """
+    samples: dict[tuple[str, str], frozenset[int]] = {}
+    found = {}
+    for name, files in prints.items():
+        for file, places in files.items():
+            sample = frozenset(sorted(places)[:SAMPLE])
+            like = (other for other, its in samples.items() if 4 * len(sample & its) >= 3 * SAMPLE)
+            found[name, file] = next(like, (name, file))
+            if found[name, file] == (name, file) and len(places) >= FEWEST:
+                samples[name, file] = sample
+    return found
 
 
 def best(prints: Mapping[str, Prints], owners: Mapping[int, set[tuple[str, str]]],

@@ -251,8 +251,8 @@ def test_a_run_writes_the_page_and_keeps_the_code(tmp_path, capsys, monkeypatch)
 def test_what_many_have_copied_is_not_taken_for_how_it_is_written(copies, class_size, handout):
     texts = variants("modules")
     class_ = {f"own {i}": {"modules.py": text} for i, text in zip(range(class_size - copies), itertools.cycle(texts.values()))}
-    copied = next(iter(variants("convnet_pytorch").values()))
-    class_ |= {f"copy {i}": {"modules.py": copied + "\n" + "z = [z + 1, (z, 3)]\n" * i} for i in range(copies)}
+    copied, more = next(iter(variants("convnet_pytorch").values())), [f"z = {'[' * n}z + 1{']' * n}" for n in range(1, 13)]
+    class_ |= {f"copy {i}": {"modules.py": "\n".join([copied, *more[:i]])} for i in range(copies)}
     found = {frozenset((pair.one, pair.other)) for pair in compare(class_, handout, {}).pairs}
     assert len([pair for pair in found if all(name.startswith("copy") for name in pair)]) == copies * (copies - 1) // 2
 
