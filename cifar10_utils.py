@@ -28,7 +28,7 @@ import sys
 from collections.abc import Sequence
 
 from imagefiles.cifar10_files import FOLDER_NAME, SYNTHETIC, find_folder, load_folder, read_batch, read_class_names
-from imagefiles.dataset import DataError, DataSet, Splits, dense_to_one_hot, expanded, make_splits
+from imagefiles.dataset import DataError, DataSet, Splits, data_folder, dense_to_one_hot, make_splits
 
 __all__ = ["DATA_DIR", "DataError", "DataSet", "Splits", "dense_to_one_hot", "get_cifar10", "read_batch"]
 DATA_DIR = f"cifar10/{FOLDER_NAME}"
@@ -54,7 +54,7 @@ def get_cifar10(data_dir: str | os.PathLike[str] = DATA_DIR, one_hot: bool = Tru
     Raises:
         DataError: data missing, truncated, hostile or mixed up, or validation_size out of range.
     """
-    folder = expanded(data_dir)
+    folder = data_folder(data_dir)
     found = find_folder(folder)
     if found is None:
         from imagefiles.cifar10_missing import obtain  # what a download needs is only loaded where there is one

@@ -193,21 +193,27 @@ class Run:
             return ""
         output, gradient = output.astype(float), len(output) * gradient.astype(float)  # of each sample's own loss
         rows, labels = np.arange(len(output)), gradient.argmin(axis=1)
-        one_hot = np.eye(output.shape[1])[labels]
+
+        def slopes(loss_of: Callable[[np.ndarray], np.ndarray], size: np.ndarray) -> np.ndarray:
+            steps = [size * np.eye(output.shape[1])[j] for j in range(output.shape[1])]
+            return np.stack([(loss_of(output + step) - loss_of(output - step)) / (2 * size[:, j])
+                             for j, step in enumerate(steps)], axis=1)
 
         def close(found: np.ndarray, expected: np.ndarray, atol: float = 1e-2) -> bool:
             return np.allclose(found, expected, rtol=1e-2, atol=atol)
 
         with np.errstate(all="ignore"):
+            usual = np.full_like(output, 1e-4)
             probabilities = (output >= 0).all() and close(output.sum(axis=1), np.ones(len(output)))
-            softmax = np.exp(output - np.logaddexp.reduce(output, axis=1, keepdims=True))
-            if close(gradient, softmax - one_hot):
+            if close(gradient, slopes(lambda y: np.logaddexp.reduce(y, axis=1) - y[rows, labels], usual)):
                 return SOFTMAX_TWICE if probabilities and not stub else ""
-            alone = close(gradient * (1 - one_hot), np.zeros_like(gradient))
-            # -1 / p, or -1 / (p + eps) with a small eps, of which the reciprocal tells for any p
-            if probabilities and alone and close(-1 / gradient[rows, labels], output[rows, labels], atol=1e-6):
-                return ""
-            if (stub or close(np.exp(output).sum(axis=1), np.ones(len(output)))) and close(gradient, -one_hot):
+            if probabilities:  # however small: with relative steps, and with reciprocals, as log(p + 1e-9) is right too
+                own = slopes(lambda y: -np.log(y[rows, labels]), 1e-4 * output)[rows, labels]
+                others = np.delete(gradient.ravel(), rows * output.shape[1] + labels)
+                if close(others, np.zeros_like(others)) and close(1 / gradient[rows, labels], 1 / own, atol=1e-6):
+                    return ""
+            if (stub or close(np.exp(output).sum(axis=1), np.ones(len(output)))) and close(
+                    gradient, slopes(lambda y: -y[rows, labels], usual)):
                 return ""
         return "The loss is not the mean cross-entropy of the network's output and the labels."
 

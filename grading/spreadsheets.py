@@ -36,12 +36,12 @@ def cell(value: object) -> str:
     text = " ".join(str(value).encode("utf-8", "replace").decode().split())
     if number(text) is not None:
         return text
-    return re.sub(r"(^|[;,|]\s*)(?=[=+@'-])", r"\1'", text)
+    return re.sub(r"(^|[;,|]\s*)(?='*[=+@-])|^(?=')", r"\1'", text)
 
 
 def plain(text: str) -> str:
     """A cell as it was before `cell`."""
-    return re.sub(r"(^|[;,|]\s*)'(?=[=+@'-])", r"\1", text.strip())
+    return re.sub(r"(^|[;,|]\s*)'(?='*[=+@-])|^'(?=')", r"\1", text.strip())
 
 
 def same(name: str) -> str:

@@ -25,6 +25,18 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
+def data_folder(path: str | os.PathLike[str]) -> Path:
+    """`path` as `expanded` gives it. Raises DataError where it cannot be looked at: its name is too long, for example."""
+    folder = expanded(path)
+    try:
+        os.stat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}; give another folder") from None
+    return folder
+
+
 def quoted(path: Path) -> str:
     """`path` from the root, as a shell takes it."""
     return shlex.quote(os.path.abspath(path))

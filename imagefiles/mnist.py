@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from imagefiles.checksums import md5_of
-from imagefiles.dataset import DataError, Splits, expanded, make_splits
+from imagefiles.dataset import DataError, Splits, data_folder, make_splits
 
 # Raw file, magic number (LeCun's IDX: unsigned bytes, number of dimensions), MD5 as published
 FILES = {
@@ -107,7 +107,7 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
     Raises:
         DataError: data missing, truncated or mixed up, or validation_size out of range.
     """
-    folder = expanded(data_dir)
+    folder = data_folder(data_dir)
     reason = "not fetched"
     if (files := find_files(folder)) is None and download:
         reason = _fetch(folder)

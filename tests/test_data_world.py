@@ -334,3 +334,9 @@ def test_what_a_proxy_answers_is_told_with_its_name(tmp_path, monkeypatch):
         monkeypatch.setenv("http_proxy", proxy)
         with pytest.raises(DownloadError, match=rf"mirror.invalid: HTTP 404 Not Found \(through the proxy {proxy[7:]} of"):
             fetch(tmp_path / "a", ["http://mirror.invalid/x"], progress=False)
+
+
+@pytest.mark.parametrize("read", [get_cifar10, get_mnist])
+def test_a_name_too_long_for_a_folder_is_one_line(read, tmp_path):
+    with pytest.raises(DataError, match="cannot be read: File name too long; give another folder"):
+        read(tmp_path / ("9" * 300))
