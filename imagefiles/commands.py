@@ -24,7 +24,7 @@ from imagefiles.cifar10_files import (
 )
 from imagefiles.cifar10_missing import found_in, obtain
 from imagefiles.cifar10_standin import CHECKSUM_FILE, make_standin
-from imagefiles.dataset import DataError, expanded, quoted
+from imagefiles.dataset import DataError, data_folder, expanded, quoted
 from imagefiles.filling import is_filled
 
 NOTICE = """\
@@ -53,6 +53,7 @@ def run(description: str | None, default: str, arguments: Sequence[str] | None =
                              help=f"default {default}")  # fmt: skip
     flags = parser.parse_args(arguments)
     try:
+        data_folder(flags.folder)
         return {"fetch": _fetch, "verify": _verify, "standin": _standin}[flags.command](flags)
     except DataError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)

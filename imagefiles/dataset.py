@@ -26,7 +26,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 
 def data_folder(path: str | os.PathLike[str]) -> Path:
-    """`path` as `expanded` gives it. Raises DataError where it cannot be looked at: its name is too long, for example."""
+    """`path` as `expanded` gives it. Raises DataError where it cannot be looked at, as with too long a name."""
     folder = expanded(path)
     try:
         os.stat(folder)
