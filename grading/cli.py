@@ -123,7 +123,7 @@ def parser(description: str) -> _Parser:
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser(description)
     options = flags.parse_intermixed_args(argv)
-    if options.only:  # --only 3.2b 4a: the second is no path
+    if options.only:  # --only 3.2b 4a: the second is a question, too
         more = [path for path in options.submissions if QUESTION.fullmatch(str(path)) and not path.exists()]
         options.only += map(str, more)
         options.submissions = [path for path in options.submissions if path not in more]
