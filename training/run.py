@@ -218,7 +218,7 @@ class Run:
 
     def __exit__(self, kind: Any, error: Any, *_: Any) -> None:
         self._bar.close()
-        if isinstance(error, OSError | KeyboardInterrupt):
+        if isinstance(error, OSError | KeyboardInterrupt | RuntimeError):
             error.add_note(self.folder.way_on())
         self.stop.__exit__()
         try:

@@ -22,16 +22,14 @@ from training.distributed import (
     agree_on_signal,
     averaged,
     joined,
-    processes,
-    rank,
     seed_of,
     share,
     synchronised,
     total,
-    wait_for_all,
 )
 from training.flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
 from training.optimizers import OPTIMIZERS, SCHEDULES, WITH_MOMENTUM
+from training.rendezvous import processes, rank, wait_for_all
 from training.run import Watch, accuracy, start_run
 
 
