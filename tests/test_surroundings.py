@@ -359,3 +359,13 @@ def test_a_file_system_without_locks_or_fsync(name, standin, tmp_path):
     assert_finished(tmp_path / "run")
     assert len(re.findall("^NOTICE: this file system", done.stdout, re.M)) == 2
     assert untimed(tmp_path / "run") and weights(tmp_path / "run")
+
+
+def test_the_commit_is_this_packages_in_another_repositorys_hook(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "other"], check=True)
+    before = machine.git_commit()
+    for name, path in (("GIT_DIR", ".git"), ("GIT_WORK_TREE", "."), ("GIT_INDEX_FILE", ".git/index")):
+        monkeypatch.setenv(name, str(tmp_path / path))
+    assert machine.git_commit() == before
