@@ -21,7 +21,7 @@ A worker, and what keeps a submission inside it:
     worker/interface      the assignment's classes and names;  worker/construct: networks as the script makes them
     worker/graph          the operators of a network;  worker/weights: its parameters, made from a number
     worker/container      what a worker checks about its container
-    syscalls              system calls that submissions are refused
+    syscalls              system calls that submissions are refused;  cgroups: control groups
     datasets              the data that scripts are run on
 
 A class:

@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from grading import syscalls
+from grading import cgroups, syscalls
 from grading.confinement import PLACE, Confined, ConfinementError, hides
 from grading.container import Contained
 from grading.files import Trouble
-from grading.replies import Left, Limits, Probe, Reply, one_line, read_line, read_reply, signal_name
+from grading.replies import ENDS, Left, Limits, Probe, Reply, one_line, read_line, read_reply, signal_name
 from grading.syscalls import NoFilter
 
 START_SECONDS = 120  # on top of a worker's own time, for its start
@@ -47,6 +47,7 @@ class Sandbox:
         self.hidden = (work, *hidden)
         self._worker: type[Confined] | type[Contained] = Confined
         self._filter, self._unfiltered = b"", ""  # of system calls, and why there is none
+        self._grouped, self._ungrouped = False, ""  # whether each worker has a control group, and why not
         self._refused = ""  # why bubblewrap cannot confine here, where the container is relied on instead
         self._running: set[Confined | Contained] = set()
         self._lock = threading.Lock()
@@ -95,11 +96,19 @@ class Sandbox:
         with kind(["sh", "-c", "echo started; exec sleep 60"], {}, 1, self.network) as worker:
             worker.stdout.readline()  # bubblewrap and setpriv have done their work
             worker.prove(self.network)
+            if isinstance(worker, Confined):
+                try:
+                    with cgroups.group(worker.pid, 1024, 1):
+                        self._grouped = True
+                        worker.kill()
+                except OSError as error:
+                    self._ungrouped = ("memory is counted ten times a second and not held by the kernel: "
+                                       f"{error.strerror or error}; grade as root, or by systemd-run --user --scope")
 
     def warnings(self) -> list[str]:
         """One line for each protection that workers do without."""
         self.try_out()
-        lines = [self._unfiltered] if self._unfiltered else []
+        lines = [line for line in (self._unfiltered, self._ungrouped) if line]
         if self._refused:
             how = "the container alone confines submissions (--container), with its network"
             return [f"{how}: {self._refused}", *lines]
@@ -138,7 +147,10 @@ class Sandbox:
                    *(["--torch"] if torch else [])]
         shown = {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
         replies = {name: Reply(error="not run: the worker ended early") for name in probes}
-        with self._worker(program, shown, int(limits.disk_mb), self.network) as worker:
+        group = None
+        with contextlib.ExitStack() as stack:
+            worker: Confined | Contained = self._worker(program, shown, int(limits.disk_mb), self.network)
+            stack.callback(worker.__exit__)
             job |= {"filter": self._filter.hex()}
             job["data"] = {key: worker.inside(f"/data/{key}") for key in data}
             clock = threading.Timer(PATIENCE * limits.seconds + START_SECONDS, worker.kill)
@@ -152,6 +164,9 @@ class Sandbox:
                                            f"matplotlib and torch must be importable by {sys.executable} -I, and by "
                                            "every user of this machine")
                 worker.prove(self.network)  # nothing of the submission is run before this
+                if self._grouped and isinstance(worker, Confined):
+                    group = stack.enter_context(cgroups.group(worker.pid, limits.memory_mb + limits.disk_mb,
+                                                              limits.processes))
                 if json.loads(read_line(worker.stdout) or b"null") != {"ready": True}:
                     if was_killed(worker):
                         raise EOFError
@@ -167,9 +182,13 @@ class Sandbox:
                 with self._lock:
                     if self._closed:
                         raise ConfinementError("the workers have been ended") from None
-                raise Trouble(f"a worker {ending(worker)}") from None
+                if group is None or not group.was_full():
+                    raise Trouble(f"a worker {ending(worker)}") from None
+                replies[name] = Reply(error=ENDS["memory"])
             finally:
                 self._leave(worker)
+                if group is not None:
+                    worker.kill()  # only then can its group be removed
                 canary.unlink()
                 clock.cancel()
                 if clock.ident:

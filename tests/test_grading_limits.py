@@ -1,16 +1,19 @@
 """What a submission may hold of the machine: every way round the limit of memory is refused, counted or said to be open."""
 
+import contextlib
 import os
 import re
 import resource
 import subprocess
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 from grading_help import MODULES, failures, grade, needs_confinement, reduced, submission
 
-from grading import intake, syscalls
+from grading import cgroups, intake, syscalls
+from grading.confinement import Confined
 from grading.replies import Limits, Probe
 from grading.sandbox import Sandbox
 from grading.worker import serve
@@ -117,6 +120,57 @@ def test_memory_is_limited_however_it_is_held(run, name):
     reply = run(HOLDS[name] + "\ntime.sleep(60)")
     assert re.search("more memory than|MemoryError|allocate memory|more files than|No space left", reply.error), reply.error
     assert reply.seconds < 5, reply.error
+
+
+# ---------------------------------------------------------------- control groups
+
+
+@pytest.fixture
+def grouped():
+    """Skips where no control group can be made."""
+    with Confined(["sleep", "60"], {}, 1) as worker, contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(cgroups.group(worker.pid, 1, 1))
+        except OSError as error:
+            pytest.skip(f"no control groups: {error}")
+        worker.kill()
+
+
+def test_the_kernel_holds_a_worker_to_its_memory(tmp_path, monkeypatch, grouped):
+    """With a group so small that it is full before the worker counts: that is the submission's, and all its processes'."""
+    monkeypatch.setattr(cgroups, "SLACK_MB", -400)
+    (tmp_path / "work").mkdir()
+    folder = submission(tmp_path / "doe", modules="x = bytearray(3 * 10**8)")
+    probe = Probe("linear_init", options={"in": 3, "out": 2})
+    with Sandbox(tmp_path / "work") as sandbox:
+        replies = sandbox.run(folder, {"a": probe, "b": probe}, Limits(**LIMITS), {}, torch=False)
+        assert not any("counted ten times" in line for line in sandbox.warnings())
+        left = list(cgroups.parent().glob("grade-*"))
+    assert replies["a"].error == "stopped: it used more memory than allowed"
+    assert replies["b"].error == "not run: the worker ended early"
+    assert not left
+
+
+def test_without_control_groups_one_line_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(cgroups, "parent", lambda: tmp_path / "nowhere")
+    with Sandbox(tmp_path) as sandbox:
+        found = [line for line in sandbox.warnings() if "counted ten times a second" in line]
+    assert len(found) == 1 and "No such file or directory" in found[0]
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_where_groups_are_made(tmp_path, monkeypatch, second):
+    """Both versions, as their folders lie in the file system."""
+    monkeypatch.setattr(cgroups, "MOUNT", tmp_path)
+    own = "0::/user.slice/session.scope\n" if second else "4:memory:/user/1\n0::/\n"
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text", lambda path: own if str(path) == "/proc/self/cgroup" else read(path))
+    for folder, passed_on in (("", "cpu memory"), ("user.slice", "memory pids"), ("user.slice/session.scope", "")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "cgroup.procs").touch()
+        (tmp_path / folder / "cgroup.subtree_control").write_text(passed_on)
+    (tmp_path / "memory" / "user" / "1").mkdir(parents=True)
+    assert cgroups.parent() == tmp_path / ("user.slice" if second else "memory/user/1")
 
 
 # ---------------------------------------------------------------- what is left behind
