@@ -97,7 +97,7 @@ HOLDS = {
     "of its children": "for _ in range(6):\n    if os.fork() == 0:\n        x = bytearray(10**8); time.sleep(60)",
     "shared": "x = mmap.mmap(-1, 6 * 10**8)\nfor i in range(0, len(x), 4096): x[i] = 1",
     "unread sockets": """
-for _ in range(6):
+for _ in range(4):  # few, since pages that they share count for each
     if os.fork() == 0:
         pairs = [socket.socketpair() for _ in range(110)]
         for end in sum(pairs, ()):
@@ -271,9 +271,13 @@ def test_a_submission_that_is_slow_to_read_costs_the_others_nothing(tmp_path, mo
 def test_a_reply_nested_in_itself_is_a_damaged_one(run):
     forged = """
 reply = b'{"error": null, "notes": {"refused": ' + b'[' * 900 + b']' * 900 + b'}}'
+found = []
 for fd in range(3, 256):
-    try: os.pwrite(fd, reply, 0)
+    try: found.append((os.pwrite(fd, b'x', 0), fd)[1])
     except OSError: pass
+os.pwrite(found[0], reply, 0)
+os.pwrite(found[1], b'PK\\5\\6' + bytes(18), 0)  # no arrays
 os._exit(0)
 """
     assert run(forged).error == "the reply of the check is damaged"
+    assert run(forged.replace("900", "9")).error is None
