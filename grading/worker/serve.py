@@ -37,7 +37,6 @@ REPLY_BYTES = 64 * 2**20
 POLL_SECONDS = 0.1
 PATIENCE = 5
 MOST_FILES = 20_000  # that a probe may make; each takes a kilobyte of the kernel's memory, besides its content
-SOCKET_BYTES = 2 * 212_992  # that an unread socket holds at most, by the kernel's default
 PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, KEYCTL_JOIN_SESSION_KEYRING = 4, 22, 2, 1
 
 
@@ -362,9 +361,16 @@ def out_of_memory() -> int:
     return 0
 
 
+def socket_bytes() -> int:
+    """What an unread socket may hold."""
+    with contextlib.suppress(OSError, ValueError):
+        return 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())  # the kernel counts its own part in, as much again
+    return 2 * 212_992
+
+
 def used_memory(pids: list[int]) -> int:
     """Bytes that `pids` hold together: memory of their own and shared, files without a name, System V segments."""
-    total, files = 0, {}
+    total, files, socket = 0, {}, socket_bytes()
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -375,7 +381,7 @@ def used_memory(pids: list[int]) -> int:
                 with contextlib.suppress(OSError):
                     status = os.stat(entry.path)
                     if stat.S_ISSOCK(status.st_mode):
-                        files[status.st_dev, status.st_ino] = SOCKET_BYTES
+                        files[status.st_dev, status.st_ino] = socket
                     elif status.st_nlink == 0:
                         files[status.st_dev, status.st_ino] = 512 * status.st_blocks
     with contextlib.suppress(OSError, ValueError, IndexError):
