@@ -21,12 +21,14 @@ A worker, and what keeps a submission inside it:
     worker/interface      the assignment's classes and names;  worker/construct: networks as the script makes them
     worker/graph          the operators of a network;  worker/weights: its parameters, made from a number
     worker/container      what a worker checks about its container
+    syscalls              system calls that submissions are refused;  cgroups: control groups
     datasets              the data that scripts are run on
 
 A class:
 
     unpack, archive       what lies in an archive, and what of it is kept;  scan: flags, without running anything
     submission            one submission: scan, workers, checks, record;  classroom: all of them, in parallel, resumable
+    intake                takes one in under limits of its own;  locks: graders that share a class
     people                file names, roster, pseudonyms;  spreadsheets: CSV as Excel writes it;  files: safe writing
     marks                 points of a student, with what a TA gave;  changes: whose points changed since the last run
     similarity            submissions that share code
