@@ -155,7 +155,7 @@ def train(config):
                 os.kill(os.getpid(), signal.SIGSTOP)
             time.sleep(8)
         rendezvous.wait_for_all()
-        print("sum", distributed.total(device, 1.0), flush=True)
+        print("sum", distributed.total(torch.ones(1)).tolist(), flush=True)
     return {}
 
 sys.exit(run_script(TrainingFlags, train, ""))
@@ -213,7 +213,7 @@ def test_ctrl_c_stops_all_after_the_same_step(standin, tmp_path):
 
 def test_without_torchrun_nothing_is_shared():
     assert (rendezvous.processes(), rendezvous.rank()) == (1, 0)
-    assert distributed_pytorch.total(torch.device("cpu"), 1.5, 2.0) == [1.5, 2.0]
+    assert distributed_pytorch.total(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]
     model = torch.nn.Linear(2, 2)
     assert distributed_pytorch.averaged(model, torch.device("cpu")) is model
 

@@ -308,14 +308,14 @@ def test_an_interrupt_says_how_to_continue(signum, status, standin, tmp_path, mo
             "--trials", "1", "--epochs", "1", "--validation_size", "100", "--data_dir", str(standin),
             "--output_dir", str(tmp_path / "s")])
 
-    real = cifar10_utils.DataSet.next_batch
+    real = cifar10_utils.DataSet.next_indices
 
     def interrupted(self, size):
         os.kill(os.getpid(), signum)
         return real(self, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cifar10_utils.DataSet, "next_batch", interrupted)
+        patch.setattr(cifar10_utils.DataSet, "next_indices", interrupted)
         assert search_script() == status
     message = capsys.readouterr().err
     assert f"stopped during trial 0; the same command continues the study in {tmp_path / 's'}" in message

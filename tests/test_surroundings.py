@@ -228,7 +228,7 @@ def test_resuming_from_the_best_loses_no_row_before_a_new_checkpoint(standin, tm
         patch.setattr(training.run.Run, "_save", save)
         assert run("train_mlp_numpy", *base, "--output_dir", out) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    for name, call in (("next_batch", 1), ("batches", 1)):
+    for name, call in (("next_indices", 1), ("batches", 1)):
         with monkeypatch.context() as patch:
             interrupt_at(patch, cifar10_utils.DataSet, name, call, by=SystemExit)
             with pytest.raises(SystemExit):
@@ -289,7 +289,7 @@ def test_home_is_expanded_in_each_path(standin, tmp_path, monkeypatch):
 
 def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    interrupt_at(monkeypatch, cifar10_utils.DataSet, "next_batch", 2)
+    interrupt_at(monkeypatch, cifar10_utils.DataSet, "next_indices", 2)
     assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", "it's a run; rm -rf") == 130
     command = capsys.readouterr().err.strip().partition("continue with ")[2]
     done = shell(f"{sys.executable} {ROOT}/train_mlp_numpy.py {command}", cwd=Path("/"))

@@ -117,10 +117,8 @@ def share(batch: Any) -> Any:
     return batch[rank()::processes()]
 
 
-def total(device: torch.device, *values: float) -> list[float]:
-    """The sum of each value over all processes."""
-    if processes() == 1:
-        return list(values)
-    sums = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(sums)
-    return sums.tolist()
+def total(values: torch.Tensor) -> torch.Tensor:
+    """`values`, each become its sum over all processes."""
+    if processes() > 1:
+        dist.all_reduce(values)
+    return values

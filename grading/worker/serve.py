@@ -364,7 +364,7 @@ def out_of_memory() -> int:
 def socket_bytes() -> int:
     """What an unread socket may hold."""
     with contextlib.suppress(OSError, ValueError):
-        return 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())  # the kernel counts its own part in, as much again
+        return 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())  # as much again is the kernel's own
     return 2 * 212_992
 
 
