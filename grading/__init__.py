@@ -9,7 +9,8 @@ A question, each part importing only from those before it:
     compare               an answer against such numbers: fraction, sentence, numbers
     checks                what a question is, and which failure follows from another
     checks_*              one file a question: which probes to run, what their answers are worth; no formulas
-    checks_scripts        the checks of all three training scripts;  convnet_rows: the table of question 4a
+    checks_scripts        the checks of all three training scripts;  checks_images: what they show their networks
+    convnet_rows          the table of question 4a
     questions             the list of questions;  rubric, rubric.toml: points and titles
 
 A worker, and what keeps a submission inside it:
@@ -18,6 +19,7 @@ A worker, and what keeps a submission inside it:
     confinement           starts a worker in bubblewrap, and proves it confined;  container: where that cannot be had
     worker/serve          the worker's own loop;  worker/at_home: the same without confinement, for --check
     worker/student        a probe's task;  worker/packages: imports;  worker/marks: train or test image
+    worker/images         which images a script shows its network, and what it reports of them
     worker/interface      the assignment's classes and names;  worker/construct: networks as the script makes them
     worker/graph          the operators of a network;  worker/weights: its parameters, made from a number
     worker/container      what a worker checks about its container

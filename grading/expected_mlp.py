@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 import numpy as np
 
@@ -10,11 +11,19 @@ from grading import oracle
 from grading.networks import arrays, layers
 
 
-def logits(name: str, changed: dict[str, np.ndarray] | None = None) -> np.ndarray:
-    """Logits of the network, with some of its arrays replaced."""
+def logits(name: str, changed: dict[str, np.ndarray] | None = None, without: Collection[int] = ()) -> np.ndarray:
+    """Logits of the network, with some of its arrays replaced. without: hidden layers that no ELU follows."""
     values = arrays(name) | (changed or {})
     weights, biases = ([values[f"{kind}{i}"] for i in layers(name)] for kind in ("weight", "bias"))
-    return oracle.mlp_logits(values["x"], weights, biases)
+    return oracle.mlp_logits(values["x"], weights, biases, without)
+
+
+def activations_missing(name: str) -> dict[str, np.ndarray]:
+    """Probabilities without ELU after one hidden layer or after all, or with one after the last layer."""
+    hidden = layers(name)[:-1]
+    found = {f"no_elu_{i + 1}": logits(name, without=[i]) for i in hidden} if len(hidden) > 1 else {}
+    found |= {"no_elu": logits(name, without=hidden)} if hidden else {}
+    return {key: oracle.softmax(value) for key, value in (found | {"elu_last": oracle.elu(logits(name))}).items()}
 
 
 @functools.cache
