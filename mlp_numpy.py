@@ -11,6 +11,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -67,6 +68,14 @@ class MLP:
         for i, layer in enumerate(self.layers):
             for key in getattr(layer, "params", ()):
                 yield f"layers.{i}.{key}", layer, key
+
+    def __repr__(self) -> str:
+        """MLP(LinearModule 3072 -> 100, ELUModule, LinearModule 100 -> 10, SoftMaxModule; 308,310 parameters)"""
+        def shown(layer: Any) -> str:
+            name, weight = type(layer).__name__, getattr(layer, "params", {}).get("weight")
+            return name if weight is None else f"{name} {weight.shape[1]} -> {weight.shape[0]}"
+
+        return f"MLP({', '.join(map(shown, self.layers))}; {self.n_parameters:,} parameters)"
 
     @property
     def n_parameters(self) -> int:

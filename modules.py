@@ -34,7 +34,16 @@ def _check_dtype(module: object, x: Array) -> None:
                         "as in x.astype(np.float32)")
 
 
-class LinearModule:
+class Module:
+    """What every module is: one whose backward needs what its forward kept."""
+
+    def __getattr__(self, name: str) -> Array:
+        """Called for what the instance does not have."""
+        raise AttributeError(f"{type(self).__name__} has no {name!r}: forward keeps what backward needs, so call "
+                             "forward first")
+
+
+class LinearModule(Module):
     """Y = X Wᵀ + 1 b (question 1.1a).
 
     Args:
@@ -86,7 +95,7 @@ class LinearModule:
         return dout @ self.params["weight"] if input_grad else None
 
 
-class ELUModule:
+class ELUModule(Module):
     """ELU with alpha = 1 (Clevert et al. 2016): h(x) = x for x >= 0, exp(x) - 1 below, element by element."""
 
     def forward(self, x: Array) -> Array:
@@ -103,7 +112,7 @@ class ELUModule:
         return dout * self.slope
 
 
-class ReLUModule:
+class ReLUModule(Module):
     """h(x) = max(0, x), element by element."""
 
     def forward(self, x: Array) -> Array:
@@ -117,7 +126,7 @@ class ReLUModule:
         return dout * (self.x > 0)
 
 
-class LeakyReLUModule:
+class LeakyReLUModule(Module):
     """h(x) = x for x > 0, neg_slope x below, element by element: what the edition of 2019 asked for in ELU's place."""
 
     def __init__(self, neg_slope: float = 0.02) -> None:
@@ -134,7 +143,7 @@ class LeakyReLUModule:
         return np.where(self.x > 0, dout, self.neg_slope * dout)
 
 
-class TanhModule:
+class TanhModule(Module):
     """h(x) = tanh(x), element by element."""
 
     def forward(self, x: Array) -> Array:
@@ -148,7 +157,7 @@ class TanhModule:
         return dout * (1 - self.y * self.y)
 
 
-class SigmoidModule:
+class SigmoidModule(Module):
     """h(x) = 1 / (1 + exp(-x)), element by element."""
 
     def forward(self, x: Array) -> Array:
@@ -163,7 +172,7 @@ class SigmoidModule:
         return dout * self.y * (1 - self.y)
 
 
-class SoftMaxModule:
+class SoftMaxModule(Module):
     """Y_ij = exp(X_ij) / Σ_k exp(X_ik): each row of logits becomes a row of probabilities (question 1.1c)."""
 
     def forward(self, x: Array) -> Array:
@@ -209,7 +218,7 @@ class CrossEntropyModule:
         return np.maximum(x, np.finfo(x.dtype).tiny), np.asarray(y, x.dtype)
 
 
-class Conv2dModule:
+class Conv2dModule(Module):
     """Valid cross-correlation with stride 1 (question 1.1d): C_in input channels, C_out output channels.
 
         Y_nohw = b_o + Σ_cij X_n,c,h+i,w+j K_ocij

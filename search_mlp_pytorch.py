@@ -39,6 +39,7 @@ from tqdm import tqdm
 import train_mlp_pytorch
 from mlp_pytorch import ACTIVATIONS
 from training.checkpoints import atomic_write, lock, write_json
+from training.datasets import DATASETS
 from training.flags import Flags, TrainingFlags, UserError, flag, path, positive_int, seed_int
 from training.machine import out_of_memory
 from training.run import Diverged
@@ -80,7 +81,8 @@ class Config(Flags):
                         choices=["on", "off"])
     epochs: int = flag(5, "train each trial this many epochs and evaluate after each", type=positive_int)
     validation_size: int = flag(5000, "training images held out, on which trials are judged", type=positive_int)
-    data_dir: str = flag(TrainingFlags.data_dir, "folder of the data set's files", type=path)
+    dataset: str = flag("cifar10", "which images", choices=list(DATASETS), group="images")
+    data_dir: str = flag(TrainingFlags.data_dir, "folder of its files; as in train_mlp_pytorch.py", type=path)
     seed: int = flag(42, "seed of the sampler (and of each trial's weights and batches)", type=seed_int)
     output_dir: str = flag("results/search_mlp_pytorch", "folder of the study; an existing study is continued",
                            type=path)
@@ -97,7 +99,8 @@ def flags_of(drawn: dict[str, Any], config: Config) -> dict[str, Any]:
     return {"dnn_hidden_units": [drawn[f"width_{i}"] for i in range(1, drawn["depth"] + 1)],
             **{name: drawn[name] for name in same},
             "optimizer": "adamw", "lr_schedule": "one_cycle", "weight_std": 0.0, "pixel_scale": 1 / 64,
-            "epochs": config.epochs, "validation_size": config.validation_size, "seed": config.seed}
+            "epochs": config.epochs, "validation_size": config.validation_size, "seed": config.seed,
+            "dataset": config.dataset}
 
 
 def run_trial(trial: optuna.Trial, config: Config) -> float:
@@ -248,8 +251,9 @@ class Shared:
 
     def _same_task(self) -> None:
         """Trials of one study must be comparable."""
-        task = {"epochs": self.config.epochs, "validation_size": self.config.validation_size}
-        if (before := self.study.user_attrs.get("task", task)) != task:
+        task = {name: getattr(self.config, name) for name in ("epochs", "validation_size", "dataset")}
+        before = {"dataset": "cifar10", **self.study.user_attrs.get("task", task)}  # studies of version 2.0 name none
+        if before != task:
             name = next(key for key in task if before[key] != task[key])
             raise UserError(f"--{name}: {self.storage} holds a study with {name} {before[name]}, not {task[name]}; "
                             "leave the flag out, or choose another --output_dir")

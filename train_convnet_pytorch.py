@@ -15,12 +15,12 @@ images, too small to share among cores: it trains as fast with OMP_NUM_THREADS=1
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from cifar10_utils import get_cifar10
 from convnet_pytorch import ConvNet
 from networks.studynet import ACTIVATIONS, StudyNet
 from training.flags import UserError, flag, fraction, hidden_units, positive_float, redefined
@@ -80,20 +80,23 @@ class Config(TorchFlags):
         return DEFAULTS[self.model][name] if name in DEFAULTS[self.model] else super().default_of(name)
 
 
-def build_model(config: Config) -> nn.Module:
+def build_model(config: Config, shape: Sequence[int] = (3, 32, 32), classes: int = 10) -> nn.Module:
+    """The network of `config` for images of this shape."""
     if config.model == "convnet":
-        return ConvNet(3, 10)
+        if not 16 < max(shape[1:]) <= 32:  # which its five poolings leave one pixel of
+            raise UserError(f"--model: the ConvNet takes images of 17 to 32 pixels a side, not {shape[1]} x {shape[2]}")
+        return ConvNet(shape[0], classes)
     try:
-        return StudyNet(3, 10, config.channels, config.fc, config.activation, config.dropout)
+        return StudyNet(shape[0], classes, config.channels, config.fc, config.activation, config.dropout, shape[1])
     except ValueError as error:
         raise UserError(f"--channels: {error}") from None
 
 
 def train(config: Config) -> dict[str, Any]:
     """Train as `config` says and return the run's summary."""
-    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed,
-                       scale=config.pixel_scale)
-    return train_classifier(lambda: build_model(config), data, config, "train_convnet_pytorch")
+    data = config.load_data()
+    return train_classifier(lambda: build_model(config, data.mean_image.shape, len(data.class_names)), data, config,
+                            "train_convnet_pytorch")
 
 
 if __name__ == "__main__":

@@ -28,13 +28,14 @@ import numpy as np
 
 from autodiff_numpy import TensorNode
 from cifar10_utils import DataSet, Splits
-from imagefiles.mnist import get_mnist
 from training.checkpoints import NPZ, write_json
 from training.console import say
-from training.curves import METRICS, data_title, draw_or_notice, read_metrics, save_figure, write_metrics
-from training.flags import Flags, UserError, flag, for_shell, path, positive_float, positive_int, seed_int
+from training.curves import data_title, draw_or_notice, save_figure
+from training.datasets import DATASETS
+from training.flags import RunFlags, UserError, flag, for_shell, path, positive_float, positive_int, seed_int
 from training.folder import open_folder
 from training.machine import peak_memory_mb
+from training.metrics import METRICS, read_metrics, write_metrics
 from training.run import Plan, accuracy, start_run
 from training.script import run_script
 from training.stop import Interrupted
@@ -46,9 +47,9 @@ SYNTH_TRAIN, SYNTH_TEST = 15_000, 5_000
 
 
 @dataclass
-class Config(Flags):
-    dataset: str = flag("mnist", "MNIST, or generated points of the plane, to be told inside or outside an ellipse",
-                        choices=["synth", "mnist"], group="images")
+class Config(RunFlags):
+    dataset: str = flag("mnist", "which images, or synth: generated points of the plane, to be told inside or outside "
+                                 "an ellipse", choices=["synth", *DATASETS], group="images")
     activation: str = flag("both", "activation function of the hidden layer", choices=[*ACTIVATIONS, "both"],
                            group="network")
     dnn_hidden_units: int = flag(300, "width of the hidden layer", type=positive_int, group="assignment")
@@ -58,8 +59,9 @@ class Config(Flags):
     batch_size: int = flag(32, "samples per training step", type=positive_int, group="assignment")
     validation_size: int = flag(5000, "training samples held out, on which the curves are measured",
                                 type=positive_int)
-    data_dir: str = flag("./mnist", "folder of MNIST's files", type=path, resumable=True, group="assignment",
-                         needs="--dataset mnist")
+    data_dir: str = flag(DATASETS["mnist"].folder, "folder of the data set's files; for cifar10 "
+                         f"{DATASETS['cifar10'].folder} unless given", type=path, resumable=True, group="assignment",
+                         needs=f"--dataset {'|'.join(DATASETS)}")
     seed: int = flag(42, "seed of the first repeat's weights and batches", type=seed_int)
     output_dir: str = flag("", "folder of this run; '' for results/<script>/<time>", type=path, resumable=True)
     resume: str = flag("", "run folder to continue; it brings its own flags", type=path, resumable=True)
@@ -68,6 +70,8 @@ class Config(Flags):
         super().__post_init__()
         if self.seed + self.repeats > 2**32:
             raise UserError(f"--seed: the last of {self.repeats} repeats would have a seed above 2^32 - 1")
+        if self.dataset in DATASETS and self.data_dir == Config.data_dir:
+            self.data_dir = DATASETS[self.dataset].folder
 
 
 # ---------------------------------------------------------------- data
@@ -75,9 +79,11 @@ class Config(Flags):
 
 def load_data(config: Config, seed: int) -> Splits:
     """The splits with integer labels; `seed` is that of the training batches, the splits do not depend on it."""
-    if config.dataset == "mnist":
-        return get_mnist(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=seed)
-    return make_synth(config.validation_size, seed)
+    if config.dataset == "synth":
+        return make_synth(config.validation_size, seed)
+    source = DATASETS[config.dataset]
+    return source.load(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=seed,
+                       scale=1 / source.pixel_std)
 
 
 def make_synth(validation_size: int, seed: int) -> Splits:
@@ -112,6 +118,16 @@ class OneHiddenLayer:
         self.w1, self.b1 = weight(n_inputs, n_hidden), TensorNode(np.zeros(n_hidden, np.float32))
         self.w2, self.b2 = weight(n_hidden, n_classes), TensorNode(np.zeros(n_classes, np.float32))
         self.parameters = [self.w1, self.b1, self.w2, self.b2]
+
+    def params(self) -> dict[str, np.ndarray]:
+        """The parameters' values by name."""
+        return {name: parameter.value for name, parameter in vars(self).items() if isinstance(parameter, TensorNode)}
+
+    def load_params(self, saved: Any) -> None:
+        """Take the values of a checkpoint; those of version 2.0 are in a list."""
+        values = saved if isinstance(saved, list) else [saved[name] for name in self.params()]
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.value[...] = value
 
     def __call__(self, x: np.ndarray) -> TensorNode:
         """Log-probabilities (B, C) of images or points (B, ...)."""
@@ -158,11 +174,10 @@ def train_repeat(config: Any) -> None:
                            np.random.default_rng(config.seed))
 
     def state_dict() -> dict[str, Any]:
-        return {"params": [p.value for p in model.parameters], "batches": data.train.state()}
+        return {"params": model.params(), "batches": data.train.state()}
 
     def load_state_dict(state: dict[str, Any], step: int) -> None:
-        for parameter, value in zip(model.parameters, state["params"], strict=True):
-            parameter.value[...] = value
+        model.load_params(state["params"])
         data.train.load_state(state["batches"])
 
     with start_run(config, f"{SCRIPT}, one repeat", data) as run:
@@ -170,7 +185,7 @@ def train_repeat(config: Any) -> None:
         run.restore(load_state_dict)
         # A diverging run overflows on its way to the check in run.record: one clear line, no warnings before it.
         with np.errstate(over="ignore", invalid="ignore"):
-            for _ in run.steps(state_dict, lambda split: evaluate(model, data[split])):
+            for _ in run.steps(state_dict, lambda split: evaluate(model, split)):
                 x, y = data.train.next_batch(config.batch_size)
                 run.record(*train_step(model, x, y, config.learning_rate), len(y))
 
@@ -178,7 +193,7 @@ def train_repeat(config: Any) -> None:
 def train(config: Any) -> dict[str, Any]:
     """Train every repeat that is not finished yet; returns the summary of them all."""
     data = load_data(config, config.seed)
-    Plan(config, data.train.num_examples)  # a batch that is too large is refused before a folder is made
+    Plan(config, data)  # what does not fit the data is refused before a folder is made
     with contextlib.closing(open_folder(config, SCRIPT, data, NPZ)) as run_folder:
         if json.loads((run_folder.path / "config.json").read_text())["script"] != SCRIPT:
             raise UserError(f"--resume: {run_folder.path} is one repeat; continue all of them with --resume "
@@ -239,7 +254,7 @@ def plot(folder: Path, rows: list[dict[str, Any]]) -> None:
     def paint(figure: Any) -> None:
         axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
         for activation in ACTIVATIONS:
-            curve = [row for row in rows if row["activation"] == activation and row["split"] == "validation"]
+            curve = [row for row in rows if row["activation"] == activation and row["split"].startswith("validation")]
             epochs = sorted({row["epoch"] for row in curve})
             for key, axis in axes.items() if epochs else ():
                 mean, std = np.array([mean_std([row[key] for row in curve if row["epoch"] == e]) for e in epochs]).T
@@ -277,7 +292,8 @@ def write_summary(folder: Path, repeats: list[Repeat], config: Any, data: Splits
         for split in ("validation", "test"):
             mean, std = figures(activation, f"{split}_accuracy")
             summary |= {f"{activation}_{split}_accuracy": mean, f"{activation}_{split}_std": std}
-    summary |= {"repeats": len(summaries[best]), **{key: every[0][key] for key in ("steps", "parameters")},
+    summary |= {"repeats": len(summaries[best]),
+                **{key: every[0][key] for key in ("eval_images", "steps", "parameters") if key in every[0]},
                 "wall_seconds": round(sum(one["wall_seconds"] for one in every), 2),
                 "images_per_second": round(statistics.median(one["images_per_second"] for one in every), 1),
                 "peak_memory_mb": round(peak_memory_mb()), "data": data.state, "seed": config.seed,

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar10_utils import DataSet, get_cifar10
-from imagefiles.mnist import get_mnist
+from cifar10_utils import DataSet
 from mlp_numpy import MLP
 from modules import ACTIVATIONS, CrossEntropyModule, LinearModule
 from training.flags import TrainingFlags, flag, hidden_units, non_negative_float, positive_float
@@ -37,15 +36,8 @@ class Config(TrainingFlags):
                            group="network", needs="--dnn_hidden_units")
     weight_std: float = flag(1e-4, "standard deviation of the initial weights", type=non_negative_float,
                              group="network")
-    dataset: str = flag("cifar10", "which images; with mnist, --data_dir is ./mnist unless given",
-                        choices=["cifar10", "mnist"], group="images")
     pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this", type=positive_float,
                               group="images")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dataset == "mnist" and self.data_dir == TrainingFlags.data_dir:
-            self.data_dir = "./mnist"
 
 
 def evaluate(model: MLP, split: DataSet) -> tuple[float, float]:
@@ -59,27 +51,33 @@ def evaluate(model: MLP, split: DataSet) -> tuple[float, float]:
     return loss_sum / split.num_examples, correct_sum / split.num_examples
 
 
+def load_params(model: MLP, saved: Any) -> None:
+    """Give the model the parameters of a checkpoint, by name. Raises ValueError or KeyError where they do not fit."""
+    parameters = list(model.parameters())
+    if isinstance(saved, list):  # of version 2.0: a dict for each linear layer
+        values = [value for params in saved for value in params.values()]
+        saved = {name: value for (name, *_), value in zip(parameters, values, strict=True)}
+    for name, module, key in parameters:
+        value = module.params[key]
+        if saved[name].shape != value.shape or saved[name].dtype != value.dtype:
+            raise ValueError(f"its {name} is of shape {saved[name].shape}, not {value.shape}")
+        value[...] = saved[name]
+
+
 def train(config: Config) -> dict[str, Any]:
     """Train as `config` says and return the run's summary."""
-    get_data = get_mnist if config.dataset == "mnist" else get_cifar10
-    data = get_data(config.data_dir, validation_size=config.validation_size, seed=config.seed,
-                    scale=config.pixel_scale)
-    n_inputs = data.mean_image.size
-
-    model = MLP(n_inputs, config.dnn_hidden_units, 10, activation=config.activation,
+    data = config.load_data(one_hot=True)
+    model = MLP(data.mean_image.size, config.dnn_hidden_units, len(data.class_names), activation=config.activation,
                 weight_std=config.weight_std, rng=np.random.default_rng(config.seed))
     linear_modules = [layer for layer in model.layers if isinstance(layer, LinearModule)]
     loss_module = CrossEntropyModule()
 
     def state_dict() -> dict[str, Any]:
-        return {"params": [module.params for module in linear_modules], "batches": data.train.state()}
+        return {"params": {name: module.params[key] for name, module, key in model.parameters()},
+                "batches": data.train.state()}
 
     def load_state_dict(state: dict[str, Any], step: int) -> None:
-        for module, params in zip(linear_modules, state["params"], strict=True):
-            for key, value in module.params.items():
-                if params[key].shape != value.shape or params[key].dtype != value.dtype:
-                    raise ValueError(f"its {key} is of shape {params[key].shape}, not {value.shape}")
-                value[...] = params[key]
+        load_params(model, state["params"])
         data.train.load_state(state["batches"])
 
     with start_run(config, "train_mlp_numpy", data) as run:
@@ -88,7 +86,7 @@ def train(config: Config) -> dict[str, Any]:
         # A diverging run overflows on its way to the check in run.record: one clear line, no warnings before it.
         with np.errstate(over="ignore", invalid="ignore"):
             images = y = None
-            for _ in run.steps(state_dict, lambda split: evaluate(model, data[split])):
+            for _ in run.steps(state_dict, lambda split: evaluate(model, split)):
                 images, y = data.train.next_batch(config.batch_size, images, y)  # (B, C, H, W), (B, 10), in place
                 x = images.reshape(len(images), -1)                # (B, D)
 

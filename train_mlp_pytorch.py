@@ -11,14 +11,14 @@ Curves, metrics and checkpoints are left in results/train_mlp_pytorch/<time>/.
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from cifar10_utils import get_cifar10
 from mlp_pytorch import ACTIVATIONS, MLP, NORMALIZATIONS, ResidualMLP
 from training.flags import (
     UserError,
@@ -73,22 +73,23 @@ class Config(TorchFlags):
             raise UserError("--validation_size: our batch normalization needs two images or more, in evaluation, too")
 
 
-def build_model(config: Config) -> nn.Module:
+def build_model(config: Config, shape: Sequence[int] = (3, 32, 32), classes: int = 10) -> nn.Module:
+    """The network of `config` for images of this shape."""
     model: nn.Module
     if config.blocks:
-        model = ResidualMLP(3 * 32 * 32, config.dnn_hidden_units[0], config.blocks, 10, config.activation,
+        model = ResidualMLP(math.prod(shape), config.dnn_hidden_units[0], config.blocks, classes, config.activation,
                             config.expansion, config.dropout)
     else:
-        model = MLP(3 * 32 * 32, config.dnn_hidden_units, 10, config.activation, config.normalization, config.dropout,
-                    config.weight_std, config.norm_before)
+        model = MLP(math.prod(shape), config.dnn_hidden_units, classes, config.activation, config.normalization,
+                    config.dropout, config.weight_std, config.norm_before)
     return nn.Sequential(nn.Dropout(config.input_dropout), model) if config.input_dropout else model
 
 
 def train(config: Config, watch: Callable[[int, float], None] | None = None) -> dict[str, Any]:
     """Train as `config` says and return the run's summary. watch: as in `training.run.Run`."""
-    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed,
-                      scale=config.pixel_scale)
-    return train_classifier(lambda: build_model(config), data, config, "train_mlp_pytorch", watch=watch)
+    data = config.load_data()
+    return train_classifier(lambda: build_model(config, data.mean_image.shape, len(data.class_names)), data, config,
+                            "train_mlp_pytorch", watch=watch)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from tqdm import tqdm
 
-from cifar10_utils import DataSet, Splits, get_cifar10
+from cifar10_utils import DataSet, Splits
 from networks.transfer import LITE0, TransferNet, build
+from training.distributed import rank
 from training.flags import flag, non_negative_int, path, positive_float, redefined
 from training.images import Images, layout_of
 from training.run import accuracy  # noqa: F401 (part of the script's interface)
@@ -88,9 +90,13 @@ def compute_features(net: TransferNet, split: DataSet, features: DataSet, device
     """Fill `features` with what the head of `net`, in evaluation mode, sees of each image of `split`."""
     net.eval()
     start = 0
+    bar = tqdm(desc="computing features", total=split.num_examples, unit="image", leave=False, dynamic_ncols=True,
+               disable=True if rank() else None)
     for x, _ in Images(split, device, layout_of(net)).batches(FEATURE_BATCH):
         features.pixels[start:start + len(x), :, 0, 0] = net.features(x).float().cpu()
         start += len(x)
+        bar.update(len(x))
+    bar.close()
 
 
 def linear_probe(net: TransferNet, split: DataSet, epochs: int, device: torch.device) -> None:
@@ -138,8 +144,8 @@ def train(config: Config) -> dict[str, Any]:
     """Train as `config` says and return the run's summary."""
     device = select_device(config.device)
     torch.manual_seed(config.seed)
-    data = get_cifar10(config.data_dir, one_hot=False, validation_size=config.validation_size, seed=config.seed)
-    net = build(config.model, data.mean_image, config.image_size, config.weights)
+    data = config.load_data()
+    net = build(config.model, data.mean_image, config.image_size, config.weights, len(data.class_names))
     return (train_head if config.freeze == "backbone" else fine_tune)(net, data, config, device)
 
 

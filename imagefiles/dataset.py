@@ -96,6 +96,13 @@ class DataSet:
         self._position = 0
         self._start_epoch()
 
+    def __repr__(self) -> str:
+        """DataSet(50000 images of 3 x 32 x 32 in uint8, one-hot labels of 10 classes, 0 epochs completed)"""
+        labels = f"one-hot labels of {self.labels.shape[1]} classes" if self.labels.ndim == 2 else "integer labels"
+        shape = " x ".join(map(str, self.pixels.shape[1:]))
+        return (f"DataSet({self.num_examples} images of {shape} in {self.pixels.dtype}, {labels}, "
+                f"{self.epochs_completed} epochs completed)")
+
     @property
     def num_examples(self) -> int:
         """Number of images, N."""
@@ -165,6 +172,10 @@ class DataSet:
             pixels, labels = self.pixels[start : start + batch_size], self.labels[start : start + batch_size]
             yield self._as_float(pixels, None if room is None else room[: len(pixels)]), labels
 
+    def shown(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """`batches` of this split as they are; where a run evaluates them, a bar shows how far it is."""
+        return batches
+
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to continue bit for bit, fit for JSON."""
         return {
@@ -212,7 +223,7 @@ class DataSet:
         return images
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Splits:
     """The splits by key, `data['train']`, and by attribute, `data.train`, with what is known of their origin."""
 
@@ -233,6 +244,11 @@ class Splits:
         if split not in self.keys():
             raise KeyError(f"{split!r}: the splits are {', '.join(self.keys())}")
         return getattr(self, split)
+
+    def __repr__(self) -> str:
+        """A line for the whole, and one for each split."""
+        parts = "".join(f"\n  {name}: {self[name]!r}" for name in self)
+        return f"Splits of {self.name} ({self.state}), {len(self.class_names)} classes:{parts}"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -266,7 +282,7 @@ def make_splits(train: Part, test: Part, checksums: Iterable[str], validation_si
     mean = (total / (len(images) - validation_size)).astype(np.float32)
 
     def split(images: np.ndarray, labels: np.ndarray) -> DataSet:
-        targets = dense_to_one_hot(labels) if one_hot else labels.astype(np.int64)
+        targets = dense_to_one_hot(labels, len(origin["class_names"])) if one_hot else labels.astype(np.int64)
         return DataSet(images, targets, mean, seed, scale)
 
     return Splits(

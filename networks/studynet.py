@@ -8,14 +8,13 @@ import torch
 from torch import nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "elu": nn.ELU}
-IMAGE_SIZE = 32
-MAX_CONVOLUTIONS = 4  # they leave 14, 5, 2 and 1 pixels a side; a fifth would have nothing to pool
+MAX_CONVOLUTIONS = 4  # of 32 pixels a side they leave 14, 5, 2 and 1; a fifth would have nothing to pool
 
 
 class StudyNet(nn.Module):
-    """Images of shape (B, n_channels, 32, 32) -> logits of shape (B, n_classes).
+    """Images of shape (B, n_channels, image_size, image_size) -> logits of shape (B, n_classes).
 
-    n_channels: channels of the input image. n_classes: number of classes.
+    n_channels, image_size: of the input image. n_classes: number of classes.
     channels: output channels of the convolutions, one to four. Each is 5x5, a ReLU and 2x2 max pooling follow. The
         first two have no padding (32 -> 14 -> 5 pixels a side); further ones have 2, as 5x5 fits 5 pixels only once.
     fc: widths of the hidden fully connected layers. activation: theirs, a key of ACTIVATIONS.
@@ -26,12 +25,12 @@ class StudyNet(nn.Module):
     """
 
     def __init__(self, n_channels: int, n_classes: int, channels: Sequence[int] = (6, 16),
-                 fc: Sequence[int] = (120, 84), activation: str = "relu", dropout: float = 0.0):
+                 fc: Sequence[int] = (120, 84), activation: str = "relu", dropout: float = 0.0, image_size: int = 32):
         super().__init__()
         if not 1 <= len(channels) <= MAX_CONVOLUTIONS:
-            raise ValueError(f"one to {MAX_CONVOLUTIONS} convolutions fit {IMAGE_SIZE} pixels, not {len(channels)}")
+            raise ValueError(f"one to {MAX_CONVOLUTIONS} convolutions fit {image_size} pixels, not {len(channels)}")
         layers: list[nn.Module] = []
-        side = IMAGE_SIZE
+        side = image_size
         for i, width in enumerate(channels):
             padding = 0 if i < 2 else 2
             layers += [nn.Conv2d(n_channels, width, kernel_size=5, padding=padding), nn.ReLU(), nn.MaxPool2d(2)]

@@ -1,4 +1,4 @@
-"""ImageNet classifiers made to name CIFAR-10's ten classes: a pretrained body and a new linear head.
+"""ImageNet classifiers made to name other classes, such as CIFAR-10's: a pretrained body and a new linear head.
 
     net = build("resnet18", mean_image=data.mean_image, image_size=96)     # torchvision's published weights
     net = build("efficientnet_lite0", mean_image=data.mean_image)          # weights that came with pip: no network
@@ -34,10 +34,10 @@ def model_names() -> list[str]:
 
 
 class TransferNet(nn.Module):
-    """Images as this package serves them, (B, 3, 32, 32), -> logits of shape (B, n_classes).
+    """Images as this package serves them, (B, 3, H, W) or grey (B, 1, H, W), -> logits of shape (B, n_classes).
 
     body: images of shape (B, 3, image_size, image_size), normalised -> features of shape (B, n_features).
-    mean_image: what was subtracted from the pixels, (3, 32, 32) on the scale 0..255; it is added back.
+    mean_image: what was subtracted from the pixels, (3 or 1, H, W) on the scale 0..255; it is added back.
     mean, std: of each colour on the scale 0..1, as the pretrained weights want it.
 
     A part whose parameters are all frozen stays in evaluation mode: its BatchNorm keeps ImageNet's statistics.
@@ -57,8 +57,8 @@ class TransferNet(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(3, 1, 1))
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """What the head sees: (B, 3, 32, 32) -> (B, n_features)."""
-        x = (x + self.mean_image - self.mean) / self.std
+        """What the head sees: (B, 3 or 1, H, W) -> (B, n_features)."""
+        x = (x + self.mean_image - self.mean) / self.std  # which makes three equal colours of grey
         return self.body(F.interpolate(x, (self.image_size, self.image_size), mode="bilinear"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -97,38 +97,40 @@ def part_names(parameters: list[tuple[str, Any]]) -> Iterator[str]:
         yield found[0]
 
 
-def build(name: str, mean_image: np.ndarray, image_size: int = 0, weights: str = "") -> TransferNet:
-    """The classifier `name` with its ImageNet weights (or those in the file `weights`) and a new head of ten classes.
+def build(name: str, mean_image: np.ndarray, image_size: int = 0, weights: str = "", n_classes: int = 10,
+          pretrained: bool = True) -> TransferNet:
+    """The classifier `name` with its ImageNet weights (or those in the file `weights`) and a new head.
 
-    image_size: to which images are resized; 0 for the size the weights were evaluated at.
+    image_size: to which images are resized; 0 for the size the weights were evaluated at. pretrained: False leaves the
+    weights as they were drawn, for those of a checkpoint to take their place.
     UserError: an unknown name, no weights within reach, a file that is not this model's weights, a size too small.
     """
     if name not in model_names():
         raise UserError(f"--model: {name!r} is not one of {', '.join(model_names())}")
     if name == LITE0:
         model, path, mean, std, own_size = _lite0(image_size)
-        state = _read(Path(weights or path))
+        state = _read(Path(weights or path)) if pretrained else {}
     else:
         published = get_model_weights(name).DEFAULT
         preset = published.transforms()
         mean, std, own_size = preset.mean, preset.std, preset.crop_size[0]
-        state = _read(Path(weights)) if weights else _published(name, published)
+        state = {} if not pretrained else _read(Path(weights)) if weights else _published(name, published)
         # These two were trained with other means; torchvision's model converts. Building them draws slowly.
         extra = dict(transform_input=True, init_weights=False) if name in ("googlenet", "inception_v3") else {}
         model = get_model(name, weights=None, **extra)
     if name.startswith("densenet"):  # the published files carry the names of an older version
         state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): value for key, value in state.items()}
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state if pretrained else model.state_dict())
     except (RuntimeError, AttributeError, TypeError) as error:
         reason = [line.strip() for line in str(error).splitlines()][-1][:160]
         raise UserError(f"--weights: {weights or 'the file'} does not hold the weights of {name}: {reason}") from None
 
     n_features = _behead(model)
-    net = TransferNet(model, n_features, mean_image, mean, std, image_size or own_size)
+    net = TransferNet(model, n_features, mean_image, mean, std, image_size or own_size, n_classes)
     try:
         with torch.inference_mode():
-            shape = net.eval().features(torch.zeros(1, 3, 32, 32)).shape
+            shape = net.eval().features(torch.zeros(1, *mean_image.shape)).shape
         assert shape == (1, n_features)
     except (RuntimeError, ValueError, AssertionError):
         raise UserError(f"--image_size: {name} cannot take images of {net.image_size} pixels a side; its weights were "

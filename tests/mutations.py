@@ -229,7 +229,7 @@ def main(words: list[str]) -> int:
         print(f"{'SURVIVED' if passed else 'caught':8s} {mutation.name} ({mutation.file})", *sorted(passed), flush=True)
 
     tests = tuple(sorted({test for mutation in chosen for test in mutation.tests}))
-    control = in_a_fork(Mutation("control", "modules.py", "class LinearModule:", "class LinearModule:", tests))
+    control = in_a_fork(Mutation("control", "modules.py", "class LinearModule(Module):", "class LinearModule(Module):", tests))
     red = set(control["failed"]) | (set(tests) - set(control["ran"]))
     print(f"{len(chosen)} mutants, {survived} survived; without a mutation {len(red)} of {len(tests)} tests fail", *red)
     return 1 if survived or red or not chosen else 0

@@ -57,8 +57,7 @@ def untimed(folder: Path) -> list[tuple[str, ...]]:
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
     if (folder / "last.npz").exists():
-        params = training.checkpoints.NPZ.load(folder / "last.npz")["state"]["params"]
-        return {f"{i}.{k}": v for i, layer in enumerate(params) for k, v in layer.items()}
+        return training.checkpoints.NPZ.load(folder / "last.npz")["state"]["params"]
     return {k: v.numpy() for k, v in load_torch(folder / "last.pt")["state"]["model"].items()}
 
 

@@ -256,3 +256,13 @@ def test_loading_is_lean(cifar10_dir):
     root = Path(cifar10_utils.__file__).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 300  # MiB; the pixels alone are 176
+
+
+def test_data_show_what_they_are_and_not_their_pixels(standin):
+    data = get_cifar10(standin, validation_size=100)
+    shown = repr(data)
+    assert shown.splitlines()[0] == "Splits of synthetic stand-in (synthetic), 10 classes:"
+    assert "  validation: DataSet(100 images of 3 x 32 x 32 in uint8, one-hot labels of 10 classes, 0 epochs completed)" in shown
+    data.train.next_batch(1900)
+    assert repr(data.train).endswith("1 epochs completed)")
+    assert repr(numbered(4)) == "DataSet(4 images of 3 x 2 x 2 in uint8, integer labels, 0 epochs completed)"

@@ -63,7 +63,7 @@ def assert_whole(folder: Path) -> None:
         NPZ.load(folder / "last.npz")
     if (folder / "metrics.csv").exists():
         text = (folder / "metrics.csv").read_text()
-        assert all(len(line.split(",")) == 6 for line in text.splitlines()[:-1])  # the last may have been cut short
+        assert all(len(line.split(",")) == 7 for line in text.splitlines()[:-1])  # the last may have been cut short
 
 
 @pytest.mark.slow

@@ -227,7 +227,7 @@ def npz_files() -> list[bytes]:
     plain = saved("train_mlp_numpy", {"script": "x", "step": 3, "state": {"params": [{"w": np.ones((2, 3))}]}})
     header = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(79) + b"\n"
     objects = [header + pickled for pickled in with_calls(pickle.dumps([1], 2))]
-    return [plain, *hostile(plain, "checkpoint.npy", objects), *hostile(plain, "array_0.npy", objects)]
+    return [plain, *hostile(plain, "checkpoint.npy", objects), *hostile(plain, "state.params.0.w.npy", objects)]
 
 
 def pt_files() -> tuple[list[bytes], list[bytes]]:
@@ -349,7 +349,7 @@ def test_submission(content):
 def train(config: Any) -> dict[str, Any]:
     """What a script does before its first step; the steps themselves take too long here."""
     data = get_cifar10(config.data_dir, validation_size=config.validation_size, seed=config.seed, download=False)
-    training.run.Plan(config, data.train.num_examples)
+    training.run.Plan(config, data)
     return {}
 
 

@@ -112,3 +112,10 @@ def test_fifty_images_are_learnt_by_heart(activation):
     p = mlp.forward(x)
     assert (p.argmax(1) == y.argmax(1)).all()
     assert loss.forward(p, y) < 0.1
+
+
+def test_it_shows_its_layers():
+    assert repr(MLP(3072, [100], 10)) == (
+        "MLP(LinearModule 3072 -> 100, ELUModule, LinearModule 100 -> 10, SoftMaxModule; 308,310 parameters)")
+    with pytest.raises(AttributeError, match="call forward first"):
+        MLP(6, [4], 3).backward(np.ones((1, 3), np.float32))

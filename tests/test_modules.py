@@ -1,6 +1,7 @@
 """The layers of question 1.1: gradients, agreement with PyTorch, stability, and what they leave alone."""
 
 import ast
+import copy
 import inspect
 import math
 
@@ -373,3 +374,13 @@ def test_no_python_loop():
     for function in ast.walk(ast.parse(inspect.getsource(modules))):
         if isinstance(function, ast.FunctionDef) and function.name in ("forward", "backward", "_checked"):
             assert not [node.lineno for node in ast.walk(function) if isinstance(node, loops)], function.name
+
+
+@pytest.mark.parametrize("module", [
+    pytest.param(LinearModule(3, 2), marks=pytest.mark.q1_1a), pytest.param(Conv2dModule(1, 2, 2), marks=pytest.mark.q1_1d),
+    pytest.param(SoftMaxModule(), marks=pytest.mark.q1_1c),
+    *(pytest.param(kind(), marks=pytest.mark.q1_1b) for kind in TORCH)], ids=lambda module: type(module).__name__)
+def test_backward_before_forward_says_so(module):
+    with pytest.raises(AttributeError, match=f"^{type(module).__name__} has no .*call forward first$"):
+        module.backward(np.ones((2, 2), np.float32))
+    copy.deepcopy(module)  # which asks for attributes that are not there

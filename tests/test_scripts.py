@@ -34,7 +34,7 @@ from training.trainer import load_torch
 # Each flag with a value that is not its default; a flag that is missing here fails test_every_flag_is_tried.
 pytestmark = pytest.mark.training
 COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_freq": "3", "seed": "7",
-          "validation_size": "100", "epochs": "1"}
+          "validation_size": "100", "epochs": "1", "eval_images": "90", "eval_at_start": "on", "tensorboard": "on"}
 TORCH = {"optimizer": "rmsprop", "momentum": "0.9", "weight_decay": "0.01", "lr_schedule": "cosine",
          "device": "cpu", "precision": "bf16", "label_smoothing": "0.1", "flip": "on", "shift": "2", "mixup": "0.5",
          "ema_decay": "0.9", "flip_average": "on", "pixel_scale": "0.1", "shift_fill": "reflect", "cutout": "9",
@@ -361,7 +361,7 @@ IDLE = [  # a flag without effect, and what it needs
     (train_transfer_pytorch, "--freeze backbone --linear_probe 3", "--linear_probe", "--freeze none"),
     (train_transfer_pytorch, "--freeze backbone --head_lr_factor 3", "--head_lr_factor", "--freeze none"),
     (train_transfer_pytorch, "--freeze backbone --unfreeze_from layer4", "--unfreeze_from", "--freeze none"),
-    (train_mlp_autodiff, "--dataset synth --data_dir x", "--data_dir", "--dataset mnist"),
+    (train_mlp_autodiff, "--dataset synth --data_dir x", "--data_dir", "--dataset cifar10|mnist"),
     (search_mlp_pytorch, "--sampler tpe --population 5", "--population", "--sampler evolution"),
 ]
 

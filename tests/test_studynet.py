@@ -91,7 +91,7 @@ def test_each_model_has_its_defaults():
 
 def test_defaults_give_five_epochs_of_steps(standin):
     data = cifar10_utils.get_cifar10(standin, one_hot=False)
-    plan = training.run.Plan(script.Config(model="study"), data.train.num_examples)
+    plan = training.run.Plan(script.Config(model="study"), data)
     assert plan.last_step == 5 * 2000 // 4
     assert [step for step in range(1, 2501) if plan.evaluates(step)] == [500, 1000, 1500, 2000, 2500]
 

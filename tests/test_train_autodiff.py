@@ -26,7 +26,7 @@ pytestmark = pytest.mark.systems
 ROOT = Path(__file__).parent.parent
 QUICK = {"dataset": "synth", "validation_size": 100, "epochs": 2, "repeats": 1, "batch_size": 100,
          "dnn_hidden_units": 5}
-COLUMNS = ["repeat", "activation", "epoch", "step", "split", "loss", "accuracy", "seconds", "images_per_second"]
+COLUMNS = ["repeat", "activation", "epoch", "step", "split", "loss", "accuracy", "learning_rate", "seconds", "images_per_second"]
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     for path in checkpoints:
         first, second = (training.checkpoints.NPZ.load(folder / path)["state"] for folder in (one, other))
         assert first["batches"] == second["batches"]
-        for ours, theirs in zip(first["params"], second["params"], strict=True):
+        for ours, theirs in zip(first["params"].values(), second["params"].values(), strict=True):
             np.testing.assert_array_equal(ours, theirs, err_msg=str(path))
 
 
@@ -151,7 +151,7 @@ def test_repeats_differ_in_weights_and_batches(tmp_path, no_pictures):
     assert quick(output_dir=tmp_path / "run", repeats=2, activation="relu", learning_rate=1e-12) == 0
     first, second = (training.checkpoints.NPZ.load(tmp_path / "run" / f"relu-{n}" / "last.npz")["state"] for n in (1, 2))
     assert first["batches"] != second["batches"]
-    assert not np.allclose(first["params"][0], second["params"][0])
+    assert not np.allclose(first["params"]["w1"], second["params"]["w1"])
 
 
 # ---------------------------------------------------------------- learning
@@ -227,7 +227,8 @@ def test_torch_is_never_imported(tmp_path):
 # ---------------------------------------------------------------- flags
 
 FLAGS = {"dataset": "synth", "activation": "relu", "dnn_hidden_units": 7, "epochs": 1, "repeats": 2,
-         "learning_rate": 0.2, "batch_size": 50, "validation_size": 150, "seed": 7}
+         "learning_rate": 0.2, "batch_size": 50, "validation_size": 150, "seed": 7, "eval_images": 20, "eval_at_start": "on",
+         "tensorboard": "on"}
 
 
 @pytest.mark.parametrize("name", FLAGS)
@@ -236,7 +237,7 @@ def test_each_flag(name, tmp_path, no_pictures):
     assert quick(output_dir=tmp_path / "run", **{name: FLAGS[name]}) == 0
     assert json.loads((tmp_path / "run" / "config.json").read_text())["flags"][name] == FLAGS[name]
     changed = [[{c: row[c] for c in COLUMNS[:7]} for row in rows(tmp_path / f)] for f in ("base", "run")]
-    assert (changed[0] == changed[1]) == (name == "dataset")  # base is on synth, too
+    assert (changed[0] == changed[1]) == (name in ("dataset", "tensorboard"))  # base is on synth, too
 
 
 def test_every_flag_is_tried_and_explained(capsys):
@@ -253,7 +254,7 @@ def test_every_flag_is_tried_and_explained(capsys):
     ("epochs", 0), ("epochs", "two"), ("repeats", 0), ("repeats", -1), ("repeats", 1.5), ("learning_rate", 0),
     ("learning_rate", "nan"), ("batch_size", 0), ("batch_size", 351), ("dnn_hidden_units", 0),
     ("dnn_hidden_units", "10,10"), ("validation_size", 0), ("validation_size", 450), ("seed", -1), ("activation", "elu"),
-    ("dataset", "cifar10"), ("resume", "/no/such/run"), ("output_dir", "/proc/nowhere"), ("hidden", 5),
+    ("dataset", "imagenet"), ("resume", "/no/such/run"), ("output_dir", "/proc/nowhere"), ("hidden", 5),
 ])
 def test_bad_flags_are_one_line_and_exit_2(name, value, tmp_path, capsys):
     try:

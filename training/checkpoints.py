@@ -1,13 +1,13 @@
 """Checkpoint files: written whole or not at all, read without executing anything.
 
-The NumPy scripts keep theirs as .npz (arrays, and one JSON text for everything else); `trainer` adds .pt.
+The NumPy scripts keep theirs as .npz (arrays under their names, such as state.params.layers.0.weight, and one JSON text
+for everything else); `trainer` adds .pt.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from training.console import notice
+from training.console import notice_once
 from training.flags import for_shell
 
 
@@ -52,18 +52,13 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO]:
 UNSUPPORTED = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # by a network's or a virtual file system
 
 
-@functools.cache
-def _notice_once(text: str) -> None:
-    notice(text)
-
-
 def _to_disk(file: IO) -> None:
     try:
         os.fsync(file.fileno())
     except OSError as error:
         if error.errno not in UNSUPPORTED | {errno.EINVAL}:
             raise
-        _notice_once("this file system cannot write at once (fsync): a power cut may damage the newest files.")
+        notice_once("this file system cannot write at once (fsync): a power cut may damage the newest files.")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -86,7 +81,7 @@ def lock(path: Path, wait: bool = False) -> IO[str]:
         if error.errno not in UNSUPPORTED:
             file.close()
             raise
-        _notice_once("this file system has no locks (flock): nothing keeps two runs out of one folder.")
+        notice_once("this file system has no locks (flock): nothing keeps two runs out of one folder.")
     except BaseException:
         file.close()
         raise
@@ -120,14 +115,18 @@ def number(value: Any, kind: type = float) -> Any:
 def _save_npz(path: Path, checkpoint: dict[str, Any]) -> None:
     arrays: dict[str, np.ndarray] = {}
 
-    def take_array(value: Any) -> dict[str, str]:
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{type(value)} cannot go into a checkpoint")
-        key = f"array_{len(arrays)}"
-        arrays[key] = value
-        return {"array": key}
+    def without_arrays(value: Any, name: str) -> Any:
+        """`value`, with {"array": its name} for each array in it; an array's name is the way to it."""
+        if isinstance(value, np.ndarray):
+            arrays[name] = value
+            return {"array": name}
+        if isinstance(value, dict):
+            return {key: without_arrays(inner, f"{name}.{key}".lstrip(".")) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [without_arrays(inner, f"{name}.{number}") for number, inner in enumerate(value)]
+        return value
 
-    text = json.dumps(checkpoint, default=take_array)
+    text = json.dumps(without_arrays(checkpoint, ""))
     with atomic_write(path) as file:
         np.savez(file, checkpoint=np.array(text), **arrays)  # type: ignore[arg-type]  # NumPy's stub wants bools
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
+
+from imagefiles.dataset import DataSet
 
 
 def say(text: str) -> None:
@@ -20,6 +24,52 @@ def say(text: str) -> None:
 
 def notice(text: str) -> None:
     say(f"NOTICE: {text}")
+
+
+notice_once = functools.cache(notice)
+
+
+class StepBar(tqdm):
+    """The bar of a run on a terminal: steps done, time left with the evaluations to come, loss, learning rate."""
+
+    left = "?"
+
+    def __init__(self, step: int, last_step: int, silent: bool):
+        super().__init__(total=last_step, initial=step, dynamic_ncols=True, disable=True if silent else None,
+                         bar_format="{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {left} left{postfix}")
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        return {**super().format_dict, "left": self.left}
+
+    def show(self, loss: float, learning_rate: float) -> None:
+        self.set_postfix_str(f"loss {loss:.4f}, learning rate {learning_rate:.2g}", refresh=False)
+
+    def step(self, seconds_left: float) -> None:
+        self.left = self.format_interval(seconds_left)
+        self.update()
+
+
+class ShownSplit(DataSet):
+    """The first `images` of a split, or all for 0; `batches` moves a bar on a terminal.
+
+    name: 'test', or 'test[:500]' for a part of it.
+    """
+
+    def __init__(self, split: DataSet, images: int, name: str, silent: bool):
+        images = images or split.num_examples
+        super().__init__(split.pixels[:images], split.labels[:images], split.mean, scale=split.scale)
+        self.name, self._silent = name if images == split.num_examples else f"{name}[:{images}]", silent
+
+    def batches(self, batch_size: int, reuse: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        yield from self.shown(super().batches(batch_size, reuse))
+
+    def shown(self, batches: Iterable[Any]) -> Iterator[Any]:
+        with tqdm(desc=f"evaluating {self.name}", total=self.num_examples, unit="image", leave=False, delay=0.5,
+                  dynamic_ncols=True, disable=True if self._silent else None) as bar:
+            for images, labels in batches:
+                yield images, labels
+                bar.update(len(labels))
 
 
 class Lossy:

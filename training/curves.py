@@ -1,9 +1,7 @@
-"""The rows of metrics.csv, and the loss and accuracy curves of one run or several drawn from them."""
+"""The loss and accuracy curves of one run or several, drawn from the rows of metrics.csv."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import json
 import os
 import sys
@@ -11,37 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints import atomic_write
 from training.console import notice
+from training.metrics import read_metrics
 
-METRICS = ["step", "split", "loss", "accuracy", "seconds", "images_per_second"]
 STYLES = {"train": ":", "validation": "--", "test": "-"}
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.csv, numbers as numbers; a last line cut short by a kill is left out.
-
-    Raises:
-        ValueError: not a metrics.csv at all.
-    """
-    rows = []
-    try:
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                with contextlib.suppress(TypeError, ValueError):
-                    rows.append({"step": int(row["step"]), "split": row["split"],
-                                 **{key: float(row[key]) for key in METRICS[2:]}})
-    except (csv.Error, KeyError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not what a run writes ({error})") from None
-    return rows
-
-
-def write_metrics(folder: Path, rows: list[dict[str, Any]], columns: Sequence[str] = METRICS) -> None:
-    """Replace metrics.csv of the run folder."""
-    with atomic_write(folder / "metrics.csv", "w") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def load_curves(folder: Path) -> dict[str, dict[str, list[float]]]:
@@ -57,8 +28,9 @@ def load_curves(folder: Path) -> dict[str, dict[str, list[float]]]:
 def data_title(folder: Path) -> str:
     """What the run was trained on, for a title, so that the stand-in is not taken for CIFAR-10."""
     config = json.loads((folder / "config.json").read_text())
-    name = config["data_name"]
-    return f"SYNTHETIC DATA ({name})" if config["data"] == "synthetic" else name
+    name, part = config["data_name"], config.get("flags", {}).get("eval_images")
+    title = f"SYNTHETIC DATA ({name})" if config["data"] == "synthetic" else name
+    return f"{title}, evaluated on the first {part} images" if part else title
 
 
 def import_matplotlib() -> Any:
@@ -78,7 +50,8 @@ def import_matplotlib() -> Any:
     return matplotlib
 
 
-def save_figure(target: Path, paint: Callable[[Any], None]) -> None:
+def save_figure(target: Path, paint: Callable[[Any], None], inches: tuple[float, float] = (11, 4.2),
+                suffixes: Sequence[str] = (".png", ".svg")) -> None:
     """Write target.png and target.svg of the figure that `paint` fills, in matplotlib's default style and no other."""
     matplotlib = import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -86,10 +59,10 @@ def save_figure(target: Path, paint: Callable[[Any], None]) -> None:
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
+        figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasAgg(figure)
         paint(figure)
-        for suffix in (".png", ".svg"):
+        for suffix in suffixes:
             figure.savefig(target.with_name(target.name + suffix), dpi=110)
 
 
@@ -102,28 +75,40 @@ def draw_or_notice(draw: Callable[[], None]) -> None:
         notice(f"the curves could not be drawn ({reason}); metrics.csv has their figures.")
 
 
-def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = None) -> None:
-    """Overlay the runs in `folders`: loss on the left, accuracy on the right; writes target.png and target.svg."""
-    labels = labels or ([""] if len(folders) == 1 else [folder.name for folder in folders])
+def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = None, log: bool = False) -> None:
+    """Overlay the runs in `folders`: loss on the left, accuracy on the right; writes target.png and target.svg.
+
+    log: the loss on a logarithmic axis.
+    """
+    labels = labels or [folder.name for folder in folders]
     titles = sorted({data_title(folder) for folder in folders})
     scripts = sorted({json.loads((folder / "config.json").read_text())["script"] for folder in folders})
+    several = len(folders) > 1
 
     def paint(figure: Any) -> None:
         axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
+        runs: dict[str, Any] = {}  # what the legend says, and a line of that look
+        splits: dict[str, Any] = {}
         for number, (folder, label) in enumerate(zip(folders, labels, strict=True)):
-            for order, (split, curve) in enumerate(load_curves(folder).items()):
-                colour = f"C{number}" if len(folders) > 1 else f"C{order}"
-                alone = len(curve["step"]) == 1  # one evaluation is a point: a line would not show
-                name = f"{label} {split}".strip()
+            for order, (split, curve) in enumerate((curves := load_curves(folder)).items()):
+                look = dict(linestyle=STYLES[split.partition("[")[0]], linewidth=1.6,
+                            marker="o" if len(curve["step"]) == 1 else None)  # of one point, a line would not show
+                colour = f"C{number if several else order}"
                 for key, axis in axes.items():
-                    axis.plot(curve["step"], curve[key], STYLES.get(split, "-"), color=colour, linewidth=1.6,
-                              marker="o" if alone else None,
-                              label=f" {name}" if name.startswith("_") else name)  # matplotlib hides _names
+                    (line,) = axis.plot(curve["step"], curve[key], color=colour, **look)
+                splits.setdefault(split, axis.plot([], [], color="black", **look)[0] if several else line)
+            said = label if curves else f"{label} (no evaluation yet)"
+            runs[f" {said}"] = axes["loss"].plot([], [], color=f"C{number}")[0]  # matplotlib hides _names
         for key, axis in axes.items():
-            axis.set(xlabel="training step", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy"}[key])
+            axis.set(xlabel="training step", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy"}[key],
+                     yscale="log" if log and key == "loss" else "linear")
             axis.grid(alpha=0.3)
-            for text in axis.legend(fontsize="small").get_texts():
-                text.set_parse_math(False)  # a $ is a $
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        named = {**runs, **splits} if several else splits
+        longest = max(map(len, named), default=0)
+        for text in figure.legend(named.values(), named, loc="outside lower center", fontsize="small",
+                                  ncols=max(1, min(len(named), 130 // (longest + 7)))).get_texts():
+            text.set_parse_math(False)  # a $ is a $
         figure.suptitle(f"{', '.join(scripts)} on {', '.join(titles)}", parse_math=False)
 
-    save_figure(target, paint)
+    save_figure(target, paint, (11, 4.2 + 0.15 * (len(folders) - 1)))

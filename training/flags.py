@@ -27,6 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cifar10_utils import Splits
+from training.datasets import DATASETS
+
 
 class UserError(Exception):
     """Something the user can fix: a line (an argument each) that names it and the way out. Exit status 2."""
@@ -169,7 +172,18 @@ def refuse_idle_flags(config: Flags) -> None:
 
 
 @dataclass
-class TrainingFlags(Flags):
+class RunFlags(Flags):
+    """The flags of whatever makes a run."""
+
+    eval_images: int = flag(0, "evaluate only the first so many images, for a look; 0 for all of them",
+                            type=non_negative_int)
+    eval_at_start: str = flag("off", "evaluate before the first step, too", choices=["on", "off"])
+    tensorboard: str = flag("off", "write the metrics for TensorBoard, too, into the run's folder", resumable=True,
+                            choices=["on", "off"])
+
+
+@dataclass
+class TrainingFlags(RunFlags):
     """The flags of every training script, with the assignment's names and the MLP scripts' defaults."""
 
     learning_rate: float = flag(1e-3, "step size of the optimizer", type=positive_float, group="assignment")
@@ -178,8 +192,8 @@ class TrainingFlags(Flags):
     batch_size: int = flag(200, "images per training step", type=positive_int, group="assignment")
     eval_freq: int = flag(100, "evaluate the whole test split every so many steps, and after the last one",
                           type=positive_int, group="assignment", needs="--epochs 0")
-    data_dir: str = flag("./cifar10/cifar-10-batches-py", "folder of the data set's files", type=path, resumable=True,
-                         group="assignment")
+    data_dir: str = flag(DATASETS["cifar10"].folder, "folder of the data set's files; with another --dataset, "
+                         "./ and its name unless given", type=path, resumable=True, group="assignment")
     epochs: int = flag(0, "train this many epochs and evaluate after each; 0 counts in --max_steps",
                        type=non_negative_int, resumable=True)
     seed: int = flag(42, "seed of the initial weights, the batch order and dropout", type=seed_int)
@@ -188,6 +202,17 @@ class TrainingFlags(Flags):
                        type=path, resumable=True)
     validation_size: int = flag(0, "hold out this many training images: they are evaluated instead of the test "
                                    "split, which is then read once, after the last step", type=non_negative_int)
+    dataset: str = flag("cifar10", "which images", choices=list(DATASETS), group="images")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data_dir == TrainingFlags.data_dir:
+            self.data_dir = DATASETS[self.dataset].folder
+
+    def load_data(self, one_hot: bool = False) -> Splits:
+        """The splits that these flags name, with pixels on the scale 0..255 times --pixel_scale."""
+        return DATASETS[self.dataset].load(self.data_dir, one_hot=one_hot, validation_size=self.validation_size,
+                                           seed=self.seed, scale=getattr(self, "pixel_scale", 1.0))
 
 
 def script_of(config_class: type) -> str:

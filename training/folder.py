@@ -16,26 +16,28 @@ from typing import IO, Any
 
 from training.checkpoints import CheckpointFormat, lock, write_json
 from training.console import say
-from training.curves import METRICS, draw_or_notice, plot_curves, read_metrics, write_metrics
 from training.flags import TrainingFlags, UserError, for_shell
 from training.machine import describe_machine
+from training.metrics import METRICS, read_metrics, write_metrics
 from training.resume import check_same_run, check_unchanged_flags, path_from
 
 
 class RunFolder:
     """The folder of the run that this process writes. It is locked until `close`, or until the process ends.
 
-    path: the folder. rows: those of metrics.csv, up to where this run is.
+    path: the folder. rows: those of metrics.csv, up to where this run is. events: TensorBoard's writer, if any.
     """
 
     silent = False
 
-    def __init__(self, path: Path, format: CheckpointFormat, held: IO[str]):
-        self.path, self.format, self._held = path, format, held
+    def __init__(self, path: Path, format: CheckpointFormat, held: IO[str], events: Any = None):
+        self.path, self.format, self._held, self._events = path, format, held, events
         self.rows: list[dict[str, Any]] = []
         self._resumed: TrainingFlags | None = None  # until the folder is that of the run as it continues
 
     def close(self) -> None:
+        if self._events:
+            self._events.close()
         self._held.close()
 
     def say(self, text: str) -> None:
@@ -64,6 +66,7 @@ class RunFolder:
         described["flags"] |= {name: value for name, value in dataclasses.asdict(self._resumed).items()
                                if name not in ("output_dir", "resume")}
         described["data_dir_from_here"] = path_from(self.path, self._resumed.data_dir)
+        described.pop("ended", None)
         write_json(self.path / "config.json", described)
         self._resumed = None
 
@@ -75,10 +78,19 @@ class RunFolder:
         else:
             with open(self.path / "metrics.csv", "a", newline="") as file:
                 csv.DictWriter(file, METRICS).writerows(rows)
+        self._to_tensorboard(rows)
 
-    def replace_rows(self, rows: list[dict[str, Any]]) -> None:
-        self.rows = rows
-        write_metrics(self.path, rows)
+    def add_last(self, row: dict[str, Any]) -> None:
+        """Put the row of the last evaluation in the place of an earlier one of its split."""
+        self.rows = [*(old for old in self.rows if old["split"] != row["split"]), row]
+        write_metrics(self.path, self.rows)
+        self._to_tensorboard([row])
+
+    def _to_tensorboard(self, rows: list[dict[str, Any]]) -> None:
+        if self._events:
+            from training.events import write_events
+
+            write_events(self._events, rows)
 
     def save(self, name: str, checkpoint: dict[str, Any]) -> None:
         """Write the checkpoint `name`, 'last' or 'best'."""
@@ -91,7 +103,21 @@ class RunFolder:
         """Write the summary, and then the curves, without which a run is finished all the same."""
         self._take_over()
         write_json(self.path / "summary.json", summary)
-        draw_or_notice(lambda: plot_curves([self.path], self.path / "curves"))
+        self.draw()
+
+    def end_early(self, reason: str) -> None:
+        """Note in config.json why the run ended, and draw the curves up to there."""
+        with contextlib.suppress(OSError):  # what ends the run is worth more
+            described = json.loads((self.path / "config.json").read_text())
+            write_json(self.path / "config.json", described | {"ended": reason})
+        self.draw()
+
+    def draw(self) -> None:
+        """The curves of the rows that there are."""
+        if self.rows:
+            from training.curves import draw_or_notice, plot_curves
+
+            draw_or_notice(lambda: plot_curves([self.path], self.path / "curves"))
 
     def way_on(self) -> str:
         """What a user can do with a run that ended early."""
@@ -118,12 +144,14 @@ class SilentFolder:
     def append(self, rows: list[dict[str, Any]]) -> None:
         self.rows += rows
 
-    def replace_rows(self, rows: list[dict[str, Any]]) -> None:
-        self.rows = rows
+    def add_last(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
 
     def save(self, name: str, checkpoint: dict[str, Any]) -> None: ...
 
     def finish(self, summary: dict[str, Any]) -> None: ...
+
+    def end_early(self, reason: str) -> None: ...
 
     def way_on(self) -> str:
         return ""
@@ -137,6 +165,9 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
 
     script: its name, for results/<script>/<time>. silent: this process only follows another one that writes.
     """
+    open_events: Any = lambda path: None  # noqa: E731
+    if config.tensorboard == "on":
+        from training.events import open_events
     if config.resume:
         path = _folder_to_resume(config, data)
     else:
@@ -145,7 +176,7 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
             path = _made(path if config.output_dir else Path("results") / script, new=not config.output_dir)
     if silent:
         return SilentFolder(path, format)
-    folder = RunFolder(path, format, _lock(path, "resume" if config.resume else "output_dir"))
+    folder = RunFolder(path, format, _lock(path, "resume" if config.resume else "output_dir"), open_events(path))
     if not config.resume:
         if any((path / name).exists() for name in ("config.json", "metrics.csv", "summary.json")):
             folder.close()

@@ -43,7 +43,8 @@ class Images:
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The split once, in order; the last batch may be smaller."""
-        for pixels, labels in zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True):
+        parts = zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True)
+        for pixels, labels in self.split.shown(parts):
             yield self._as_float(pixels), labels
 
     def _as_float(self, pixels: Tensor) -> Tensor:

@@ -31,19 +31,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from imagefiles.dataset import DataSet
 from training.checkpoints import NPZ, CheckpointError, CheckpointFormat, number
-from training.curves import read_metrics
+from training.console import ShownSplit, StepBar, notice_once
 from training.flags import TrainingFlags, UserError, for_shell
 from training.folder import Folder, open_folder
 from training.machine import peak_memory_mb
+from training.metrics import read_metrics
 from training.resume import check_same_flags
 from training.stop import Interrupted, StopRequest
 
 AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
 UNREAD = 500  # steps whose losses may wait on a GPU until they are read
-Evaluate = Callable[[str], tuple[float, float]]  # split -> mean loss and accuracy, every sample once
+Evaluate = Callable[[DataSet], tuple[float, float]]  # mean loss and accuracy, every sample once
 Watch = Callable[[int, float], None]  # step, validation accuracy
 
 
@@ -65,17 +65,23 @@ def accuracy(predictions: Any, targets: Any) -> float:
 
 
 class Plan:
-    """How many steps a run takes, and after which of them it evaluates.
+    """How many steps a run takes, and after which of them it evaluates what.
 
     Raises:
-        UserError: a batch is larger than the training split.
+        UserError: a batch is larger than the training split, or --eval_images than a split that is evaluated.
     """
 
-    def __init__(self, config: TrainingFlags, train_size: int):
+    def __init__(self, config: TrainingFlags, data: Any):
+        train_size = data.train.num_examples
         if config.batch_size > train_size:
             raise UserError(f"--batch_size: {config.batch_size} is more than the training split's {train_size} images; "
                             "choose a smaller one")
-        self.config, self.train_size = config, train_size
+        self.split = "validation" if config.validation_size else "test"
+        for split in {self.split, "test"} if config.eval_images else ():
+            if config.eval_images >= (size := data[split].num_examples):
+                raise UserError(f"--eval_images: {config.eval_images} is not less than the {split} split's {size} "
+                                "images; leave the flag out to evaluate all of them")
+        self.config, self.data, self.train_size = config, data, train_size
         self.last_step = self._end_of(config.epochs) if config.epochs else config.max_steps
 
     def _end_of(self, epoch: int) -> int:
@@ -91,6 +97,16 @@ class Plan:
         if self.config.epochs:
             return step == self._end_of(step * self.config.batch_size // self.train_size)
         return step % self.config.eval_freq == 0
+
+    def images_after(self, step: int) -> int:
+        """How many images are still to be evaluated when `step` steps are done."""
+        config = self.config
+        if config.epochs:
+            evaluations = config.epochs - step * config.batch_size // self.train_size
+        else:
+            evaluations = -(-self.last_step // config.eval_freq) - step // config.eval_freq
+        sizes = {split: config.eval_images or self.data[split].num_examples for split in ("validation", "test")}
+        return evaluations * sizes[self.split] + bool(config.validation_size) * sizes["test"]
 
 
 @dataclass
@@ -113,7 +129,7 @@ class Progress:
     """How far a run is, as a checkpoint keeps it.
 
     seconds: wall time of its earlier pieces. best: highest validation accuracy, -1 before the first.
-    train_images, train_seconds: of all training batches before those in `totals`.
+    train_images, train_seconds: of all training batches before those in `totals`. learning_rate: of the last step.
     """
 
     step: int = 0
@@ -122,6 +138,7 @@ class Progress:
     totals: Totals = dataclasses.field(default_factory=Totals)
     train_images: int = 0
     train_seconds: float = 0.0
+    learning_rate: float = 0.0
 
 
 def read_checkpoint(folder: Folder, path: Path, config: TrainingFlags, script: str) -> tuple[Progress, dict[str, Any]]:
@@ -136,9 +153,11 @@ def read_checkpoint(folder: Folder, path: Path, config: TrainingFlags, script: s
             raise UserError(f"--resume: {path} is a checkpoint of {saved['script']}, not of {script}")
         check_same_flags(config, type(config)(**{**saved["flags"], "resume": str(path)}), path)
         step, train_images = (number(saved[key], int) for key in ("step", "train_images"))
-        best, seconds, train_seconds, *totals = map(number, (
-            saved["best"], saved["seconds"], saved["train_seconds"], *(saved["totals"][i] for i in range(4))))
-        progress = Progress(step, best, seconds, Totals(*totals), train_images, train_seconds)
+        best, seconds, train_seconds, rate, *totals = map(number, (
+            saved["best"], saved["seconds"], saved["train_seconds"],
+            saved.get("learning_rate", config.learning_rate),  # checkpoints of version 2.0 hold none
+            *(saved["totals"][i] for i in range(4))))
+        progress = Progress(step, best, seconds, Totals(*totals), train_images, train_seconds, rate)
         state = dict(saved["state"])
         kept = step - bool(progress.totals.images)  # with images in the totals, this step's evaluation is done again
         folder.rows = [row for row in read_metrics(folder.path / "metrics.csv") if row["step"] <= kept]
@@ -160,9 +179,9 @@ def start_run(config: TrainingFlags, script: str, data: Any, checkpoint: Checkpo
     Raises:
         UserError: flags, folder or checkpoint that do not fit.
     """
-    plan = Plan(config, data.train.num_examples)
+    plan = Plan(config, data)
     folder = open_folder(config, script, data, checkpoint, silent)
-    progress, state = Progress(), None
+    progress, state = Progress(learning_rate=config.learning_rate), None
     try:
         if config.resume:
             path = Path(config.resume)
@@ -192,7 +211,8 @@ class Run:
         self.folder, self.stop, self.progress, self.state, self.watch = folder, stop, progress, state, watch
         self.parameters = 0
         self.summary: dict[str, Any] = {}
-        self._seconds_before = progress.seconds
+        self._seconds_before, self._first_step = progress.seconds, progress.step
+        self._step_seconds = self._image_seconds = 0.0  # of all steps here; of an image in the last evaluation
         self._unread: list[tuple[int, Any, Any, int]] = []
 
     @property
@@ -212,9 +232,11 @@ class Run:
         if self.data.state == "synthetic":
             self.folder.say("NOTICE: this trains on the synthetic stand-in, NOT on CIFAR-10; its figures mean nothing "
                             "else.")
+        elif self.data.state == "unpublished" and not self.folder.silent:
+            notice_once(f"these files are {self.data.name}'s, but not byte for byte the published ones; config.json "
+                        "calls such data unpublished.")
         self.stop.__enter__()
-        self._bar = tqdm(total=self.last_step, initial=self.step, unit="step", dynamic_ncols=True,
-                         disable=True if self.folder.silent else None)
+        self._bar = StepBar(self.step, self.last_step, self.folder.silent)
         self._started = time.perf_counter()
         return self
 
@@ -228,6 +250,8 @@ class Run:
                 self._finish()
                 if signum := self.stop.came_after_all:  # after the last step: nothing is lost, but the caller stops
                     raise Interrupted(signum, f"stopped; the run in {for_shell(self.folder.path)} is finished")
+            elif isinstance(error, Diverged | Interrupted):
+                self.folder.end_early(f"{type(error).__name__.lower()} after step {self.step}")
         finally:
             self.folder.close()
 
@@ -243,6 +267,7 @@ class Run:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
         self.folder.resume(self.config)
+        self.folder.say(f"resuming {for_shell(self.folder.path)} from step {self.step} of {self.last_step}")
 
     def warm_up(self, work: Callable[[], None]) -> None:
         """Do what comes before the first step and changes nothing that is saved; a signal ends it at once."""
@@ -256,21 +281,25 @@ class Run:
         """Yield each training step's number; between them evaluate, write metrics and save.
 
         state_dict() returns everything that training changes (weights, optimizer, batch order, random states).
-        evaluate(split) returns (mean loss, accuracy) over 'validation' or 'test', every sample once.
+        evaluate(split) returns (mean loss, accuracy) over a DataSet, every sample of its `batches` once.
         """
         self._state_dict, self._evaluate = state_dict, evaluate
         saved_at = time.perf_counter()
         if self.step and self.plan.evaluates(self.step) and not any(r["step"] == self.step for r in self.folder.rows):
             self._evaluation()  # the interrupt came during this evaluation
+        if not self.step and self.config.eval_at_start == "on" and not self.folder.rows:
+            self._evaluation()
         while self.step < self.last_step:
             self._leave_if_asked()
             start = time.perf_counter()
             yield self.step + 1
             if len(self._unread) >= UNREAD or self.plan.evaluates(self.step + 1):
                 self._read()
-            self.progress.totals.seconds += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self._step_seconds += seconds
+            self.progress.totals.seconds += seconds
             self.progress.step += 1
-            self._bar.update()
+            self._bar.step(self._seconds_left())
             if self.plan.evaluates(self.step):
                 self._evaluation()
             elif time.perf_counter() - saved_at < AUTOSAVE_SECONDS:
@@ -280,12 +309,15 @@ class Run:
             saved_at = time.perf_counter()
         self._leave_if_asked()
 
-    def record(self, loss: Any, accuracy: Any, images: int, later: bool = False) -> None:
+    def record(self, loss: Any, accuracy: Any, images: int, later: bool = False,
+               learning_rate: float | None = None) -> None:
         """Add one training batch: its mean loss, its accuracy, its size. Raises Diverged on a non-finite loss.
 
         later: both are still being computed, on a GPU. They are read when the run is evaluated or saved, but at the
         latest after 500 steps; only then is a loss that is not finite noticed, before anything is saved.
+        learning_rate: of this step, where a schedule changes it.
         """
+        self.progress.learning_rate = self.config.learning_rate if learning_rate is None else learning_rate
         self._unread.append((self.step + 1, loss, accuracy, images))
         if not later:
             self._read()
@@ -295,7 +327,21 @@ class Run:
         for step, loss, accuracy, images in self._unread:
             self._check_finite("training", loss := float(loss), step)
             self.progress.totals.add(loss, float(accuracy), images)
+            self._bar.show(loss, self.progress.learning_rate)
         self._unread.clear()
+
+    def _seconds_left(self) -> float:
+        """Of the steps and the evaluations to come, that after this step included, as long as those so far.
+
+        Before the first evaluation, an image is taken to need a third of its time in training.
+        """
+        step = self._step_seconds / (self.step - self._first_step)
+        image = self._image_seconds or step / (3 * self.config.batch_size)
+        return step * (self.last_step - self.step) + image * self.plan.images_after(self.step - 1)
+
+    def part(self, split: str) -> ShownSplit:
+        """What is evaluated of the split of this name, the first --eval_images or all; a bar shows how far it is."""
+        return ShownSplit(self.data[split], self.config.eval_images, split, self.folder.silent)
 
     def _check_finite(self, split: str, loss: float, step: int) -> None:
         if not math.isfinite(loss):
@@ -305,9 +351,8 @@ class Run:
 
     def _evaluation(self) -> None:
         """One row for the training batches since the last evaluation, one for the split evaluated. Save, then print."""
-        progress, split = self.progress, "validation" if self.config.validation_size else "test"
-        totals = progress.totals
-        row = self._evaluated(split)
+        progress, totals = self.progress, self.progress.totals
+        row = self._evaluated(self.plan.split)
         rows = [row] if not totals.images else [self._row(
             "train", totals.loss / totals.images, totals.accuracy / totals.images,
             totals.images / max(totals.seconds, 1e-9)), row]
@@ -316,7 +361,7 @@ class Run:
             progress.train_images += totals.images
             progress.train_seconds += totals.seconds
             progress.totals = Totals()
-        if split == "validation" and row["accuracy"] > progress.best:
+        if self.config.validation_size and row["accuracy"] > progress.best:
             progress.best = row["accuracy"]
             self._save("best")
         self._save("last")
@@ -331,25 +376,30 @@ class Run:
         With several processes, a signal waits: the others are at it, too.
         """
         self._leave_if_asked()
+        part = self.part(split)
         start = time.perf_counter()
         with contextlib.suppress(KeyboardInterrupt), (
                 self.stop.at_once() if self.stop.agree is None else contextlib.nullcontext()):
-            loss, correct = self._evaluate(split)
+            loss, correct = self._evaluate(part)
             self._check_finite(split, loss, self.step)
             seconds = time.perf_counter() - start
-            return self._row(split, loss, correct, self.data[split].num_examples / seconds)
+            self._image_seconds = seconds / part.num_examples
+            return self._row(part.name, loss, correct, part.num_examples / seconds)
         self._leave_if_asked()
         raise KeyboardInterrupt
 
     def _row(self, split: str, loss: float, accuracy: float, images_per_second: float) -> dict[str, Any]:
-        return dict(step=self.step, split=split, loss=loss, accuracy=accuracy, seconds=round(self.seconds, 3),
+        return dict(step=self.step, split=split, loss=loss, accuracy=accuracy,
+                    learning_rate=self.progress.learning_rate, seconds=round(self.seconds, 3),
                     images_per_second=round(images_per_second, 1))
 
     def _save(self, name: str) -> None:
         self._read()
         progress = dataclasses.asdict(self.progress) | {
             "seconds": self.seconds, "totals": list(dataclasses.astuple(self.progress.totals))}
-        self.folder.save(name, dict(script=self.script, flags=dataclasses.asdict(self.config), **progress,
+        data = dict(mean_image=self.data.mean_image, pixel_scale=self.data.test.scale,
+                    class_names=list(self.data.class_names))  # what predict.py needs of them
+        self.folder.save(name, dict(script=self.script, flags=dataclasses.asdict(self.config), **progress, **data,
                                     state=self._state_dict()))
 
     def _leave_if_asked(self) -> None:
@@ -361,15 +411,16 @@ class Run:
         """Read the test split once where there is validation data; write the summary and the curves."""
         if self.config.validation_size and not self.watch:
             row = self._evaluated("test")
-            self.folder.replace_rows([*(row for row in self.folder.rows if row["split"] != "test"), row])
+            self.folder.add_last(row)
         rows, progress = self.folder.rows, self.progress
-        test = [row for row in rows if row["split"] == "test"][-1:]
-        validation = [row["accuracy"] for row in rows if row["split"] == "validation"]
+        test = [row for row in rows if row["split"] == self.part("test").name][-1:]
+        validation = [row["accuracy"] for row in rows if row["split"].startswith("validation")]
         seconds = progress.train_seconds + progress.totals.seconds
         self.summary = {
             **{f"test_{key}": row[key] for row in test for key in ("accuracy", "loss")},
             **({"validation_accuracy": validation[-1], "best_validation_accuracy": max(validation)}
                if validation else {}),
+            **({"eval_images": self.config.eval_images} if self.config.eval_images else {}),
             "steps": self.step, "parameters": self.parameters, "wall_seconds": round(self.seconds, 2),
             "images_per_second": round((progress.train_images + progress.totals.images) / max(seconds, 1e-9), 1),
             "peak_memory_mb": round(peak_memory_mb()), "data": self.data.state, "seed": self.config.seed,

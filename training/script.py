@@ -108,8 +108,8 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
 
     try:
         if summary := train(parse_flags(config_class, description, argv)):
-            print("   ".join(f"{key} {value:.4f}" if isinstance(value, float) else f"{key} {value}"
-                             for key, value in summary.items()))
+            for key, value in summary.items():
+                print(f"{key:{max(map(len, summary))}}  {f'{value:.4f}' if isinstance(value, float) else value}")
         return 0
     except (UserError, DataError) as error:
         return fail(error, 2)

@@ -101,7 +101,8 @@ def select_device(name: str) -> torch.device:
 
 def _save_torch(path: Path, checkpoint: dict[str, Any]) -> None:
     with atomic_write(path) as file:
-        torch.save(checkpoint, file)
+        torch.save({key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+                    for key, value in checkpoint.items()}, file)  # plain PyTorch reads no array of NumPy
 
 
 def load_torch(path: Path) -> dict[str, Any]:
@@ -251,13 +252,13 @@ class Trainer:
             self.average.update_parameters(self.model)
         return score[0], score[1]
 
-    def evaluate(self, split: str) -> tuple[float, float]:
-        """Mean loss and accuracy over the split of this name, every sample once."""
-        return evaluate(self.evaluated, self.images(split), self.device, self.config.precision)
+    def evaluate(self, split: DataSet) -> tuple[float, float]:
+        """Mean loss and accuracy over `split`, every sample once."""
+        return evaluate(self.evaluated, split, self.device, self.config.precision)
 
-    def flip_averaged_accuracy(self, split: str) -> float:
+    def flip_averaged_accuracy(self, split: DataSet) -> float:
         """Accuracy of the mean of the logits of each image and its mirror image."""
-        return evaluate(FlipAverage(self.evaluated), self.images(split), self.device, self.config.precision)[1]
+        return evaluate(FlipAverage(self.evaluated), split, self.device, self.config.precision)[1]
 
     def _stateful(self) -> dict[str, Any]:
         parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
@@ -320,9 +321,10 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
             trainer.start()
 
             for _ in run.steps(trainer.state_dict, trainer.evaluate):
+                learning_rate = trainer.schedule.get_last_lr()[0]
                 loss, correct = trainer.step()
-                run.record(loss, correct, config.batch_size, later=device.type != "cpu")
+                run.record(loss, correct, config.batch_size, device.type != "cpu", learning_rate)
 
             if config.flip_average == "on" and not watch:
-                run.summary["test_accuracy_flip_averaged"] = trainer.flip_averaged_accuracy("test")
+                run.summary["test_accuracy_flip_averaged"] = trainer.flip_averaged_accuracy(run.part("test"))
         return run.summary

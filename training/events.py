@@ -1,0 +1,28 @@
+"""The rows of metrics.csv for TensorBoard, whose own package writes them: --tensorboard on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from training.flags import UserError
+
+try:
+    from tensorboard.summary import Writer
+except ImportError:
+    raise UserError("--tensorboard: its package is not installed: pip install tensorboard") from None
+
+
+def open_events(folder: Path) -> Any:
+    """A writer of event files in the run's folder."""
+    return Writer(str(folder))
+
+
+def write_events(writer: Any, rows: list[dict[str, Any]]) -> None:
+    """A point in each curve, such as loss/test."""
+    for row in rows:
+        for key in ("loss", "accuracy", "learning_rate", "images_per_second"):
+            if math.isfinite(row[key]):
+                writer.add_scalar(f"{key}/{row['split']}", row[key], row["step"])
+    writer.flush()
