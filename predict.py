@@ -1,0 +1,274 @@
+"""What a trained network takes pictures for: the probability of each class, or the network as an ONNX file.
+
+    python predict.py RUN cat.png dog.jpg                   # a table
+    python predict.py RUN cat.png --plot predictions.png    # and a figure
+    python predict.py RUN --export network.onnx             # pixels in, probabilities out; of a PyTorch script
+
+RUN is the folder of a run of any training script, or a checkpoint in it; of a folder, last.npz or last.pt is taken.
+Pictures are PNG, JPEG or whatever else Pillow reads, of any size: cut to the shape of the training images from their
+middle, then resized. No data set is needed. MNIST's digits are white on black, and so must yours be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from cifar10_utils import DataError, Splits
+from training.checkpoints import NPZ, CheckpointError, missing
+from training.curves import save_figure
+from training.flags import UserError, for_shell, path
+from training.resume import saved_flags
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network.
+
+    probabilities: images as `DataSet` serves them, (B, C, H, W) -> (B, classes). weight: of the first layer.
+    module: the PyTorch network, None in NumPy. mean_image, scale, class_names: of its data.
+    """
+
+    probabilities: Callable[[np.ndarray], np.ndarray]
+    weight: np.ndarray
+    module: Any
+    mean_image: np.ndarray
+    scale: float
+    class_names: tuple[str, ...]
+
+    def of_pictures(self, pictures: np.ndarray) -> np.ndarray:
+        """Probabilities (B, classes) of pictures (B, C, H, W) on the scale 0..255."""
+        return self.probabilities((pictures.astype(np.float32) - self.mean_image) * np.float32(self.scale))
+
+
+# ---------------------------------------------------------------- a network from its checkpoint
+
+
+def numpy_network(script: Any, config: Any, state: dict[str, Any], mean_image: np.ndarray, classes: int,
+                  training: bool) -> tuple[Any, ...]:
+    model = script.MLP(mean_image.size, config.dnn_hidden_units, classes, activation=config.activation)
+    script.load_params(model, state["params"])
+    return (lambda x: model.forward(x.reshape(len(x), -1))), model.layers[0].params["weight"], None
+
+
+def tape_network(script: Any, config: Any, state: dict[str, Any], mean_image: np.ndarray, classes: int,
+                 training: bool) -> tuple[Any, ...]:
+    model = script.OneHiddenLayer(mean_image.size, config.dnn_hidden_units, classes, config.activation,
+                                  np.random.default_rng(0))
+    model.load_params(state["params"])
+    return (lambda x: np.exp(model(x).value)), model.w1.value.T, None
+
+
+def torch_network(script: Any, config: Any, state: dict[str, Any], mean_image: np.ndarray, classes: int,
+                  training: bool) -> tuple[Any, ...]:
+    import torch
+
+    from training.trainer import prepare
+
+    weights = {key.removeprefix("module."): value for key, value in state.get("average", {}).items()
+               if key != "n_averaged"} or state["model"]  # the average is what the run evaluated, where it kept one
+    if script.__name__ == "train_transfer_pytorch":
+        frozen = config.freeze == "backbone"  # such a run trains and keeps the head alone
+        model = script.build(config.model, mean_image, config.image_size, config.weights, classes, pretrained=frozen)
+        part = torch.nn.Sequential(torch.nn.Flatten(), model.head) if frozen else model
+    else:
+        model = part = script.build_model(config, mean_image.shape, classes)
+    part.load_state_dict(weights)
+    model = model.train(training).to(memory_format=torch.channels_last)
+
+    def probabilities(x: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            return torch.softmax(model(prepare(x, torch.device("cpu"), model)).float(), 1).numpy()
+
+    return probabilities, next(p for p in model.parameters() if p.ndim > 1).detach().numpy(), model
+
+
+NETWORKS = {"train_mlp_numpy": numpy_network, "train_mlp_autodiff": tape_network, "train_mlp_pytorch": torch_network,
+            "train_convnet_pytorch": torch_network, "train_transfer_pytorch": torch_network}
+
+
+def checkpoint_of(run: Path) -> Path:
+    """The last checkpoint of a run folder; a file is one itself. Raises UserError, CheckpointError."""
+    if not run.is_dir():
+        return run
+    found = [run / name for name in ("last.npz", "last.pt") if (run / name).exists()]
+    if not found and (inside := sorted(run.glob("*/last.*"))):
+        raise UserError(f"{run} holds several runs; name one of them, such as {for_shell(inside[0].parent)}")
+    if not found:
+        raise missing(run / "last.npz or last.pt")
+    return found[0]
+
+
+def load(run: Path, training: bool = False, data: Splits | None = None) -> Trained:
+    """The network of a run folder or a checkpoint.
+
+    training: as in training, with units dropped and the statistics of each batch. data: what it was trained on, which
+    only a checkpoint of version 2.0 needs; it kept no mean image.
+
+    Raises:
+        UserError, CheckpointError: not a checkpoint of a training script.
+        DataError: such data are not given, and are not where the run had them, either.
+    """
+    path = checkpoint_of(run)
+    if path.suffix == ".npz":
+        saved = NPZ.load(path)
+    else:
+        from training.trainer import load_torch  # PyTorch is needed for its own checkpoints alone
+
+        saved = load_torch(path)
+    name = str(saved.get("script")).partition(",")[0]  # of one repeat: 'train_mlp_autodiff, one repeat'
+    if name not in NETWORKS:
+        raise CheckpointError(f"{path} is not a checkpoint of a training script: {', '.join(NETWORKS)}")
+    script = importlib.import_module(name)
+    try:
+        config = script.Config(**{**saved["flags"], "resume": str(path)})
+        mean_image, scale, class_names = images_of(saved, script, path, data)
+        probabilities, weight, module = NETWORKS[name](script, config, saved["state"], mean_image, len(class_names),
+                                                       training)
+        return Trained(probabilities, weight, module, mean_image, scale, class_names)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        raise CheckpointError(f"{path} does not hold the network that its flags describe: it is damaged") from None
+
+
+def images_of(saved: dict[str, Any], script: Any, path: Path, data: Splits | None) -> tuple[Any, ...]:
+    """Mean image, scale of the pixels and names of the classes; a checkpoint of version 2.0 needs its data for them."""
+    if "mean_image" in saved:
+        names = tuple(map(str, saved["class_names"]))
+        return np.asarray(saved["mean_image"], np.float32), float(saved["pixel_scale"]), names
+    if data is None:
+        config = script.Config(**saved_flags(path, script.Config))
+        try:
+            data = script.load_data(config, config.seed) if hasattr(script, "load_data") else config.load_data()
+        except DataError as error:
+            raise DataError(f"{path} is of version 2.0, whose checkpoints need their data: {error}") from None
+    return data.mean_image, data.test.scale, data.class_names
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The middle of a picture, resized: uint8 of `shape`, (3 or 1, H, W). Raises UserError."""
+    channels, height, width = shape
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I"):  # 16 bits a pixel
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
+                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+            image = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (width, height),
+                                 Image.Resampling.LANCZOS)
+        return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
+    except Exception as error:  # Pillow has many ways to stumble over foreign bytes
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise UserError(f"{path} cannot be read as a picture: {reason}") from None
+
+
+def table(names: list[str], class_names: tuple[str, ...], probabilities: np.ndarray) -> str:
+    """A line for each picture: what it is taken for, and the probability of each class."""
+    cells = [["picture", "taken for", *class_names], *(
+        [name, class_names[row.argmax()], *(f"{value:.4f}" for value in row)]
+        for name, row in zip(names, probabilities, strict=True))]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return "\n".join("  ".join(
+        f"{cell:<{width}}" if column < 2 else f"{cell:>{width}}"
+        for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip() for line in cells)
+
+
+def plot(target: Path, pictures: np.ndarray, names: list[str], class_names: tuple[str, ...],
+         probabilities: np.ndarray) -> None:
+    """A row for each picture: what the network sees of it, and a bar for each class."""
+    def paint(figure: Any) -> None:
+        rows = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 2))
+        for (left, right), picture, name, values in zip(rows, pictures, names, probabilities, strict=True):
+            left.imshow(picture.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
+            left.set_title(name, fontsize="small", parse_math=False)
+            left.axis("off")
+            right.barh(range(len(values)), values, color=["C1" if v == values.max() else "C0" for v in values])
+            right.set_yticks(range(len(values)), class_names, parse_math=False)
+            right.invert_yaxis()
+            right.set(xlim=(0, 1))
+        rows[-1][1].set(xlabel="probability")
+
+    save_figure(target.with_suffix(""), paint, (8, 2.6 * len(pictures) + 0.3), (target.suffix or ".png",))
+
+
+# ---------------------------------------------------------------- ONNX
+
+
+def export(trained: Trained, target: Path) -> None:
+    """Write the network, from pixels (B, C, H, W) on the scale 0..255 to probabilities (B, classes), as ONNX.
+
+    Raises:
+        UserError: not a PyTorch network, or PyTorch's exporter lacks a package.
+    """
+    if trained.module is None:
+        raise UserError("--export: a network in NumPy has no exporter; train_mlp_pytorch.py trains the same one")
+    import torch
+
+    class OfPixels(torch.nn.Module):
+        mean_image: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = trained.module.eval()
+            self.register_buffer("mean_image", torch.from_numpy(trained.mean_image))
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(self.network((pixels - self.mean_image) * trained.scale), 1)
+
+    example = torch.zeros(2, *trained.mean_image.shape)
+    try:
+        torch.onnx.export(OfPixels().eval(), (example,), target, input_names=["pixels"],
+                          output_names=["probabilities"], dynamic_shapes=({0: torch.export.Dim("pictures")},),
+                          dynamo=True, external_data=False, verbose=False)
+    except ModuleNotFoundError as error:
+        raise UserError(f"--export: PyTorch's exporter needs the package {error.name}: "
+                        "pip install onnx onnxscript") from None
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    expanded = lambda name: Path(path(name))  # noqa: E731
+    parser.add_argument("run", type=expanded, metavar="RUN", help="run folder, or a checkpoint in it")
+    parser.add_argument("images", nargs="*", type=expanded, metavar="IMAGE", help="a picture")
+    parser.add_argument("--plot", type=expanded, metavar="FILE",
+                        help="draw pictures and probabilities: .png, .svg, .pdf")
+    parser.add_argument("--export", type=expanded, metavar="FILE", help="write the network as ONNX")
+    arguments = parser.parse_args(argv)
+    if not arguments.images and (arguments.plot or not arguments.export):
+        parser.exit(2, f"{parser.prog}: name a picture\n")
+    try:
+        trained = load(arguments.run)
+        if arguments.images:
+            if trained.mean_image.shape[0] not in (1, 3) or min(trained.mean_image.shape[1:]) < 2:
+                raise UserError(f"{arguments.run} was not trained on pictures, but on {trained.mean_image.shape}")
+            pictures = np.stack([read_picture(image, trained.mean_image.shape) for image in arguments.images])
+            probabilities = trained.of_pictures(pictures)
+            names = [image.name for image in arguments.images]
+            print(table(names, trained.class_names, probabilities))
+        if arguments.plot:
+            plot(arguments.plot, pictures, names, trained.class_names, probabilities)
+            print(f"wrote {for_shell(arguments.plot)}")
+        if arguments.export:
+            export(trained, arguments.export)
+            print(f"wrote {for_shell(arguments.export)}")
+    except (UserError, DataError, CheckpointError, ValueError) as error:
+        parser.exit(2, f"{parser.prog}: {str(error).removeprefix('--resume: ')}\n")
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: cannot write {error.filename}: {error.strerror}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
