@@ -71,7 +71,7 @@ def torch_network(script: Any, config: Any, state: dict[str, Any], mean_image: n
                   training: bool) -> tuple[Any, ...]:
     import torch
 
-    from training.trainer import prepare
+    from training.images import layout_of
 
     weights = {key.removeprefix("module."): value for key, value in state.get("average", {}).items()
                if key != "n_averaged"} or state["model"]  # the average is what the run evaluated, where it kept one
@@ -86,7 +86,7 @@ def torch_network(script: Any, config: Any, state: dict[str, Any], mean_image: n
 
     def probabilities(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            return torch.softmax(model(prepare(x, torch.device("cpu"), model)).float(), 1).numpy()
+            return torch.softmax(model(torch.from_numpy(x).to(memory_format=layout_of(model))).float(), 1).numpy()
 
     return probabilities, next(p for p in model.parameters() if p.ndim > 1).detach().numpy(), model
 

@@ -1,21 +1,24 @@
-"""What finished networks do with the test split: predictions.json, worst.png and weights.png in their run folders.
+"""What trained networks do with the test split: right and wrong by class, worst images, units of the first layer.
 
+    python -m report.inspect_runs results/train_mlp_numpy/<time>
     python -m report.inspect_runs report/results/mlp-numpy/defaults-seed42
     python -m report.inspect_runs RUN --checkpoint ELSEWHERE/last.pt   # a checkpoint that was not kept with the run
     python -m report.inspect_runs RUN RUN --data_dir DIR
 
-The three files are small and kept, so that the report needs neither data nor checkpoints. A network whose accuracy is
-not the one in the run's summary.json is another network, and refused. On another device than the run's, rounding may
-decide a few images: one in 500 may differ.
+Prints a table of the classes, and draws inspection.png in the run's folder: confusion matrix, images of highest loss,
+first-layer weights. predictions.json, worst.png and weights.png beside it are small and kept, so that the report
+needs neither data nor checkpoints. A run that was interrupted is taken as far as its last checkpoint. A network whose
+accuracy is not the one in the run's summary.json is another network, and refused. On another device than the run's,
+rounding may decide a few images: one in 500 may differ.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,59 +26,21 @@ import matplotlib.image
 import numpy as np
 import torch
 
-import train_convnet_pytorch
-import train_mlp_numpy
-import train_mlp_pytorch
-from cifar10_utils import DataError, get_cifar10
-from imagefiles.mnist import get_mnist
-from mlp_numpy import MLP
-from modules import LinearModule
-from training.checkpoints import NPZ, CheckpointError, atomic_write
-from training.flags import UserError
-from training.images import layout_of
+import predict
+from cifar10_utils import DataError, Splits
+from training.checkpoints import CheckpointError, atomic_write
+from training.curves import data_title, save_figure
+from training.flags import UserError, for_shell
 from training.resume import saved_flags
-from training.trainer import load_torch
 
-SCRIPTS: dict[str, Any] = {
-    "train_mlp_numpy": train_mlp_numpy, "train_mlp_pytorch": train_mlp_pytorch,
-    "train_convnet_pytorch": train_convnet_pytorch,
-}
 BATCH = 500  # as in training.trainer.evaluate
 ROUNDING = 1 / 500  # share of the images that another device may decide otherwise
 WORST = 12  # images shown
 UNITS, COLUMNS = 40, 10  # first-layer units shown, and how many side by side
-Network = Callable[[np.ndarray], np.ndarray]  # images (B, C, H, W) -> probabilities (B, 10)
 
 
-def numpy_network(config: Any, state: dict[str, Any], shape: tuple[int, ...]) -> tuple[Network, np.ndarray]:
-    """The network of a checkpoint, and its first layer's weights of shape (units, inputs)."""
-    model = MLP(int(np.prod(shape)), config.dnn_hidden_units, 10, activation=config.activation)
-    layers = [layer for layer in model.layers if isinstance(layer, LinearModule)]
-    for layer, params in zip(layers, state["params"], strict=True):
-        layer.params.update(params)
-    return lambda x: model.forward(x.reshape(len(x), -1)), layers[0].params["weight"]
-
-
-def torch_network(script: Any, config: Any, state: dict[str, Any],
-                  training: bool = False) -> tuple[Network, np.ndarray]:
-    """The same, of a PyTorch script; weights of shape (units, inputs) or (units, channels, height, width).
-
-    training: as in training, with units dropped and the statistics of each batch.
-    """
-    model = script.build_model(config).train(training).to(memory_format=torch.channels_last)
-    average = {key.removeprefix("module."): value for key, value in state.get("average", {}).items()
-               if key != "n_averaged"}  # what the run evaluated, where it kept one
-    model.load_state_dict(average or state["model"])
-
-    def probabilities(x: np.ndarray) -> np.ndarray:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            return torch.softmax(model(torch.from_numpy(x).to(memory_format=layout_of(model))).float(), 1).numpy()
-
-    return probabilities, next(p for p in model.parameters() if p.ndim > 1).detach().numpy()
-
-
-def predictions(network: Network, split: Any) -> np.ndarray:
-    """Probabilities of shape (N, 10) of every sample of the split, in its order."""
+def predictions(network: Any, split: Any) -> np.ndarray:
+    """Probabilities of shape (N, classes) of every sample of the split, in its order."""
     batch = BATCH - (split.num_examples % BATCH == 1)  # as there: our BatchNorm cannot take a single image
     return np.concatenate([network(images) for images, _ in split.batches(batch)])
 
@@ -106,41 +71,40 @@ def weight_tiles(weight: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return tiles.repeat(enlarge, axis=2).repeat(enlarge, axis=3) / 2 + 0.5
 
 
+def data_of(run: Path, script: Any, data_dir: str | None) -> tuple[Any, Splits]:
+    """The flags of a run, and its data with integer labels. Raises UserError, DataError."""
+    config = script.Config(**saved_flags(run, script.Config))
+    variable = {"cifar10": "CIFAR10_DIR", "mnist": "MNIST_DIR"}.get(config.dataset, "")
+    config.data_dir = data_dir or os.environ.get(variable) or config.data_dir
+    return config, script.load_data(config, config.seed) if hasattr(script, "load_data") else config.load_data()
+
+
 def inspect(run: Path, checkpoint: Path | None, data_dir: str | None) -> dict[str, Any]:
-    """Write the three files of the run folder `run`; returns what predictions.json holds.
+    """Write the four files of the run folder `run`; returns what predictions.json holds.
 
     Raises:
-        UserError, CheckpointError: not a finished run, or a checkpoint of another one.
+        UserError, CheckpointError: not a run, or a checkpoint of another one.
         DataError: the data are not there.
     """
-    try:
-        name = json.loads((run / "config.json").read_text())["script"]
-        summary = json.loads((run / "summary.json").read_text())
-    except (OSError, ValueError, KeyError):
-        raise UserError(f"{run} is not the folder of a finished run") from None
-    if name not in SCRIPTS:
-        raise UserError(f"{run} is a run of {name}, which cannot be inspected; these can: {', '.join(SCRIPTS)}")
-    script = SCRIPTS[name]
-    config = script.Config(**saved_flags(run, script.Config))
-    in_numpy = script is train_mlp_numpy
-    path = checkpoint or run / ("last.npz" if in_numpy else "last.pt")
-    saved = (NPZ.load if in_numpy else load_torch)(path)
-    mnist = getattr(config, "dataset", "") == "mnist"
-    data_dir = data_dir or os.environ.get("MNIST_DIR" if mnist else "CIFAR10_DIR") or config.data_dir
-    data = (get_mnist if mnist else get_cifar10)(data_dir, one_hot=False, validation_size=config.validation_size,
-                    seed=config.seed, scale=getattr(config, "pixel_scale", 1.0))
+    summary = read_json(run / "summary.json") if (run / "summary.json").exists() else {}  # it was interrupted
+    name = str(read_json(run / "config.json").get("script")).partition(",")[0]
+    if name not in predict.NETWORKS:
+        raise UserError(f"{run} is a run of {name}, which cannot be inspected; these can: "
+                        f"{', '.join(predict.NETWORKS)}")
+    path = checkpoint or run
+    config, data = data_of(run, importlib.import_module(name), data_dir)
+    trained = predict.load(path, data=data)
     shape, test = data.mean_image.shape, data.test
-    try:
-        network, weight = (numpy_network(config, saved["state"], shape) if in_numpy
-                           else torch_network(script, config, saved["state"]))
-    except (KeyError, ValueError, RuntimeError, TypeError):
-        raise UserError(f"{path} does not fit the flags of {run}: it is another run's") from None
-
-    probabilities = predictions(network, test)
+    if not np.array_equal(trained.mean_image, data.mean_image):
+        raise UserError(f"{path} was trained on other data than {data.name} in {config.data_dir}; name the folder of "
+                        "its data with --data_dir")
+    probabilities = predictions(trained.probabilities, test)
     labels, predicted = np.asarray(test.labels), probabilities.argmax(1)
-    counts = confusion(labels, predicted)
-    if abs(np.trace(counts) - summary["test_accuracy"] * len(labels)) > 0.5 + ROUNDING * len(labels):
-        raise UserError(f"{path} has a test accuracy of {np.trace(counts) / len(labels):.4f} on {data.name}, {run} of "
+    counts = confusion(labels, predicted, len(data.class_names))
+    evaluated = summary.get("eval_images") or len(labels)
+    right = float((labels == predicted)[:evaluated].sum())
+    if summary and abs(right - summary["test_accuracy"] * evaluated) > 0.5 + ROUNDING * evaluated:
+        raise UserError(f"{path} has a test accuracy of {right / evaluated:.4f} on {data.name}, {run} of "
                         f"{summary['test_accuracy']:.4f}: it is another network, or these are other data")
     of_label = probabilities[np.arange(len(labels)), labels]
     worst = np.argsort(of_label, kind="stable")[:WORST]  # the highest loss, -log of it
@@ -152,20 +116,85 @@ def inspect(run: Path, checkpoint: Path | None, data_dir: str | None) -> dict[st
     }
     if getattr(config, "dropout", 0):  # what an evaluation without model.eval() would say
         torch.manual_seed(config.seed)
-        in_training = predictions(torch_network(script, config, saved["state"], training=True)[0], test).argmax(1)
-        found["accuracy_in_training_mode"] = float((in_training == labels).mean())
+        in_training = predict.load(path, training=True, data=data)
+        found["accuracy_in_training_mode"] = float(
+            (predictions(in_training.probabilities, test).argmax(1) == labels).mean())
     with atomic_write(run / "predictions.json", "w") as file:
         json.dump(found, file)
+    tiles = weight_tiles(trained.weight, shape)
     for file_name, picture in (("worst.png", sheet(test.pixels[worst] / 255, WORST)),
-                               ("weights.png", sheet(weight_tiles(weight, shape), COLUMNS))):
+                               ("weights.png", sheet(tiles, COLUMNS))):
         with atomic_write(run / file_name) as file:
             matplotlib.image.imsave(file, picture, format="png", metadata={"Software": ""})  # type: ignore[arg-type]
+    draw(run, found, test.pixels[worst], tiles)
     return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+        if isinstance(content, dict):
+            return content
+    except (OSError, ValueError):
+        pass
+    raise UserError(f"{path.parent} is not the folder of a run: it holds no whole {path.name}")
+
+
+def draw(run: Path, found: dict[str, Any], worst: np.ndarray, tiles: np.ndarray) -> None:
+    """inspection.png: what `found` says, large enough to read, with the images and the weights it is about."""
+    classes, counts = found["classes"], np.array(found["confusion"])
+
+    def matrix(part: Any) -> None:
+        axis = part.subplots()
+        axis.imshow(counts, cmap="Blues")
+        for (row, column), count in np.ndenumerate(counts):
+            axis.text(column, row, count, ha="center", va="center", fontsize="small",
+                      color="white" if count > counts.max() / 2 else "black")
+        axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", parse_math=False)
+        axis.set_yticks(range(len(classes)), classes, parse_math=False)
+        axis.set(xlabel="taken for", ylabel="is", title="Test images by class")
+
+    def images(part: Any) -> None:
+        part.suptitle("The images of highest loss: what they are, and what they are taken for")
+        for axis, picture, image in zip(part.subplots(3, WORST // 3).flat, worst, found["worst"], strict=False):
+            axis.imshow(picture.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
+            axis.set_title(f"{classes[image['label']]}\n{classes[image['predicted']]} {image['probability']:.2f}",
+                           fontsize="small", parse_math=False)
+        for axis in part.axes:
+            axis.axis("off")
+
+    def weights(part: Any) -> None:
+        part.suptitle(f"First layer: the {len(tiles)} units of largest norm")
+        axis = part.subplots()
+        axis.imshow(sheet(tiles, COLUMNS))
+        axis.axis("off")
+
+    def paint(figure: Any) -> None:
+        above, below = figure.subfigures(2, 1, height_ratios=(3, 2))
+        left, right = above.subfigures(1, 2)
+        for drawn, part in ((matrix, left), (images, right), (weights, below)):
+            drawn(part)
+        figure.suptitle(f"{run.name}: {data_title(run)}", parse_math=False)
+
+    save_figure(run / "inspection", paint, (15, 13), (".png",))
+
+
+def by_class(found: dict[str, Any]) -> str:
+    """A line for each class: how many of its images are right, and what the others are most often taken for."""
+    counts = np.array(found["confusion"])
+    width = max(map(len, [*found["classes"], "class"]))
+    lines = [f"{'class':{width}}  accuracy  right   of  most often taken for"]
+    for number, (name, row) in enumerate(zip(found["classes"], counts, strict=True)):
+        wrong = np.where(np.arange(len(row)) == number, 0, row)
+        mistaken = f"{found['classes'][wrong.argmax()]} ({wrong.max()})" if wrong.any() else "-"
+        share = row[number] / max(row.sum(), 1)
+        lines.append(f"{name:{width}}  {share:8.4f}  {row[number]:5} {row.sum():4}  {mistaken}")
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--checkpoint", type=Path, help="default: last.npz or last.pt in the run's folder")
     parser.add_argument("--data_dir", help="default: $CIFAR10_DIR or $MNIST_DIR, else the one of the run")
     arguments = parser.parse_args(argv)
@@ -176,6 +205,8 @@ def main(argv: list[str] | None = None) -> int:
             found = inspect(run, arguments.checkpoint, arguments.data_dir)
             confusions = np.array(found["confusion"])
             print(f"{run}: {np.trace(confusions)} of {confusions.sum()} right")
+            print(by_class(found))
+            print(f"wrote {for_shell(run / 'inspection.png')}")
     except (UserError, DataError, CheckpointError) as error:
         print(f"{parser.prog}: {str(error).removeprefix('--resume: ')}", file=sys.stderr)
         return 2

@@ -5,10 +5,13 @@ import json
 import matplotlib.image
 import numpy as np
 import pytest
-from script_runs import QUICK, run
+from script_runs import QUICK, interrupt_at, run
 
-from cifar10_utils import DataSet
+import train_mlp_autodiff
+from cifar10_utils import DataSet, get_cifar10
+from imagefiles.cifar10_standin import make_standin
 from report import inspect_runs
+from training.script import run_script
 
 NAMES = ["train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch"]
 FLAGS = {"train_mlp_pytorch": ["--device", "cpu"],  # where inspect_runs evaluates: the same digits
@@ -26,10 +29,15 @@ def test_what_is_left(finished, standin, capsys):
     assert inspect_runs.main([str(finished), "--data_dir", str(standin)]) == 0
     found = json.loads((finished / "predictions.json").read_text())
     counts = np.array(found["confusion"])
-    test = inspect_runs.get_cifar10(str(standin), one_hot=False).test
+    test = get_cifar10(str(standin), one_hot=False).test
     assert counts.sum(1).tolist() == np.bincount(test.labels, minlength=10).tolist()
     assert np.trace(counts) / counts.sum() == json.loads((finished / "summary.json").read_text())["test_accuracy"]
-    assert f"{np.trace(counts)} of 400 right" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"{np.trace(counts)} of 400 right" in said
+    by_class = [line.split() for line in said.splitlines() if line.split()[0] in found["classes"]]
+    assert [(float(line[1]), int(line[2]), int(line[3])) for line in by_class] == [
+        (round(row[k] / row.sum(), 4), row[k], row.sum()) for k, row in enumerate(counts)]
+    assert matplotlib.image.imread(finished / "inspection.png").shape[1] >= 1500
 
     losses = [image["loss"] for image in found["worst"]]
     assert len(losses) == inspect_runs.WORST and losses == sorted(losses, reverse=True)
@@ -70,6 +78,40 @@ def test_another_network_is_refused(finished, standin, tmp_path, capsys):
     assert inspect_runs.main([with_accuracy_changed(finished, 0.01, tmp_path), "--data_dir", str(standin)]) == 2
     assert "another network" in capsys.readouterr().err
     assert not (tmp_path / "predictions.json").exists()
+
+
+def test_an_interrupted_run_is_taken_as_far_as_it_is(standin, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, DataSet, "next_batch", 3)
+        assert run("train_mlp_numpy", *QUICK, "--data_dir", standin, "--output_dir", out) == 130
+    capsys.readouterr()
+    assert inspect_runs.main([str(out), "--data_dir", str(standin)]) == 0
+    assert "of 400 right" in capsys.readouterr().out and (out / "inspection.png").exists()
+
+
+def test_a_run_that_evaluated_a_part_is_compared_on_that_part(standin, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert run("train_mlp_numpy", *QUICK, "--eval_images", 50, "--data_dir", standin, "--output_dir", out) == 0
+    assert inspect_runs.main([str(out), "--data_dir", str(standin)]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    (out / "summary.json").write_text(json.dumps({**summary, "test_accuracy": summary["test_accuracy"] + 0.06}))
+    assert inspect_runs.main([str(out), "--data_dir", str(standin)]) == 2
+    assert "another network" in capsys.readouterr().err
+
+
+def test_other_data_are_refused(finished, tmp_path, capsys):
+    make_standin(tmp_path / "cifar-10-batches-py", train_size=100, test_size=400, seed=5)
+    assert inspect_runs.main([str(finished), "--data_dir", str(tmp_path / "cifar-10-batches-py")]) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_every_script_is_inspected(standin, tmp_path):
+    """Transfer learning is, by the loader that tests/test_predict.py tests for every script."""
+    flags = ["--dataset", "cifar10", "--epochs", "1", "--repeats", "1", "--activation", "relu", "--batch_size", "200",
+             "--validation_size", "100", "--dnn_hidden_units", "30", "--data_dir", str(standin), "--output_dir", str(tmp_path / "run")]
+    assert run_script(train_mlp_autodiff.Config, train_mlp_autodiff.train, "", flags) == 0
+    assert inspect_runs.main([str(tmp_path / "run/relu-1"), "--data_dir", str(standin)]) == 0
 
 
 def test_a_folder_that_is_not_a_finished_run(tmp_path, capsys):
