@@ -17,7 +17,7 @@ INSTEAD = {  # phrase: what an engineer writes
     r"(?<!there )(is|are) no (?!longer|more|doubt|need|reason|\w+er\b)[a-z]+": "is not a",
 }
 FOLDERS = ("training", "imagefiles", "networks", "grading", "report", "benchmarks", "docs", "recipes", "cluster", "tests")
-KINDS = {".py", ".md", ".toml", ".typ", ".sbatch", ".html", ".txt", ".yml", ""}
+KINDS = {".py", ".md", ".ipynb", ".toml", ".typ", ".sbatch", ".html", ".txt", ".yml", ""}
 LEFT_OUT = {"handins", "results", "__pycache__", "LICENSE", "test_english.py"}  # by students, commands and lawyers; this list
 FILES = sorted(path for path in [*ROOT.glob("*"), *ROOT.glob(".github/**/*"), *(path for folder in FOLDERS
                                                                           for path in ROOT.glob(f"{folder}/**/*"))]

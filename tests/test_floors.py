@@ -13,14 +13,15 @@ FLOORS = [  # a name is a file at the top level or a package
     {"training"},
     {"mlp_numpy", "mlp_pytorch", "convnet_pytorch", "networks"},
     {"train_mlp_numpy", "train_mlp_pytorch", "train_convnet_pytorch", "train_mlp_autodiff", "train_transfer_pytorch"},
-    {"plot_curves", "search_mlp_pytorch", "report", "grade"},
+    {"plot_curves", "predict", "search_mlp_pytorch", "grade"},
+    {"report"},
     {"make_submission"},
 ]
 FLOOR = {name: number for number, floor in enumerate(FLOORS) for name in floor}
 PACKAGES = ("imagefiles", "networks", "training", "report")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(
     [*ROOT.glob("*.py"), *(path for package in PACKAGES for path in (ROOT / package).glob("*.py"))])}
-TORCH_FREE = {"flags", "checkpoints", "curves", "machine", "console", "recipes", "resume", "stop", "folder", "run", "script"}
+TORCH_FREE = {"flags", "datasets", "checkpoints", "curves", "metrics", "runs", "events", "machine", "console", "recipes", "resume", "stop", "folder", "run", "script"}
 
 
 def imports(path: Path) -> set[str]:

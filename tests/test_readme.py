@@ -5,8 +5,10 @@ What cannot be run is tried another way, and the line above its function says wh
 """
 
 import ast
+import contextlib
 import functools
 import importlib
+import io
 import json
 import re
 import runpy
@@ -20,6 +22,7 @@ import pytest
 import torch
 from cifar10_folders import write_batches
 from packaging.requirements import Requirement
+from PIL import Image
 from script_runs import ROOT, interrupt_at
 from test_mnist import arrays, idx
 from torch.distributed.run import parse_args
@@ -27,6 +30,7 @@ from torchvision.models import get_model
 
 import grade
 import make_submission
+import predict
 import training.run
 from grading import cli, home
 from imagefiles import cifar10_download, cifar10_standin
@@ -38,7 +42,7 @@ PAGES = [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in ("trai
 MARKERS = r"`(q\d\w+)`(?: to `(q\d\w+)`)?"
 PROGRAM = r"(?:[A-Z]\w*=\S+ )?(?:python3?|pytest|make|torchrun|sbatch|source|bash|sudo|apt|pip|git|conda|docker) "
 LONGEST = {"max_steps": 2, "epochs": 1, "batch_size": 20, "validation_size": 10, "linear_probe": 1, "trials": 2,
-           "repeats": 1}  # what is above is put down to it; nothing else of a command is changed
+           "repeats": 1, "eval_images": 5}  # what is above is put down to it; nothing else of a command is changed
 DATA, BEST, SMALL = "cifar10/cifar-10-batches-py", "results/search/best.json", "/tmp/small"
 
 
@@ -137,6 +141,8 @@ def make_what_is_named(patch, words: list[str]) -> None:
             run(patch, found[1], word, stopped="--resume" in words)
         elif word in ("RUN", "report/results/mlp-numpy/defaults-seed42"):
             run(patch, "train_mlp_numpy" if "numpy" in word else "train_mlp_pytorch", word)
+        elif word in ("cat.png", "dog.jpg"):
+            Image.new("RGB", (60, 40)).save(word)
         elif word == "ELSEWHERE/last.pt":
             Path("ELSEWHERE").mkdir()
             Path("RUN/last.pt").rename(word)
@@ -172,8 +178,23 @@ def search(patch, script: str, flags: list[str]) -> None:
 
 
 def curves(patch, script: str, flags: list[str]) -> None:
+    if "--list" in flags:
+        run(patch, "train_mlp_numpy", "results/some")
+        shutil.copytree(ROOT / "report/results/norms", "report/results/norms")
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            assert shell(patch, script, flags) == 0
+        assert said.getvalue().count(" finished ") == (1 if flags == ["--list"] else 45)
+        return
     assert shell(patch, script, flags) == 0
     assert Path("curves.png").exists() != ("--out" in flags)
+
+
+def predicted(patch, script: str, flags: list[str]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert shell(patch, script, flags) == 0
+    assert "taken for" in said.getvalue() or "--export" in flags
+    for flag in ("--plot", "--export"):
+        assert flag not in flags or Path(flags[flags.index(flag) + 1]).stat().st_size > 5_000
 
 
 def inspected(patch, script: str, flags: list[str]) -> None:
@@ -237,7 +258,7 @@ def grading(patch, script: str, flags: list[str]) -> None:
 
 
 SCRIPTS = {**{path.stem: train for path in ROOT.glob("train_*.py")}, "search_mlp_pytorch": search,
-           "plot_curves": curves, "inspect_runs": inspected, "cifar10_utils": data, "experiments": experiment,
+           "plot_curves": curves, "predict": predicted, "inspect_runs": inspected, "cifar10_utils": data, "experiments": experiment,
            "build_report": report, "make_submission": submission, "grade": grading}
 
 
@@ -302,7 +323,10 @@ def apt(patch, words: list[str]) -> None:
 
 
 def pip(patch, words: list[str]) -> None:
-    """Has no network: that the files it reads are there and are requirements."""
+    """Has no network: that the files it reads are there and are requirements, and a package is one of ours."""
+    if not words[1].startswith("-"):
+        assert words[0] == "install" and words[1] in (ROOT / "requirements-dev.txt").read_text()
+        return
     assert words[0] == "install" and set(words[1::2]) <= {"-r", "-c"}
     for name in words[2::2]:
         for line in (ROOT / name).read_text().splitlines():
@@ -339,6 +363,21 @@ def test_the_way_in_from_python(shop, capsys):
     [block] = blocks_of(README, "python")
     exec(block, {})
     assert 0 < float(capsys.readouterr().out.split()[-1]) <= 1
+
+
+@pytest.mark.parametrize("command", ["train_convnet_pytorch"])
+def test_plain_pytorch_loads_a_checkpoint_in_three_lines(shop):
+    [block] = blocks_of((ROOT / "docs/training.md").read_text(), "python")
+    assert len([line for line in block.splitlines() if line and "import" not in line]) == 3
+    run(shop, "train_convnet_pytorch", "RUN")
+    names: dict = {}
+    exec(block, names)
+    trained = predict.load(Path("RUN"))
+    pixels = torch.randint(0, 256, (3, 3, 32, 32)).numpy()
+    with torch.inference_mode():
+        scaled = (torch.from_numpy(pixels) - names["checkpoint"]["mean_image"]) * names["checkpoint"]["pixel_scale"]
+        found = torch.softmax(names["model"].eval()(scaled), 1).numpy()
+    assert abs(found - trained.of_pictures(pixels)).max() < 1e-5
 
 
 @pytest.mark.parametrize("command", ["train_mlp_numpy"])
