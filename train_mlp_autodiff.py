@@ -292,8 +292,8 @@ def write_summary(folder: Path, repeats: list[Repeat], config: Any, data: Splits
         for split in ("validation", "test"):
             mean, std = figures(activation, f"{split}_accuracy")
             summary |= {f"{activation}_{split}_accuracy": mean, f"{activation}_{split}_std": std}
+    summary |= {key: every[0][key] for key in ("eval_images", "steps", "parameters") if key in every[0]}
     summary |= {"repeats": len(summaries[best]),
-                **{key: every[0][key] for key in ("eval_images", "steps", "parameters") if key in every[0]},
                 "wall_seconds": round(sum(one["wall_seconds"] for one in every), 2),
                 "images_per_second": round(statistics.median(one["images_per_second"] for one in every), 1),
                 "peak_memory_mb": round(peak_memory_mb()), "data": data.state, "seed": config.seed,

@@ -17,7 +17,7 @@ from test_resume import interrupt_at
 
 import train_mlp_autodiff
 import training.checkpoints
-import training.folder
+import training.curves
 import training.script
 from cifar10_utils import DataSet
 from train_mlp_autodiff import Config, OneHiddenLayer, evaluate, load_data, make_synth, train_step
@@ -38,7 +38,7 @@ def small_synth(monkeypatch):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """They take longer than these trainings, and have tests of their own."""
-    monkeypatch.setattr(training.folder, "plot_curves", lambda *_: None)
+    monkeypatch.setattr(training.curves, "plot_curves", lambda *_: None)
     monkeypatch.setattr(train_mlp_autodiff, "plot", lambda *_: None)
 
 
@@ -301,7 +301,7 @@ def whole(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("SYNTH_TRAIN", 450), ("SYNTH_TEST", 50), ("plot", lambda *_: None)):
             patch.setattr(train_mlp_autodiff, name, value)
-        patch.setattr(training.folder, "plot_curves", lambda *_: None)
+        patch.setattr(training.curves, "plot_curves", lambda *_: None)
         assert quick(output_dir=out, repeats=2) == 0
     return out
 
