@@ -87,6 +87,7 @@ GRADIENTS = {
         "features": "The gradient of beta is summed over the features, not over the batch."})}
 
 
+HELD = 1.2  # times the size of the input: one tensor like it, and numbers for each row
 KEPT = {"normalized": "the normalized input", "normalized and scaled": "the normalized input times gamma",
         "output": "the output", "centred": "the centred input"}
 
@@ -207,6 +208,10 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
     if sum(block for block in blocks if block >= size) <= size:
         if any(close(INPUTS["beta"], array, 1e-5) for array in kept):
             return Outcome(0.0, "beta is kept for backward, which does not need it.", numbers)
+        if (times := reply.notes.get("held", 0)) > HELD:
+            return Outcome(0.0, "More than one tensor of the input's size is kept for backward, outside of "
+                                "ctx.save_for_backward. Keep one of them, and compute the others from it.",
+                           f"memory of {times} times the input's size is kept")
         return Outcome(1.0, "", numbers)
     known = {"the input": INPUTS["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
     found = [text for text, value in known.items()

@@ -26,9 +26,9 @@ BOM = b"\xef\xbb\xbf"
 REFERENCE = Path(__file__).parent.parent
 READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "group_norm", "native_group_norm",
                "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm"}
-READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm")
+READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "the profiler was ended")
 # what solving the assignment needs none of, and getting round a grader might
-ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap"}
+ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "multiprocessing", "concurrent"}
 ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.setsid", "socket.socket",
              "socket.create_connection", "sys._getframe", "sys.settrace", "sys.setprofile", "sys.meta_path",
              "inspect.currentframe", "inspect.stack", "gc.get_objects", "gc.get_referrers"}
@@ -221,3 +221,9 @@ def dispatched(notes: Any) -> list[str]:
     if not isinstance(operators, list):
         return []
     return sorted({str(name)[:60] for name in operators if any(part in str(name) for part in READY_OPERATORS)})
+
+
+def differentiated(notes: Any) -> list[str]:
+    """Functions that a probe's autograd went back through, where gradients are asked for by hand."""
+    found = notes.get("differentiated")
+    return sorted({str(name).strip()[:60] for name in found}) if isinstance(found, list) else []

@@ -225,6 +225,10 @@ def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:
     with contextlib.suppress(TypeError, AttributeError):
         if used := sorted({name for reply in replies.values() for name in scan.dispatched(reply.notes)}):
             flags.append(f"{number} runs ready-made operators: {', '.join(used[:3])}")
+    with contextlib.suppress(TypeError, AttributeError):
+        if number == "3.2b" and (used := sorted({name for reply in replies.values()
+                                                 for name in scan.differentiated(reply.notes)})):
+            flags.append(f"{number} goes back by autograd: {', '.join(used[:3])}")
     seen = {name for reply in replies.values() for name in reply.seen}
     if FRAMEWORK in seen:
         flags.append(f"{number} uses a framework where NumPy alone is asked for")

@@ -204,3 +204,30 @@ def test_a_fault_costs_its_own_checks_and_is_named(faulty, name):
     assert lost.keys() == costs.keys(), lost
     for check, text in costs.items():
         assert text in lost[check]
+
+
+HIDDEN = {  # places for the normalized input, besides the input itself
+    "an attribute of an object": "ctx.kept = type('Box', (), {})()\n        ctx.kept.x = x_hat",
+    "the class": "CustomLayerNormManualFunction.kept = x_hat",
+    "the module": "KEPT.append(x_hat)",
+    "a function": "ctx.kept = lambda: x_hat",
+    "a set": "ctx.kept = {x_hat}",
+    "bytes": "ctx.kept = x_hat.numpy().tobytes()",
+    "a list of numbers": "ctx.kept = x_hat.tolist()",
+    "another graph": "with torch.enable_grad():\n            ctx.kept = (x_hat * torch.ones(1, requires_grad=True)).grad_fn",
+    "a thread": "import threading\n        thread = threading.Thread(target=lambda: KEPT.append(x_hat + 0))\n"
+                "        thread.start()\n        thread.join()",
+    "half of its precision": "ctx.kept = lambda kept=x_hat.half(): kept",
+}
+
+
+@pytest.fixture(scope="module")
+def hiding():
+    return found(["3.2b"], {name: {"custom_layernorm": layer_norm((SAVE, f"{SAVE}\n        {code}"))["custom_layernorm"]
+                                   + "\nKEPT = []\n"} for name, code in HIDDEN.items()})
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_is_kept_is_counted_wherever_it_is(hiding, name):
+    assert hiding[name].keys() == {"norm_saved"}, hiding[name]
+    assert "More than one tensor of the input's size is kept for backward" in hiding[name]["norm_saved"]
