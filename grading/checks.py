@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from grading.compare import ANY, Outcome
+from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 from grading.rubric import Check
 
@@ -22,7 +23,7 @@ class Context:
     data: folders of data sets, by the name that workers know them by. hidden_images: float32 (N, 3072), less the mean
     image, whose labels (N,) no worker sees. real: whether they are CIFAR-10 or the small stand-in.
     accuracy: per question, the bounds of the rubric. accuracy_seconds: for a training run on real data. expected: what
-    is right, and what well-known mistakes give instead, by name (`grading.expected`).
+    is right for `inputs`, and what well-known mistakes give instead, by name (`grading.expected`).
     """
 
     data: Mapping[str, Path]
@@ -32,6 +33,7 @@ class Context:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     accuracy_seconds: float = 400
     expected: Mapping[str, np.ndarray] = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=Inputs)
 
 
 class Replies(dict[str, Reply]):

@@ -1,71 +1,69 @@
-"""Questions 3.1, 3.2b and 3.2c: layer normalization, on the inputs in `grading.inputs`.
+"""Questions 3.1, 3.2b and 3.2c: layer normalization, on inputs that are drawn (`grading.inputs`).
 
 What is right for them, and what well-known mistakes give, is recorded in `Context.expected`: no formula stands here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from grading.checks import Context, Question, Replies
-from grading.compare import PASSED, Outcome, all_of, close, failed, judge, judge_by
-from grading.inputs import EPS
-from grading.inputs import LAYER_NORM as INPUTS
+from grading.compare import PASSED, Outcome, all_of, close, error_sentence, failed, judge, judge_by
+from grading.inputs import EPS, Arrays, Inputs
 from grading.replies import Probe, Reply
 
-NEURONS = 6
-RIGHT, FEATURES, DIMENSIONS = (4, NEURONS), [(4, 1), (4, NEURONS + 1)], [(2, 4, NEURONS), (NEURONS,)]
 BESSEL = "The variance has Bessel's correction: use unbiased=False (or correction=0)."
 
 
-def norm_arrays(prefix: str = "") -> dict[str, np.ndarray]:
-    return {name: INPUTS[prefix + name] for name in ("x", "gamma", "beta", "dout")}
+def norm_arrays(inputs: Inputs, prefix: str = "") -> Arrays:
+    return {name: inputs.layer_norm[prefix + name] for name in ("x", "gamma", "beta", "dout")}
 
 
-def value_probes(function: str, **options: str) -> dict[str, Probe]:
+def value_probes(inputs: Inputs, function: str, **options: str) -> dict[str, Probe]:
     small = {"eps": EPS["value"], **options}
     return {
-        **{name: Probe(function, norm_arrays(), {"eps": eps, **options}) for name, eps in EPS.items()},
-        "float32": Probe(function, norm_arrays(), {"dtype": "float32", **small}),
-        "narrow": Probe(function, norm_arrays("narrow_"), small),
+        **{name: Probe(function, norm_arrays(inputs), {"eps": eps, **options}) for name, eps in EPS.items()},
+        "float32": Probe(function, norm_arrays(inputs), {"dtype": "float32", **small}),
+        "narrow": Probe(function, norm_arrays(inputs, "narrow_"), small),
     }
 
 
-def module_probes(name: str) -> dict[str, Probe]:
-    options = {"class": name, "n_neurons": NEURONS}
+def module_probes(inputs: Inputs, name: str) -> dict[str, Probe]:
+    options = {"class": name, "n_neurons": inputs.neurons}
     return {"parameters": Probe("norm_parameters", options=options),
-            "shapes": Probe("norm_shapes", options={**options, "right": RIGHT, "wrong": FEATURES + DIMENSIONS})}
+            "shapes": Probe("norm_shapes", options={**options, "shapes": [shape for _, shape in inputs.offered]})}
 
 
 def probes_autograd(context: Context) -> dict[str, Probe]:
     name = "CustomLayerNormAutograd"
-    return module_probes(name) | value_probes("norm_module", **{"class": name})
+    return module_probes(context.inputs, name) | value_probes(context.inputs, "norm_module", **{"class": name})
 
 
 def probes_function(context: Context) -> dict[str, Probe]:
-    return value_probes("norm_function") | {
-        "needs": Probe("norm_needs", norm_arrays(), {"eps": EPS["value"]}),
-        "saved": Probe("norm_saved", norm_arrays(), {"eps": EPS["value"]})}
+    arrays, eps = norm_arrays(context.inputs), {"eps": EPS["value"]}
+    return value_probes(context.inputs, "norm_function") | {
+        "needs": Probe("norm_needs", arrays, eps), "saved": Probe("norm_saved", arrays, eps)}
 
 
 def probes_module(context: Context) -> dict[str, Probe]:
     name = "CustomLayerNormManualModule"
-    return module_probes(name) | {"calls": Probe("norm_calls", norm_arrays() | {"mix": INPUTS["mix"]},
-                                                 {"class": name, "eps": EPS["large_eps"]})}
+    arrays = norm_arrays(context.inputs) | {"mix": context.inputs.layer_norm["mix"]}
+    return module_probes(context.inputs, name) | {
+        "calls": Probe("norm_calls", arrays, {"class": name, "eps": EPS["large_eps"]})}
 
 
 def norm_parameters(replies: Replies, context: Context) -> Outcome:
-    reply = replies["parameters"]
+    reply, neurons = replies["parameters"], context.inputs.neurons
     if reply.error:
         return failed(reply)
     return all_of(*(
         Outcome(0.0, f"{name} is not an nn.Parameter: the module does not register it.")
         if f"{name} is not a parameter" in reply.notes else
         judge(reply, name, value, f"{name} must be a parameter with a number for each neuron that starts as {start}.")
-        for name, value, start in (("gamma", np.ones(NEURONS), "1"), ("beta", np.zeros(NEURONS), "0"))))
+        for name, value, start in (("gamma", np.ones(neurons), "1"), ("beta", np.zeros(neurons), "0"))))
 
 
 VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the variance.",
@@ -148,28 +146,33 @@ def norm_variance(replies: Replies, context: Context) -> Outcome:
     return PASSED if follows and "forward" in replies["narrow"].arrays else found
 
 
-def accepted(replies: Replies, wrong: Sequence[tuple[int, ...]], sentence: str) -> Outcome:
-    """The outcome of a check that these shapes are refused, in whatever way."""
-    reply = replies["shapes"]
+def accepted(replies: Replies, context: Context, wrong: str, sentence: str) -> Outcome:
+    """The outcome of a check that shapes which are `wrong` are refused, in whatever way, and right ones are not."""
+    reply, inputs = replies["shapes"], context.inputs
     refused = reply.notes.get("refused")
-    if not isinstance(refused, list) or "right" not in reply.arrays:
+    if not isinstance(refused, list) or reply.error:
         return failed(reply)
-    if reply.arrays["right"].shape != RIGHT:
-        return Outcome(0.0, f"An input of shape {RIGHT} must give an output of the same shape.")
     if any(str(error).startswith("NotImplementedError") for error in refused):
         return Outcome(0.0, "It is not implemented.")
-    answers = dict(zip(FEATURES + DIMENSIONS, refused, strict=True))
-    found = [str(shape) for shape in wrong if answers[shape] is None]
-    return Outcome(0.0, sentence, f"with n_neurons {NEURONS}, accepted {', '.join(found)}") if found else PASSED
+    accepted = []
+    for i, ((kind, shape), error) in enumerate(zip(inputs.offered, refused, strict=True)):
+        if not kind and error is not None:
+            return Outcome(0.0, error_sentence(str(error)), f"for an input of shape {shape}")
+        if not kind and (f"{i}" not in reply.arrays or reply.arrays[f"{i}"].shape != shape):
+            return Outcome(0.0, f"An input of shape {shape} must give an output of the same shape.")
+        accepted += [str(shape)] if kind == wrong and error is None else []
+    numbers = f"with n_neurons {inputs.neurons}, accepted {', '.join(accepted)}"
+    return Outcome(0.0, sentence, numbers) if accepted else PASSED
 
 
 def norm_shapes(replies: Replies, context: Context) -> Outcome:
-    return accepted(replies, FEATURES, "An input with another number of features than n_neurons must be refused: "
-                                       "compare input.shape.")
+    return accepted(replies, context, "features", "An input with another number of features than n_neurons must be "
+                                                  "refused: compare input.shape.")
 
 
 def norm_dimensions(replies: Replies, context: Context) -> Outcome:
-    return accepted(replies, DIMENSIONS, "An input that is not of shape (batch, n_neurons) should be refused as well.")
+    return accepted(replies, context, "dimensions", "An input that is not of shape (batch, n_neurons) should be "
+                                                    "refused as well.")
 
 
 def norm_none(replies: Replies, context: Context) -> Outcome:
@@ -198,7 +201,8 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
     """Of tensors as large as the input one is needed, the input or the normalized one; another is waste, as is beta."""
-    reply, size = replies["saved"], INPUTS["x"].size
+    reply, inputs = replies["saved"], context.inputs.layer_norm
+    size = inputs["x"].size
     kept, blocks = list(reply.arrays.values()), reply.notes.get("saved")
     if reply.error or not isinstance(blocks, list):
         return failed(reply)
@@ -206,14 +210,14 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
     numbers = f"{len(kept)} tensors kept, {sum(blocks)} numbers for an input of {size}"
     if sum(block for block in blocks if block >= size) <= size:
-        if any(close(INPUTS["beta"], array, 1e-5) for array in kept):
+        if any(close(inputs["beta"], array, 1e-5) for array in kept):
             return Outcome(0.0, "beta is kept for backward, which does not need it.", numbers)
         if (times := reply.notes.get("held", 0)) > HELD:
             return Outcome(0.0, "More than one tensor of the input's size is kept for backward, outside of "
                                 "ctx.save_for_backward. Keep one of them, and compute the others from it.",
                            f"memory of {times} times the input's size is kept")
         return Outcome(1.0, "", numbers)
-    known = {"the input": INPUTS["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
+    known = {"the input": inputs["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
     found = [text for text, value in known.items()
              if any(close(value, array, 1e-5) or close(value.T, array, 1e-5) for array in kept)]
     return Outcome(0.0, f"More than one tensor of the input's size is kept for backward{': ' * bool(found)}"
@@ -222,17 +226,18 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
 
 def norm_calls(replies: Replies, context: Context) -> Outcome:
     """The probe puts a mixture of its inputs in the function's place."""
-    reply, (a, b, c, d) = replies["calls"], INPUTS["mix"]
-    mixed = a * INPUTS["x"] + b * INPUTS["gamma"] + c * INPUTS["beta"]
+    reply, inputs = replies["calls"], context.inputs.layer_norm
+    a, b, c, d = inputs["mix"]
+    mixed = a * inputs["x"] + b * inputs["gamma"] + c * inputs["beta"]
     value = judge(reply, "forward", mixed + d * EPS["large_eps"],
                   "forward must return CustomLayerNormManualFunction.apply(input, gamma, beta, eps) as it is.",
                   suspects=[(mixed + d * EPS["value"], "The module's eps is not passed on to the function."),
                             (context.expected["3 large_eps forward"],
                              "The module normalizes by itself: it must call CustomLayerNormManualFunction.apply.")])
     hint = "The gradients of input, gamma and beta must come from the function alone."
-    summed = INPUTS["dout"].sum(axis=0)
+    summed = inputs["dout"].sum(axis=0)
     return all_of(value, *(judge(reply, name, expected, hint) for name, expected in (
-        ("input", a * INPUTS["dout"]), ("gamma", b * summed), ("beta", c * summed))))
+        ("input", a * inputs["dout"]), ("gamma", b * summed), ("beta", c * summed))))
 
 
 def question(number: str, probes, *checks) -> Question:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections import deque
@@ -19,6 +20,7 @@ from grading.archive import Unreadable
 from grading.checks import Context
 from grading.confinement import ConfinementError
 from grading.files import alphabetical, folder_name, write_json
+from grading.inputs import Inputs
 from grading.people import HandIn, People, parse
 from grading.questions import files_of
 from grading.rubric import Rubric
@@ -26,6 +28,7 @@ from grading.sandbox import Sandbox
 from grading.submission import NOT_YET, Record, Submission, blank, scored
 
 RECORD = "record.json"
+SEED = "seed"  # in the folder of the class, of what its hand-ins are tried on
 REAL, STANDIN = "CIFAR-10", "a small stand-in, in shorter runs"  # what accuracy was measured on
 
 
@@ -77,6 +80,7 @@ class Classroom:
         self.only = frozenset(only)
         self.work = Path(tempfile.mkdtemp(prefix="grade-"))
         self.sandbox = Sandbox(self.work, network, container)
+        self.inputs = Inputs(class_seed(out))
         self.version = f"{submission.grader_digest()} {rubric.digest} {'real' if data_dir else 'stand-in'}"
         self._context: Context | None = None
 
@@ -91,7 +95,8 @@ class Classroom:
     def context(self) -> Context:
         """The data sets, made when first needed."""
         if self._context is None:
-            self._context = datasets.prepare(self.work / "data", self.rubric, self.data_dir, self.read_batch)
+            self._context = datasets.prepare(self.work / "data", self.rubric, self.data_dir, self.read_batch,
+                                             self.inputs)
         return self._context
 
     def folder(self, student: str) -> Path:
@@ -203,6 +208,20 @@ class Classroom:
         except Exception as error:
             with one.lock:
                 one.flags.append(f"{row.number}: the grader failed ({type(error).__name__}: {str(error)[:100]})")
+
+
+def class_seed(out: Path) -> str:
+    """The secret seed of the class in `out`, drawn when it is first graded; several graders of a class have the same."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / SEED
+    if not path.exists():
+        handle, name = tempfile.mkstemp(dir=out, prefix=f".{SEED}-")  # for its owner alone
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(16))
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)  # complete from the start, and never over another grader's
+        os.unlink(name)
+    return path.read_text()
 
 
 def read_record(path: Path) -> Record | None:

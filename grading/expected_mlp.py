@@ -1,4 +1,4 @@
-"""Outputs of the MLPs of `networks`, and their gradients by central differences, for questions 1.2 and 2.1."""
+"""Outputs of the MLPs of `inputs`, and their gradients by central differences, for questions 1.2 and 2.1."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import functools
 import numpy as np
 
 from grading import oracle
-from grading.networks import arrays, layers
+from grading.inputs import Inputs
 
 
-def logits(name: str, changed: dict[str, np.ndarray] | None = None) -> np.ndarray:
+def logits(inputs: Inputs, name: str, changed: dict[str, np.ndarray] | None = None) -> np.ndarray:
     """Logits of the network, with some of its arrays replaced."""
-    values = arrays(name) | (changed or {})
-    weights, biases = ([values[f"{kind}{i}"] for i in layers(name)] for kind in ("weight", "bias"))
+    values = inputs.network(name) | (changed or {})
+    weights, biases = ([values[f"{kind}{i}"] for i in inputs.layers(name)] for kind in ("weight", "bias"))
     return oracle.mlp_logits(values["x"], weights, biases)
 
 
 @functools.cache
-def gradients(name: str, softmax: bool = True) -> dict[str, np.ndarray]:
+def gradients(inputs: Inputs, name: str, softmax: bool = True) -> dict[str, np.ndarray]:
     """{'0 weight', '0 bias', ...} of the sum of dout times the probabilities, or times the logits."""
     def output(key: str, value: np.ndarray) -> np.ndarray:
-        found = logits(name, {key: value})
+        found = logits(inputs, name, {key: value})
         return oracle.softmax(found) if softmax else found
 
-    dout = arrays(name)["dout"]
-    return {f"{i} {kind}": oracle.central_difference(functools.partial(output, key), arrays(name)[key], dout)
-            for i in layers(name) for kind in ("weight", "bias") for key in [f"{kind}{i}"]}
+    arrays = inputs.network(name)
+    return {f"{i} {kind}": oracle.central_difference(functools.partial(output, key), arrays[key], arrays["dout"])
+            for i in inputs.layers(name) for kind in ("weight", "bias") for key in [f"{kind}{i}"]}

@@ -45,6 +45,7 @@ def main(words: list[str], folders: list[str]) -> None:
 
     from grading import expected
     from grading.checks import Context, Replies
+    from grading.inputs import PUBLIC, Inputs
     from grading.sandbox import Reply
     from grading.submission import QUESTIONS
     from grading.worker import serve
@@ -52,7 +53,8 @@ def main(words: list[str], folders: list[str]) -> None:
     options = dict(word.split("=") for word in words if "=" in word)
     loss, skipped, numbers = options.get("loss"), options.get("skipped"), [word for word in words if "=" not in word]
     nowhere = {"none": Path("nowhere")}  # a script that is asked for its arguments must not fetch data
-    context = Context(nowhere, np.zeros(0), np.zeros(0), False, expected=expected.values())
+    inputs = Inputs(options.get("seed", PUBLIC))
+    context = Context(nowhere, np.zeros(0), np.zeros(0), False, expected=expected.values(inputs), inputs=inputs)
     serve.preload(any(QUESTIONS[number].torch for number in numbers))
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "tests")]
     answer: dict[str, dict[str, str]] = {}

@@ -12,6 +12,7 @@ from grading import datasets, rubric
 from grading.checks import Replies, settled
 from grading.checks_scripts import Run, Script, chained, regular
 from grading.compare import ANY, Outcome
+from grading.inputs import Inputs
 from grading.rubric import Check
 from grading.sandbox import Reply, Sandbox
 from grading.submission import QUESTIONS
@@ -21,8 +22,8 @@ pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
 
 # ---------------------------------------------------------------- marks
 
-TRAIN, TEST = (datasets.standin(1000, seed, code)[0].astype(float).reshape(-1, 3, 32, 32)
-               for seed, code in enumerate(marks.codes()))
+TRAIN, TEST = (datasets.standin(Inputs(), 1000, name, code)[0].astype(float).reshape(-1, 3, 32, 32)
+               for name, code in zip(("train", "a test"), marks.codes(), strict=True))
 MEAN = TRAIN.mean(axis=0)
 
 
@@ -57,9 +58,10 @@ PREPARED = {
 @pytest.mark.parametrize("name", PREPARED)
 def test_the_split_can_be_read_after(name):
     for images, split in ((TRAIN, marks.TRAIN), (TEST, marks.TEST)):
-        found = marks.splits(PREPARED[name](images))
+        found, bright = marks.read(PREPARED[name](images))
         assert set(found) <= {split, marks.UNKNOWN}  # nobody is accused in error
         assert (found == split).mean() > 0.998
+        assert abs(bright[found == split].sum() - 500) <= (found != split).sum()  # half of them, as they were made
 
 
 def test_no_split_where_there_is_no_mark():
@@ -67,7 +69,7 @@ def test_no_split_where_there_is_no_mark():
     for images in (rng.normal(size=(500, 3072)), np.zeros((5, 3072)), np.full((5, 3072), np.nan), TRAIN[:, :1],
                    TRAIN + rng.permuted(TEST.reshape(1000, -1), axis=1).reshape(TEST.shape) * 5,
                    rng.normal(size=(500, 3, 4, 4)).repeat(8, 2).repeat(8, 3), np.array([MEAN, TEST.mean(axis=0)])):
-        assert not marks.splits(images).any()
+        assert not marks.read(images)[0].any()
 
 
 # ---------------------------------------------------------------- data
@@ -112,12 +114,17 @@ def test_layers_form_a_chain_in_any_order():
     assert chained([[10, 3072]], [3072, 10]) and not chained([], [3072, 10])
 
 
+INPUTS = Inputs()
+RIGHT = int((INPUTS.scores['predicted'].argmax(axis=1) == INPUTS.scores['labels']).sum())
+
+
 def recording(events, status=0, steps=7, same=False, **arrays):
     """A run from (kind, images, of them test images, new ones). same: whether all batches hold the same images."""
     updates = np.cumsum([event[0] == 2 for event in events]) * (not same)
-    rows = [(kind, count, count - test, test, new, 0, 1, batch)
+    rows = [(kind, count, count - test, test, new, 0, 1, batch, new * INPUTS.bright // 10_000)
             for (kind, count, test, new), batch in zip(events, updates, strict=True)]
-    return Run(Reply({"events": np.array(rows, int).reshape(-1, 8), **arrays}, {"status": status, "learning rate": 1.0}), steps)
+    return Run(Reply({"events": np.array(rows, int).reshape(-1, 9), **arrays}, {"status": status, "learning rate": 1.0}),
+               INPUTS, steps)
 
 
 STEP = [(0, 4, 0, 0), (1, 4, 0, 0), (2, 0, 0, 0)]
@@ -365,7 +372,7 @@ def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files)
     for name, check in script.checks.items():
         assert check(replies, context).fraction == 1, (name, check(replies, context))
     if number == "2.1":
-        assert replies["script"].arrays["output"].shape == replies["script"].arrays["output gradient"].shape == (40, 10)
+        assert replies["script"].arrays["output"].shape == replies["script"].arrays["output gradient"].shape == (INPUTS.flags["batch_size"], 10)
 
 
 FAULTS = {  # changes of the script, and what is said of them by check; every other check keeps its points
@@ -382,7 +389,7 @@ FAULTS = {  # changes of the script, and what is said of them by check; every ot
     "part": ("4a", CONV, [("torch.Tensor(test.images).split(100)", "[torch.Tensor(test.images[:100])] * 100"),
                           ("net.eval()", "pass"), ("adam.zero_grad()", "pass"), ("(1)).mean()", "(1)).sum()")],
              {"test_split": ["a part of the test split only"], "eval_mode": ["evaluated in training mode"],
-              "script_loop": ["Gradients add up", "gives 5 where 5 of 8"]}),
+              "script_loop": ["Gradients add up", f"gives {RIGHT} where {RIGHT} of {len(INPUTS.scores['labels'])}"]}),
     "in evaluation": ("4a", CONV, [("test.labels)", "test.labels[:100 if step else None])")],
                       {"script_flags": ["It stopped after step 4, in an evaluation: ValueError"]})}
 

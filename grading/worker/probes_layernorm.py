@@ -162,13 +162,12 @@ def norm_parameters(task: Task) -> None:
 
 @probe
 def norm_shapes(task: Task) -> None:
-    """Which inputs a module refuses, and how."""
+    """Which of the inputs a module refuses, and how; the outputs of the others, by their number."""
     module = layer(task.options["class"], task.options["n_neurons"])
-    task.send("right", module(torch.randn(*task.options["right"])))
     refused: list[str | None] = []
-    for shape in task.options["wrong"]:
+    for number, shape in enumerate(task.options["shapes"]):
         try:
-            module(torch.randn(*shape))
+            task.send(f"{number}", module(torch.randn(*shape)))
             refused.append(None)
         except Exception as error:
             refused.append(describe(error))
