@@ -7,7 +7,7 @@
 # make lint           ruff and mypy
 # make bench          the measurements of docs/speed.md (on an idle machine)
 # make constraints    write constraints.txt, the versions in this environment; after make test has passed with them
-# make report         draw the figures and typeset report/report.pdf from the kept results
+# make report         draw the figures and typeset report/report.pdf from the kept results; AUTHOR="Jane Doe" names its author
 # make clean          remove what can be made again; data, runs and the environment stay
 # make distclean      the environment too
 #
@@ -62,7 +62,7 @@ bench: $(VENV)/.dev data
 	CIFAR10_DIR="$(DATA)" $(RUN) -m benchmarks --page $(BENCH_FLAGS)
 
 report: $(VENV)/.dev
-	$(RUN) -m report.build_report
+	$(RUN) -m report.build_report $(if $(AUTHOR),--author "$(AUTHOR)")
 
 # The environment is made once and filled again only when the requirements changed. One that was left half made, without
 # pip or with a Python that is gone, is made again.

@@ -2,7 +2,7 @@
 
     python grade.py submissions/*.zip --data_dir cifar10/cifar-10-batches-py --out grades/
     python grade.py --merge --out grades/        # after the written questions' points are in grades/written.csv
-    python grade.py submissions/*.zip --out grades/ --only 3.2b 4a     # these again, the others stay as they are
+    python grade.py submissions/*.zip --out grades/ --only 3.2b,4a     # these again, the others stay as they are
     python grade.py submissions/*.zip --out blind/ --roster roster.csv --anonymous
     python grade.py --merge --out grades/ --assignment "Practical 1 (12345)"     # and the gradebooks
     python grade.py --starter handout/           # the handout for students, from the reference beside this file

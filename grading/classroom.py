@@ -122,8 +122,8 @@ class Classroom:
 
     def completed(self, one: Submission, context: Context) -> Record:
         """The record of a submission. Questions that were not to do are the earlier record's, or not graded yet."""
-        before = None if one.error or not one.todo else self.earlier(one)
-        others = [row for row in self.rubric.code if one.todo and not one.error and row.number not in one.todo]
+        before = self.earlier(one) if one.todo else None
+        others = [row for row in self.rubric.code if one.todo and row.number not in one.todo]
         for question in one.questions.values():
             question |= {"version": self.version} | ({"alone": True} if before and self.only else {})
         for row in others:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -43,6 +44,7 @@ from grading.spreadsheets import TableError
 from grading.starter import StarterError
 
 MOST_LINES = 20  # of changed points, on the terminal
+QUESTION = re.compile(r"\d+(\.\d+)?[a-z]?")  # a number such as 4a or 3.2b
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,6 +67,13 @@ def positive_int(text: str) -> int:
     return value
 
 
+def questions(text: str) -> list[str]:
+    """Numbers of questions, as '3.2b' or '3.2b,1.2'."""
+    if not (found := [word.strip() for word in text.split(",") if word.strip()]):
+        raise ValueError
+    return found
+
+
 def parser(description: str) -> _Parser:
     """The flags, in groups."""
     made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
@@ -75,7 +84,7 @@ def parser(description: str) -> _Parser:
                        "default runs (default: none, shorter runs on a small stand-in)")
     group.add_argument("--jobs", type=positive_int, metavar="N",
                        help=f"workers at the same time (default: the processors, here {os.cpu_count()})")
-    group.add_argument("--only", nargs="+", action="extend", default=[], metavar="QUESTION",
+    group.add_argument("--only", type=questions, action="extend", default=[], metavar="QUESTION[,QUESTION]",
                        help="grade these questions, again where they were graded; the others keep what they have")
     group.add_argument("--anonymous", action="store_true",
                        help=f"pseudonyms instead of names everywhere; OUT/{people.KEY} says who is who")
@@ -113,7 +122,11 @@ def parser(description: str) -> _Parser:
 
 def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
     flags = parser(description)
-    options = flags.parse_args(argv)
+    options = flags.parse_intermixed_args(argv)
+    if options.only:  # --only 3.2b 4a: the second is a question, too
+        more = [path for path in options.submissions if QUESTION.fullmatch(str(path)) and not path.exists()]
+        options.only += map(str, more)
+        options.submissions = [path for path in options.submissions if path not in more]
     if options.check is not None:
         if flag := flags.given(options, besides=("submissions", "check")):
             flags.error(f"{flag} does not belong to --check")
@@ -203,8 +216,7 @@ def check_before_grading(options: argparse.Namespace, rules: Rubric) -> None:
         raise RubricError(f"{options.rubric}: {wrong}")
     numbers = [row.number for row in rules.code]
     if wrong := next((name for name in options.only if name not in numbers), ""):
-        raise ClassError(f"--only: {wrong!r} is not a code question; they are {', '.join(numbers)} "
-                         "(give the submissions before --only)")
+        raise ClassError(f"--only: {wrong!r} is not a code question; they are {', '.join(numbers)}")
     for folder in (*options.handout, *options.compare_with):
         if not folder.is_dir():
             raise ClassError(f"{folder} is not a folder; --handout and --compare-with take folders")

@@ -45,7 +45,8 @@ class HandIn:
 class Person:
     """A line of the roster; what it does not say is ''.
 
-    id: Canvas's. number: the student number (Canvas's SIS User ID, Brightspace's OrgDefinedId).
+    id: Canvas's. number: the student number (Canvas's SIS User ID, Brightspace's OrgDefinedId). file: what tables call
+    their hand-in, where nothing else in its name tells them from another.
     """
 
     name: str = ""
@@ -55,6 +56,7 @@ class Person:
     login: str = ""
     number: str = ""
     section: str = ""
+    file: str = ""
 
 
 # of each field, the columns it may stand in, as `squash` writes them: our own, Canvas's and Brightspace's exports
@@ -62,7 +64,7 @@ COLUMNS = {"name": ("name", "student", "fullname"),
            "first": ("firstname", "givenname"), "last": ("lastname", "surname"),
            "id": ("id", "canvasid", "canvasuserid"), "login": ("login", "sisloginid", "username", "loginid"),
            "number": ("number", "sisuserid", "sisid", "orgdefinedid", "studentnumber", "studentid"),
-           "section": ("section", "sections", "group")}
+           "section": ("section", "sections", "group"), "file": ("file", "handin", "submission")}
 TELLING = ("id", "login", "number")
 NO_NAMES = {"assignment", "practical", "submission", "homework", "handin", "final", "code", "late", "practicum", "lab",
             "version", "copy", "files", "project", "mlps", "cnns"}  # words of file names
@@ -131,11 +133,11 @@ def _person(row: Row, columns: Mapping[str, str]) -> Person | None:
     return found
 
 
-def _others(words: Sequence[str], person: Person) -> list[str]:
-    """Words behind a last name that may be another person's first name."""
+def _names_another(words: Sequence[str], person: Person) -> bool:
+    """Whether a word behind a last name may be another person's first name."""
     known = [squash(word) for word in person.name.split()]
-    return [word for word in words if word.isalpha() and len(word) > 2 and squash(word) not in NO_NAMES
-            and not any(name.startswith(squash(word)) for name in known)]
+    return any(word.isalpha() and len(word) > 2 and squash(word) not in NO_NAMES
+               and not any(name.startswith(squash(word)) for name in known) for word in words)
 
 
 def keys(person: Person) -> list[tuple[str, str]]:
@@ -144,9 +146,18 @@ def keys(person: Person) -> list[tuple[str, str]]:
     lasts = [person.last] if person.last else [" ".join(words[i:]) for i in range(1, len(words))]
     names = [person.name, *(f"{last} {person.name.removesuffix(last)}" for last in lasts)]
     found = [(kind, squash(getattr(person, kind))) for kind in TELLING]
-    found.append(("login", squash(person.login.partition("@")[0])))
+    found += [("login", squash(person.login.partition("@")[0])), ("file", squash(person.file))]
     found += [("name", squash(name)) for name in names] + [("last", squash(last)) for last in lasts]
     return [(kind, text) for kind, text in dict.fromkeys(found) if text]
+
+
+def _told_apart(people: Sequence[Person]) -> str:
+    """'Jane Doe (id 1001) and Jane Doe (id 1002)'."""
+    shown = []
+    for person in people:
+        kind = next(kind for kind in TELLING if getattr(person, kind))
+        shown.append(f"{person.name} ({kind} {getattr(person, kind)})")
+    return " and ".join(shown[:3]) + " and others" * (len(shown) > 3)
 
 
 @dataclass
@@ -187,16 +198,24 @@ class People:
 
     def person(self, record: Mapping[str, Any]) -> Person | None:
         """The roster's line of a record's student; None where there is none, or more than one would do."""
+        found = self.candidates(record)
+        return found[0] if len(found) == 1 else None
+
+    def candidates(self, record: Mapping[str, Any]) -> list[Person]:
+        """The roster's lines that a record's student may be: by what tells most of those that the file's name says."""
         known = self.hand_in(record)
         words = re.split(r"[_\s-]+", known.student)
         starts = {squash("".join(words[:i])): words[i:] for i in range(len(words), 0, -1)}  # devries before de
-        for key in [("id", known.id), ("name", squash(known.name)),
-                    *((kind, start) for kind in (*TELLING, "name", "last") for start in starts)]:
-            if len(found := self._index.get(key, set())) == 1:
-                person = self.roster[next(iter(found))]
-                if key[0] != "last" or not _others(starts[key[1]], person):
-                    return person
-        return None
+        doubtful: list[Person] = []
+        for kind, text in [("file", squash(known.student)), ("id", known.id), ("name", squash(known.name)),
+                           *((kind, start) for kind in (*TELLING, "name", "last") for start in starts)]:
+            found = [self.roster[i] for i in sorted(self._index.get((kind, text), ()))]
+            if kind == "last":
+                found = [person for person in found if not _names_another(starts[text], person)]
+            if len(found) == 1:
+                return found
+            doubtful = doubtful or found
+        return doubtful
 
     def names(self, records: Iterable[Mapping[str, Any]], revealed: bool = False) -> dict[str, str]:
         """{student: name} of those whose name is known. revealed: behind pseudonyms, too."""
@@ -214,15 +233,23 @@ class People:
         return [person for person in self.roster if id(person) not in there]
 
     def problems(self, records: Sequence[Mapping[str, Any]]) -> list[str]:
-        """A line for those who are not in the roster, and one for each who is there for two submissions."""
+        """A line for those who are not in the roster, and one for each who may be several, or is there twice."""
         if not self.roster:
             return []
+        strangers: list[str] = []
+        several: list[str] = []
         found: dict[int, list[str]] = {}
         for record in records:
-            found.setdefault(id(self.person(record)), []).append(record["student"])
-        strangers = found.pop(id(None), [])
+            student, who = record["student"], self.candidates(record)
+            if len(who) == 1:
+                found.setdefault(id(who[0]), []).append(student)
+            elif who:
+                several.append(f"{student} may be {len(who)} students of the roster, {_told_apart(who)}: give the "
+                               f"roster a column 'file' and write {student} in the line of the right one")
+            else:
+                strangers.append(student)
         some = f"{', '.join(strangers[:5])}{' and others' * (len(strangers) > 5)}"
-        return [f"not in the roster: {some}"] * bool(strangers) + [
+        return [f"not in the roster: {some}"] * bool(strangers) + several + [
             f"{' and '.join(students)} are the same student in the roster; rename or remove one"
             for students in found.values() if len(students) > 1]
 

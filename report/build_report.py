@@ -1,7 +1,8 @@
 """Draw the report's figures and typeset it: report/report.pdf, from what lies under report/results and nothing else.
 
-    python -m report.build_report                # or make report
-    python -m report.build_report --out my.pdf
+    python -m report.build_report                        # or make report
+    python -m report.build_report --author "Jane Doe"    # or make report AUTHOR="Jane Doe"
+    python -m report.build_report --out my.pdf --date 2026-12-01
 
 A result that is missing, in a figure or in a table, ends it with a line that names the command to run.
 """
@@ -10,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import hashlib
 import json
 import re
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,14 +25,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from report.experiments import EXPERIMENTS, Variant, runs
 from training.checkpoints import atomic_write
 
 REPORT = Path(__file__).resolve().parent
-SEEDS = (42, 43, 44)
 PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # by report.inspect_runs
 PICTURED_RUN = "defaults-seed42"
-EVOLVED = {"1000, 500, 250, 100": "1-plain", "dropout": "1-dropout", "dropout, BatchNorm": "1-dropout-batchnorm",
-           "1000, 100": "2", "1000, 1000": "3"}
 
 
 class Missing(Exception):
@@ -57,28 +58,45 @@ class Results:
     def summary(self, experiment: str, run: str) -> dict:
         return json.loads(self.path(experiment, run, "summary.json").read_text())
 
-    def published(self, experiment: str) -> dict[str, str]:
-        """{variant: what others published} of an experiment."""
-        found = json.loads((self.folder / "published.json").read_text())
-        return {key.partition("/")[2]: value for key, value in found.items() if key.startswith(f"{experiment}/")}
-
     def predictions(self, experiment: str) -> dict:
         return json.loads(self.path(experiment, PICTURED_RUN, "predictions.json").read_text())
 
     def picture(self, experiment: str, name: str) -> np.ndarray:
         return plt.imread(self.path(experiment, PICTURED_RUN, name))
 
-    def curve(self, experiment: str, variant: str, split: str, key: str,
-              seeds: Sequence[int] = SEEDS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def curve(self, experiment: str, variant: str, split: str, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Steps, and mean and standard deviation over the seeds, of a column of metrics.csv."""
-        runs = [[row for row in self.rows(experiment, f"{variant}-seed{seed}") if row["split"] == split]
-                for seed in seeds]
-        values = np.array([[float(row[key]) for row in rows] for rows in runs])
-        steps = np.array([int(row["step"]) for row in runs[0]])
-        return steps, values.mean(axis=0), values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros(len(steps))
+        found = [[row for row in self.rows(experiment, f"{variant}-seed{seed}") if row["split"] == split]
+                 for seed in variant_of(experiment, variant).seeds]
+        values = np.array([[float(row[key]) for row in rows] for rows in found])
+        steps = np.array([int(row["step"]) for row in found[0]])
+        return steps, values.mean(axis=0), values.std(axis=0, ddof=1) if len(found) > 1 else np.zeros(len(steps))
 
-    def accuracies(self, experiment: str, variant: str, seeds: Sequence[int] = SEEDS) -> list[float]:
-        return [self.summary(experiment, f"{variant}-seed{seed}")["test_accuracy"] for seed in seeds]
+    def accuracies(self, experiment: str, variant: str) -> list[float]:
+        return [self.summary(experiment, f"{variant}-seed{seed}")["test_accuracy"]
+                for seed in variant_of(experiment, variant).seeds]
+
+    def kept(self) -> dict:
+        """What the text says about all kept runs: seeds and titles of the variants, commits, machines and data."""
+        variants = {f"{name}/{variant.name}": dict(title=variant.title or variant.name, seeds=variant.seeds,
+                                                   published=variant.published, chosen_on_test=variant.chosen_on_test)
+                    for name, experiment in EXPERIMENTS.items() for variant in experiment.variants}
+        configs = [json.loads(self.path(name, f"{variant.name}-seed{seed}", "config.json").read_text())
+                   for name in EXPERIMENTS for variant, seed, _ in runs(name)]
+        return dict(
+            variants=variants, commits=Counter(config["git_commit"] for config in configs).most_common(),
+            machines=sorted({f"{c['machine']['processor']} ({c['machine']['cores']} cores)" for c in configs}),
+            versions=sorted({f"{name} {version}" for c in configs for name, version in c["versions"].items()}),
+            data=sorted({f"{c['data_name']}, {c['data']}" for c in configs}))
+
+
+def variant_of(experiment: str, name: str) -> Variant:
+    (found,) = (variant for variant in EXPERIMENTS[experiment].variants if variant.name == name)
+    return found
+
+
+def in_words(number: int) -> str:
+    return ("one seed", "two seeds", "three seeds", "four seeds", "five seeds")[number - 1]
 
 
 def band(axis: Axes, curve: tuple[np.ndarray, np.ndarray, np.ndarray], label: str, **style: object) -> None:
@@ -87,15 +105,15 @@ def band(axis: Axes, curve: tuple[np.ndarray, np.ndarray, np.ndarray], label: st
     axis.fill_between(steps, mean - spread, mean + spread, color=line.get_color(), alpha=0.25, linewidth=0)
 
 
-def loss_and_accuracy(results: Results, lines: dict[str, tuple[str, str, Sequence[int]]], splits: Sequence[str],
-                      name: str, folder: Path) -> None:
-    """Two panels over training steps; lines: {label: (experiment, variant, seeds)}."""
-    figure, axes = plt.subplots(1, 2, figsize=(7, 2.7), layout="constrained")
+def loss_and_accuracy(results: Results, lines: dict[str, tuple[str, str]], splits: Sequence[str], name: str,
+                      folder: Path) -> None:
+    """Two panels over training steps; lines: {label: (experiment, variant)}, a colour each, training dashed."""
+    figure, axes = plt.subplots(1, 2, figsize=(7, 2.4), layout="constrained")
     for axis, key in zip(axes, ("loss", "accuracy"), strict=True):
-        for label, (experiment, variant, seeds) in lines.items():
+        for number, (label, (experiment, variant)) in enumerate(lines.items()):
             for split in splits:
-                style = {"linestyle": "--"} if split == "train" else {}
-                band(axis, results.curve(experiment, variant, split, key, seeds), f"{label}, {split}", **style)
+                band(axis, results.curve(experiment, variant, split, key), f"{label}, {split}", color=f"C{number}",
+                     linestyle="--" if split == "train" else "-")
         axis.set(xlabel="training step", ylabel="cross-entropy (nats)" if key == "loss" else "accuracy")
         axis.locator_params(axis="x", nbins=6)
         axis.grid(alpha=0.3)
@@ -136,24 +154,24 @@ def norms(results: Results, folder: Path) -> None:
 
 def study(results: Results, folder: Path) -> None:
     """Test accuracy of each variant of the study's CNN, and what was published."""
-    figure, axis = plt.subplots(figsize=(5.2, 2.7), layout="constrained")
-    published = results.published("study-cnn")
-    rows = range(len(published))
-    values = [results.accuracies("study-cnn", variant) for variant in published]
-    means, spreads = map(statistics.mean, values), map(statistics.stdev, values)
-    axis.errorbar([*means], rows, xerr=[*spreads], fmt="o", markersize=4, capsize=2, label="three seeds, here")
-    axis.plot([float(value) for value in published.values()], rows, "x", label="published, one run")
-    axis.set(xlabel="test accuracy", yticks=rows, yticklabels=list(published))
+    figure, axis = plt.subplots(figsize=(5.2, 3.1), layout="constrained")
+    variants = EXPERIMENTS["study-cnn"].variants
+    values = [results.accuracies("study-cnn", variant.name) for variant in variants]
+    axis.errorbar([statistics.mean(value) for value in values], range(len(variants)),
+                  xerr=[statistics.stdev(value) for value in values], fmt="o", markersize=4, capsize=2,
+                  label=f"{in_words(len(values[0]))}, here")
+    axis.plot([float(variant.published) for variant in variants], range(len(variants)), "x", label="published, one run")
+    axis.set(xlabel="test accuracy", yticks=range(len(variants)), yticklabels=[variant.title for variant in variants])
     axis.invert_yaxis()
     axis.grid(alpha=0.3)
-    axis.legend()
+    axis.legend(loc="upper left")
     figure.savefig(folder / "study-cnn.svg")
     plt.close(figure)
 
 
 def confusions(results: Results, folder: Path) -> None:
     """Per cent of each class's test images by what a network takes them for."""
-    figure, axes = plt.subplots(1, len(PICTURED), figsize=(7, 3.3), layout="constrained")
+    figure, axes = plt.subplots(1, len(PICTURED), figsize=(7, 3.0), layout="constrained")
     for axis, (experiment, title) in zip(axes, PICTURED.items(), strict=True):
         found = results.predictions(experiment)
         counts = np.array(found["confusion"])
@@ -191,34 +209,31 @@ def worst_images(results: Results, folder: Path) -> None:
 
 
 def draw(results: Results, folder: Path) -> None:
-    """Every figure, into `folder`."""
+    """Every figure, and kept.json for the text, into `folder`."""
     folder.mkdir(exist_ok=True)
+    (folder / "kept.json").write_text(json.dumps(results.kept()))
     plt.switch_backend("agg")  # the same figures whatever MPLBACKEND or a matplotlibrc say
     plt.rcdefaults()
     plt.rcParams.update({"font.size": 8, "svg.hashsalt": "report", "svg.fonttype": "path"})
-    five = (*SEEDS, 45, 46)
-    for name in ("mlp-numpy", "mlp-pytorch"):
-        loss_and_accuracy(results, {"MLP": (name, "defaults", SEEDS)}, ("train", "test"), name, folder)
-    loss_and_accuracy(results, {"ELU": ("tanh-elu", "elu", five), "Tanh": ("tanh-elu", "tanh", five)}, ("test",),
-                      "tanh-elu", folder)
-    loss_and_accuracy(results, {"ConvNet": ("convnet", "defaults", (42,))}, ("train", "test"), "convnet", folder)
-    loss_and_accuracy(results, {"all epochs": ("best-mlp", "augmented", (42,)),
-                                "a fifth": ("best-mlp", "augmented-fifth", SEEDS)}, ("train", "validation"), "best-mlp",
-                      folder)
-    loss_and_accuracy(results, {"NumPy": ("mlp-2019", "numpy", SEEDS), "PyTorch": ("mlp-2019", "pytorch", SEEDS)},
-                      ("test",), "mlp-2019", folder)
-    loss_and_accuracy(results, {"MNIST": ("mnist-manual", "20-epochs", SEEDS)}, ("train", "test"), "mnist-manual",
-                      folder)
+    for name, lines, splits in (
+            ("mlp-defaults", {"NumPy": ("mlp-numpy", "defaults"), "PyTorch": ("mlp-pytorch", "defaults")},
+             ("train", "test")),
+            ("tanh-elu", {variant.title: ("tanh-elu", variant.name) for variant in EXPERIMENTS["tanh-elu"].variants},
+             ("test",)),
+            ("convnet", {"ConvNet": ("convnet", "defaults")}, ("train", "test")),
+            ("best-mlp", {"all epochs": ("best-mlp", "augmented"), "a fifth": ("best-mlp", "augmented-fifth")},
+             ("train", "validation")),
+            ("mlp-2019", {"NumPy": ("mlp-2019", "numpy"), "PyTorch": ("mlp-2019", "pytorch")}, ("test",)),
+            ("mnist-manual", {"MNIST": ("mnist-manual", "20-epochs")}, ("train", "test")),
+            ("mlp-grid", {f"$L_2$ {decay}": ("mlp-grid", f"l2-{decay}") for decay in ("0.01", "0.001")},
+             ("train", "test")),
+            ("mlp-evolved", {variant.title: ("mlp-evolved", variant.name)
+                             for variant in EXPERIMENTS["mlp-evolved"].variants}, ("test",)),
+            ("fast-convnet", {"ConvNet": ("fast-convnet", "160000-images")}, ("train", "validation")),
+            ("transfer", {"fine-tuned": ("transfer", "fine-tuned"), "linear probe": ("transfer", "linear-probe")},
+             ("train", "test"))):
+        loss_and_accuracy(results, lines, splits, name, folder)
     study(results, folder)
-    loss_and_accuracy(results, {f"$L_2$ {decay}": ("mlp-grid", f"l2-{decay}", SEEDS) for decay in ("0.01", "0.001")},
-                      ("train", "test"), "mlp-grid", folder)
-    loss_and_accuracy(results, {label: ("mlp-evolved", variant, (42,)) for label, variant in EVOLVED.items()},
-                      ("test",), "mlp-evolved", folder)
-    loss_and_accuracy(results, {"ConvNet": ("fast-convnet", "160000-images", (42,))}, ("train", "validation"),
-                      "fast-convnet", folder)
-    loss_and_accuracy(results, {"fine-tuned": ("transfer", "fine-tuned", (42,)),
-                                "linear probe": ("transfer", "linear-probe", (42,))}, ("train", "test"), "transfer",
-                      folder)
     activations(results, folder)
     confusions(results, folder)
     worst_images(results, folder)
@@ -229,7 +244,7 @@ def draw(results: Results, folder: Path) -> None:
 
 def digest(report: Path) -> str:
     """A hash of all that the PDF is made from."""
-    result = hashlib.sha256(Path(__file__).read_bytes())
+    result = hashlib.sha256(Path(__file__).read_bytes() + repr(EXPERIMENTS).encode())
     patterns = ("*.typ", "*.bib", "results/**/*.json", "results/**/metrics.csv", "results/**/worst.png",
                 "results/**/weights.png")
     sources = [path for pattern in patterns for path in report.glob(pattern)]
@@ -238,8 +253,10 @@ def digest(report: Path) -> str:
     return result.hexdigest()
 
 
-def build(report: Path, out: Path) -> None:
+def build(report: Path, out: Path, author: str = "", date: str = "") -> None:
     """Figures and PDF of the report in the folder `report`, and beside the PDF the digest of what it was made from.
+
+    author, date: for the title; today's date unless given.
 
     Raises:
         Missing: a result is not there, or the text is not right.
@@ -249,7 +266,8 @@ def build(report: Path, out: Path) -> None:
     results = Results(report / "results")
     draw(results, report / "figures")
     try:
-        pdf = typst.compile(str(report / "report.typ"), root=str(report), ignore_system_fonts=True)
+        pdf = typst.compile(str(report / "report.typ"), root=str(report), ignore_system_fonts=True,
+                             sys_inputs={"author": author, "date": date or datetime.date.today().isoformat()})
     except RuntimeError as error:
         if names := re.search(r"results/([^/]+)/([^/]+)/([\w-]+\.\w+)", str(error)):
             results.path(*names.groups())  # where the text reads what is missing
@@ -263,9 +281,12 @@ def build(report: Path, out: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=REPORT / "report.pdf", help="default: report/report.pdf")
-    out = parser.parse_args(argv).out
+    parser.add_argument("--author", default="", help="who hands it in, under the title (default: nobody is named)")
+    parser.add_argument("--date", default="", help="under the title (default: today's)")
+    arguments = parser.parse_args(argv)
+    out = arguments.out
     try:
-        build(REPORT, out)
+        build(REPORT, out, arguments.author, arguments.date)
     except (Missing, OSError) as error:
         print(f"build_report.py: {error}", file=sys.stderr)
         return 1

@@ -80,6 +80,37 @@ def test_a_failing_run_stops_with_its_status(tiny, tmp_path):
     assert experiments.main(["tiny", "--data_dir", str(tmp_path / "nothing here")]) == 2
 
 
+def test_what_is_kept_is_run_again_and_compared(tiny, standin, capsys):
+    """Without the kept runs being touched, and with exit status 1 where a kept figure is another one's."""
+    assert experiments.main(["tiny", "--data_dir", str(standin)]) == 0
+    kept = tiny / "v-seed1" / "summary.json"
+    files = {path: path.stat().st_mtime_ns for path in tiny.glob("*/*")}
+    assert experiments.main(["tiny/v", "--check", "--data_dir", str(standin)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tiny.glob("*/*")} == files
+    assert capsys.readouterr().out.count("they differ by 0.0000, within the 0.0") == 2  # the same bits on one machine
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "test_accuracy": 0.99}))
+    other = tiny / "v-seed2" / "summary.json"
+    other.write_text(json.dumps({**json.loads(other.read_text()), "test_accuracy": 0.99}))
+    assert experiments.main(["tiny/v", "--check", "--data_dir", str(standin)]) == 1
+    assert "v-seed1: test_accuracy" in (out := capsys.readouterr().out) and "MORE THAN the 0.0100 allowed" in out
+
+
+def test_no_command_of_the_tables_gives_a_flag_twice():
+    commands = [variant.command for experiment in EXPERIMENTS.values() for variant in experiment.variants]
+    for command in commands:
+        flags = [word for word in command.split() if word.startswith("--")]
+        assert len(flags) == len(set(flags)), command
+
+
+def test_figures_of_one_seed_and_settings_chosen_on_the_test_split_are_marked_in_the_tables():
+    rows = [line.split("|")[1:] for line in experiments.page().splitlines() if line.startswith("| ") and "**" in line]
+    assert len(rows) > 50
+    assert all(("†" in accuracy) == (seeds.strip() == "1") for _, accuracy, seeds, *_ in rows)
+    marked = [title for title, accuracy, *_ in rows if "‡" in accuracy]
+    assert any("128 pixels" in title for title in marked) and all(
+        "128 pixels" in title or "evolutionary" in title for title in marked)
+
+
 def test_table_gives_mean_and_deviation_and_the_fastest_run(tiny, standin):
     assert experiments.main(["tiny", "--data_dir", str(standin)]) == 0
     for seed, value, seconds, threads in ((1, 0.5, 60, 2), (2, 0.6, 90, 1)):

@@ -11,7 +11,7 @@ import pytest
 from grading_help import grade, needs_confinement, reduced, submission
 
 from grading import classroom, rubric, summary, tables
-from grading.cli import main
+from grading.cli import main, parse
 from grading.feedback import feedback
 from grading.files import folder_name, write_json
 from grading.marks import Given, Marks
@@ -281,9 +281,44 @@ def test_only_grades_a_question_again_and_keeps_the_others(tmp_path, monkeypatch
     assert changed["questions"]["3.2c"]["ungraded"] == "not graded yet" and "new" in str(changed["questions"]["3.2b"])
 
 
+@needs_confinement
+def test_only_leaves_the_other_questions_of_a_damaged_file_open(tmp_path):
+    """Whoever hands in another file has no 0 in what nobody graded."""
+    rules, path, out = reduced(["3.2b", "3.2c"]), tmp_path / "doe.zip", tmp_path / "out"
+    path.write_text("not a ZIP file")
+    scores = {}
+    for only in (["3.2b"], []):
+        record = grade([path], rules, out, only=only)["doe"]
+        scores[len(only)] = [record["questions"][number]["score"] for number in ("3.2b", "3.2c")]
+        assert Marks(record, rules).state.startswith("not graded: is not a ZIP file")
+        tables.write_grades(out, [record], rules)
+        assert [row["3.2c"] for row in table(out / "grades.csv")] == ["" if only else "0"]
+    assert scores == {1: [0, None], 0: [0, 0]}
+    assert grade([path], rules, out, only=["3.2b"])["doe"]["questions"]["3.2c"]["score"] == 0  # graded before
+
+
 def test_only_names_code_questions(tmp_path, capsys):
     (tmp_path / "doe").mkdir()
-    for wrong in ("1.1a", "x.zip"):
-        assert main("", [str(tmp_path / "doe"), "--out", str(tmp_path / "out"), "--only", "3.1", wrong]) == 2
+    for words, message in ((["3.1", "1.1a"], "--only: '1.1a' is not a code question; they are 1.2, 2.1"),
+                           (["3.1,4"], "--only: '4' is not a code question"), (["3.1", "x.zip"], "x.zip does not exist")):
+        assert main("", [str(tmp_path / "doe"), "--out", str(tmp_path / "out"), "--only", *words]) == 2
         error = capsys.readouterr().err
-        assert f"--only: '{wrong}' is not a code question; they are 1.2, 2.1" in error and error.count("\n") == 1
+        assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words, only", [
+    ("--only 3.2b doe poe", ["3.2b"]), ("--only 3.2b,1.2 doe poe", ["3.2b", "1.2"]), ("doe --only 3.2b poe", ["3.2b"]),
+    ("doe poe --only 3.2b 1.2", ["3.2b", "1.2"]), ("--only 3.2b --only 4a doe poe", ["3.2b", "4a"]),
+    ("--only=3.2b, doe --jobs 1 poe", ["3.2b"]), ("doe poe", [])])
+def test_paths_stand_before_and_after_only(tmp_path, monkeypatch, words, only):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "doe").mkdir()
+    options = parse("", words.split())
+    assert options.only == only and [path.name for path in options.submissions] == ["doe", "poe"]
+
+
+def test_a_folder_called_like_a_question_is_a_submission(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "4a").mkdir()
+    options = parse("", ["--only", "3.2b", "4a"])
+    assert options.only == ["3.2b"] and [path.name for path in options.submissions] == ["4a"]

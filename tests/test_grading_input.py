@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.grading]
     (["{zip}", "--assignment", "x"], "--assignment belongs to --merge"),
     (["--merge", "--anonymous"], "--anonymous belongs to submissions to grade, not to --merge"),
     (["--merge", "--only", "3.1"], "--only belongs to submissions to grade"),
-    (["{zip}", "--only"], "--only: expected at least one argument"),
+    (["{zip}", "--only"], "--only: expected one argument"), (["{zip}", "--only", ","], "--only: invalid"),
     (["--merge", "--out", "nowhere"], "holds no graded submissions")])
 def test_wrong_arguments_are_one_line(tmp_path, capsys, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)

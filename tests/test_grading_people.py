@@ -140,6 +140,27 @@ def test_without_a_roster_there_are_rows_only_for_known_ids(out, capsys):
         "note: poe_assignment1 is left out of canvas.csv, without an id to import them by: add them to the roster"]
 
 
+NAMESAKES = "id,login,name,section{0}\n1001,jdoe1,Jane Doe,TA 1{1}\n1002,jdoe2,Jane Doe,TA 2{2}\n1003,pdoe,Pat Doe,TA 2{3}\n"
+
+
+def test_students_of_one_name_are_told_and_told_apart(tmp_path):
+    def known(*files):
+        (tmp_path / "roster.csv").write_text(NAMESAKES.format(*files or 4 * [""]))
+        return people.People(people.read_roster(tmp_path / "roster.csv"))
+
+    hand_ins = [{"student": name} for name in ("jane_doe_a1", "jdoe2_a1", "doe_a1", "doe_pat", "poe_a1")]
+    ids = [found and found.id for found in map(known().person, hand_ins)]
+    assert ids == [None, "1002", None, "1003", None]
+    assert known().problems(hand_ins) == [
+        "not in the roster: poe_a1",
+        "jane_doe_a1 may be 2 students of the roster, Jane Doe (id 1001) and Jane Doe (id 1002): give the roster a column "
+        "'file' and write jane_doe_a1 in the line of the right one",
+        "doe_a1 may be 3 students of the roster, Jane Doe (id 1001) and Jane Doe (id 1002) and Pat Doe (id 1003): give the "
+        "roster a column 'file' and write doe_a1 in the line of the right one"]
+    followed = known(",file", ",jane_doe_a1", ",", ",doe_a1")
+    assert [found and found.id for found in map(followed.person, hand_ins)] == ["1001", "1002", "1003", "1003", None]
+
+
 def test_two_submissions_of_one_student_are_told(tmp_path, capsys):
     (tmp_path / "canvas.csv").write_text(CANVAS)
     out = filled(kept(tmp_path / "out", record("jdoe_a"), record("doe_b")), ALL, f"jdoe_a,{FULL}", f"doe_b,{FULL}")
