@@ -36,6 +36,9 @@ class Context:
     inputs: Inputs = field(default_factory=Inputs)
 
 
+NOTHING_COMPARED = "Not judged: no number that this question was asked for is right."
+
+
 class Replies(dict[str, Reply]):
     """Replies by probe; one that is not there was not run."""
 
@@ -94,8 +97,15 @@ class Question:
         return {name: replace(probe, needs=probe.needs or self.file) for name, probe in probes.items()}
 
     def judged(self, checks: Collection[Check], replies: Replies, context: Context) -> dict[str, Outcome]:
-        """{id: outcome} of the rubric's `checks`. One fault costs one share, once: see `settled`."""
-        return settled(checks, {check.id: self.outcome(check.id, replies, context) for check in checks})
+        """{id: outcome} of the rubric's `checks`. One fault costs one share, once: see `settled`.
+
+        What a submission says of itself can be forged, so that it counts only beside an answer that was compared.
+        """
+        found = {check.id: self.outcome(check.id, replies, context) for check in checks}
+        if not any(outcome.compared for outcome in found.values()):
+            found = {id: replace(outcome, fraction=0.0, diagnosis=outcome.diagnosis or NOTHING_COMPARED)
+                     for id, outcome in found.items()}
+        return settled(checks, found)
 
     def outcome(self, check: str, replies: Replies, context: Context) -> Outcome:
         """The outcome of a check; an answer that the check itself stumbles over earns nothing."""

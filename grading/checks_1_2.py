@@ -308,7 +308,8 @@ def mlp(name: str, replies: Replies, context: Context) -> Outcome:
     if not wrong and state(replies, context).passed:
         return found
     if any(right_calls(context.inputs, name, replies[f"{name} calls"], softmax) for softmax in (True, softmax_inside(replies))):
-        return Outcome(1.0, "", "judged by its calls of the modules, which are not all right themselves")
+        return Outcome(1.0, "", "judged by its calls of the modules, which are not all right themselves",
+                       compared=True)
     if not wrong or "forward" not in replies[name].arrays:
         return found
     return replace(found, diagnosis=f"Wrong numbers, perhaps from what is wrong above in {wrong}: {found.diagnosis}")

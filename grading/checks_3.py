@@ -5,6 +5,7 @@ What is right for them, and what well-known mistakes give, is recorded in `Conte
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def value_probes(inputs: Inputs, function: str, **options: str) -> dict[str, Pro
 def module_probes(inputs: Inputs, name: str) -> dict[str, Probe]:
     options = {"class": name, "n_neurons": inputs.neurons}
     return {"parameters": Probe("norm_parameters", options=options),
-            "shapes": Probe("norm_shapes", options={**options, "shapes": [shape for _, shape in inputs.offered]})}
+            "shapes": Probe("norm_shapes", inputs.shown, options)}
 
 
 def probes_autograd(context: Context) -> dict[str, Probe]:
@@ -59,11 +60,12 @@ def norm_parameters(replies: Replies, context: Context) -> Outcome:
     reply, neurons = replies["parameters"], context.inputs.neurons
     if reply.error:
         return failed(reply)
-    return all_of(*(
+    found = all_of(*(
         Outcome(0.0, f"{name} is not an nn.Parameter: the module does not register it.")
         if f"{name} is not a parameter" in reply.notes else
         judge(reply, name, value, f"{name} must be a parameter with a number for each neuron that starts as {start}.")
         for name, value, start in (("gamma", np.ones(neurons), "1"), ("beta", np.zeros(neurons), "0"))))
+    return replace(found, compared=False)  # with what is the same for every class
 
 
 VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the variance.",
@@ -134,8 +136,9 @@ def norm_float32(replies: Replies, context: Context) -> Outcome:
     known = [name for name in ("forward", *GRADIENTS) if f"3 value {name}" in expected]
     if not known:
         return failed(reply) if reply.error else Outcome(0.0, "It cannot be judged before float64 works.")
-    return all_of(*(judge_by(expected, f"3 value {name}", reply, name, "In float32 it differs from float64.",
-                             tolerance=5e-3) for name in known))
+    found = all_of(*(judge_by(expected, f"3 value {name}", reply, name, "In float32 it differs from float64.",
+                              tolerance=5e-3) for name in known))
+    return replace(found, compared=False)  # with another answer
 
 
 def norm_variance(replies: Replies, context: Context) -> Outcome:
@@ -154,15 +157,16 @@ def accepted(replies: Replies, context: Context, wrong: str, sentence: str) -> O
         return failed(reply)
     if any(str(error).startswith("NotImplementedError") for error in refused):
         return Outcome(0.0, "It is not implemented.")
-    accepted = []
+    accepted, compared = [], False
     for i, ((kind, shape), error) in enumerate(zip(inputs.offered, refused, strict=True)):
         if not kind and error is not None:
             return Outcome(0.0, error_sentence(str(error)), f"for an input of shape {shape}")
         if not kind and (f"{i}" not in reply.arrays or reply.arrays[f"{i}"].shape != shape):
             return Outcome(0.0, f"An input of shape {shape} must give an output of the same shape.")
         accepted += [str(shape)] if kind == wrong and error is None else []
+        compared |= not kind and close(context.expected[f"3 shown {i}"], reply.arrays[f"{i}"], 1e-3)
     numbers = f"with n_neurons {inputs.neurons}, accepted {', '.join(accepted)}"
-    return Outcome(0.0, sentence, numbers) if accepted else PASSED
+    return Outcome(0.0, sentence, numbers, compared=compared) if accepted else replace(PASSED, compared=compared)
 
 
 def norm_shapes(replies: Replies, context: Context) -> Outcome:
@@ -176,16 +180,21 @@ def norm_dimensions(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_none(replies: Replies, context: Context) -> Outcome:
-    reply = replies["needs"]
-    returned = reply.notes.get("returned")
-    if not isinstance(returned, dict) or reply.error:
+    reply, names = replies["needs"], ("input", "gamma", "beta")
+    right_at_all = all_of(*gradients(replies["value"], context.expected, "value", 1e-4)).passed
+    if reply.error:
         return failed(reply)
-    names = ("input", "gamma", "beta")
     wrong: set[str] = set()
     lost: set[str] = set()
     right = 0
-    for needs, given in returned.items():
-        wanted = [need == "1" for need in needs]
+    for needs in itertools.product("01", repeat=3):
+        wanted, key = [need == "1" for need in needs], "".join(needs)
+        if not any(wanted):
+            continue
+        given = [f"{key} {name}" in reply.arrays for name in names]
+        if right_at_all and not all(close(context.expected[f"3 value {name}"], reply.arrays[f"{key} {name}"])
+                                    for name, has, want in zip(names, given, wanted, strict=True) if has and want):
+            return Outcome(0.0, "backward returns other gradients where not every input needs one.")
         right += given == wanted
         for name, want, has in zip(names, wanted, given, strict=True):
             if has and not want:

@@ -45,7 +45,7 @@ def convnet_sizes(replies: Replies, context: Context) -> Outcome:
     right = shape == [images, classes]
     return Outcome(float(right), "" if right else "The number of classes is an argument of ConvNet: use n_classes.",
                    f"ConvNet({channels}, {classes}), {images} images: expected shape {[images, classes]}, received "
-                   f"{str(shape)[:40]}")
+                   f"{str(shape)[:40]}", compared=right)
 
 
 def convnet_parameters(replies: Replies, context: Context) -> Outcome:

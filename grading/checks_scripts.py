@@ -318,7 +318,8 @@ class Script:
         ignored = {name for name, sentence in shares.items() if sentence}
         shares["defaults"] = self.default_differs(replies, context, ignored)
         wrong = [sentence for sentence in shares.values() if sentence]
-        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "", shares=True)
+        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "", shares=True,
+                       compared=not shares["batch_size"] and not shares["learning_rate"])
 
     def evaluating(self, run: Run, replies: Replies, context: Context) -> Run:
         """The run to look at for evaluation: `run`, unless only the default one comes to it."""
@@ -436,7 +437,7 @@ class Script:
         what = "CIFAR-10's test images" if context.real else f"the stand-in after {STANDIN_STEPS} steps"
         numbers = f"accuracy {accuracy:.3f} on {what}, full points from {bounds['full']:.2f} on"
         if fraction >= 1:
-            return Outcome(1.0, "", numbers)
+            return Outcome(1.0, "", numbers, compared=True)
         why = run.status if run is not None and run.cut else ""
         return Outcome(max(0.0, round(fraction, 2)), why or "The trained network is less accurate than it should be: "
                        "check the training loop (loss, backward, update) and the defaults.", numbers, follows=ANY)
@@ -470,7 +471,7 @@ class Script:
         if fewest < WHOLE * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",
                            f"{fewest} of {TEST_IMAGES} different images")
-        return Outcome(1.0)
+        return Outcome(1.0, compared=True)  # the number of their bright marks was: see `Run`
 
 
 def among(values: Any, most: int = 6) -> str:

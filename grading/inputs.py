@@ -40,9 +40,9 @@ class Inputs:
         normal, uniform = rng.standard_normal, rng.uniform
         s, m, n = (int(size) for size in rng.permutation(np.arange(4, 9))[:3])
         near, far = [-1e-3, 1e-3] * uniform(0.5, 1.5, 2), uniform(0.3, 3, 6) * [1, 1, -1, -1, -1, 1]
-        high, low, even = uniform(800, 1200, 3)
+        high, low, even = uniform(900, 1100, 3)
         large = np.stack([rng.permutation(row) for row in (
-            [high, -low, 1.0], [-high, -high, -low], [even, even, even - 1])])
+            [high, -low, 1.0], [-high, uniform(0, 2) - high, -2 * low], [even, even - uniform(0.2, 1), even - 1.5])])
         share, order = uniform(0.2, 0.4), rng.permutation(3)
         return {"x": normal((s, m)), "other": normal((s, m)), "weight": normal((n, m)), "bias": normal(n),
                 "dout": normal((s, n)), "wide_dout": normal((s, m)),
@@ -103,6 +103,12 @@ class Inputs:
         return [found[i] for i in rng.permutation(len(found))]
 
     @functools.cached_property
+    def shown(self) -> Arrays:
+        """Numbers of the shapes `offered`, by their place."""
+        rng = self.draw("3 shown")
+        return {str(i): rng.standard_normal(shape) for i, (_, shape) in enumerate(self.offered)}
+
+    @functools.cached_property
     def networks(self) -> dict[str, list[int]]:
         """Widths of the MLPs with 0, 1 and 3 hidden layers: inputs, hidden units, classes, all different."""
         _, inputs, classes, *hidden = self._sizes
@@ -144,7 +150,7 @@ class Inputs:
     @functools.cached_property
     def other_sizes(self) -> list[int]:
         """Images, their channels and the number of classes of another ConvNet."""
-        return [int(size) for size in self.draw("4a sizes").integers((2, 1, 4), (6, 3, 10))]
+        return [int(size) for size in self.draw("4a sizes").integers((2, 1, 11), (10, 3, 41))]
 
     @functools.cached_property
     def training(self) -> Arrays:

@@ -3,15 +3,24 @@
 import base64
 import io
 import json
+import secrets
 
 import numpy as np
 import pytest
-from grading_help import confined_or_skip, failures, needs_confinement, reduced
+import test_grading_layernorm as layernorm
+import test_grading_modules as modules
+import test_grading_nets as nets
+from grading_help import MLP, MODULES, confined_or_skip, failures, needs_confinement, reduced
 from grading_mutants import FILES, copy_reference
+from grading_networks import CONV_LIST, MODULE_LIST
+from grading_quickly import found
+from test_grading_nets import CONV_SOFTMAX
 
-from grading.classroom import Classroom, submissions
+from grading.classroom import Classroom, class_seed, submissions
+from grading.inputs import Inputs
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800), needs_confinement]
+SAME = {"zero", "zero_t", "wrong_p", "wrong_t", "narrow_dout"}  # there is little to draw
 
 # Finds what it is asked in the frames above it, writes the recorded reply where the worker would, and leaves.
 FORGER = """
@@ -85,3 +94,34 @@ def test_a_table_of_recorded_replies_has_no_points_and_a_flag(tmp_path, scripts)
     found = graded(forged(tmp_path / "forged", table), rules, tmp_path / "others")
     assert not points(found)
     assert any("_getframe" in flag for flag in found["flags"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers, hand_ins", [
+    (["1.2"], {"right": {"modules": MODULES, "mlp_numpy": MLP},
+               **{name: modules.FAULTY[name][0] for name in list(modules.FAULTY)[::4]}}),
+    (["2.1"], {"right": {"mlp_pytorch": MODULE_LIST},
+               **{name: {"mlp_pytorch": nets.MLP_FAULTS[name][0]} for name in list(nets.MLP_FAULTS)[::4]}}),
+    (["3.1", "3.2b", "3.2c"], {"right": layernorm.layer_norm(),
+                               **{name: layernorm.FAULTY[name][0] for name in list(layernorm.FAULTY)[::4]}}),
+    (["4a"], {"right": {"convnet_pytorch": CONV_LIST}, "softmax": {"convnet_pytorch": CONV_SOFTMAX}})],
+    ids=["1.2", "2.1", "3", "4a"])
+def test_no_verdict_depends_on_the_seed(numbers, hand_ins):
+    verdicts = [{name: sorted(failed) for name, failed in found(numbers, hand_ins, seed=seed).items()}
+                for seed in ("public", *(secrets.token_hex(8) for _ in range(4)))]
+    assert not verdicts[0]["right"]
+    assert all(verdict == verdicts[0] for verdict in verdicts[1:])
+
+
+def test_a_class_keeps_its_seed_to_itself(tmp_path):
+    """Drawn once, for the owner alone; another class has another, and other inputs in every respect."""
+    seed = class_seed(tmp_path / "grades")
+    assert class_seed(tmp_path / "grades") == seed != class_seed(tmp_path / "others")
+    assert (tmp_path / "grades/seed").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "grades").iterdir()] == ["seed"]
+    one, other = Inputs(seed), Inputs(class_seed(tmp_path / "others"))
+    for name, array in {**one.modules, **one.layer_norm, **one.network("mlp_3"), "images": one.images}.items():
+        twin = {**other.modules, **other.layer_norm, **other.network("mlp_3"), "images": other.images}[name]
+        assert name in SAME or not np.array_equal(array, twin), name
+    assert one.weights != other.weights
+    np.testing.assert_array_equal(Inputs(seed).images, one.images)

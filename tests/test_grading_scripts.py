@@ -87,14 +87,16 @@ def test_data_has_the_published_shape_and_hides_labels(tmp_path, context):
         assert len(batch["labels"]) == 10000 and min(np.bincount(batch["labels"], minlength=10)) > 800
     assert context.hidden_images.shape == (500, 3072) and context.hidden_labels.shape == (500,)
 
-    def read(path):  # what stands in for real files: labels 0 to 4 in the half that is shown, 5 to 9 in the other
+    def read(path):  # what stands in for real files, with a label of its own for each image
         number = 10000 if path.name == "test_batch" else 400
-        return TEST[np.arange(number) % 1000].astype(np.uint8).reshape(-1, 3072), np.arange(number) * 10 // number
+        return TEST[np.arange(number) % 1000].astype(np.uint8).reshape(-1, 3072), np.arange(number)
 
     real = datasets.prepare(tmp_path / "real", rubric.load(), tmp_path, read)
-    assert real.real and set(real.data) == {"marked", "accuracy"} and set(real.hidden_labels) == set(range(5, 10))
+    assert real.real and set(real.data) == {"marked", "accuracy"} and len(set(real.hidden_labels)) == 5000
     shown = pickle.loads((real.data["accuracy"] / "test_batch").read_bytes(), encoding="latin1")
-    assert set(shown["labels"]) == set(range(5)) and len(shown["data"]) == 10000
+    assert len(shown["data"]) == 10000 and set(shown["labels"]) == {*range(10000)} - {*real.hidden_labels}
+    other = datasets.prepare(tmp_path / "other", rubric.load(), tmp_path, read, Inputs("another class"))
+    assert set(other.hidden_labels) != set(real.hidden_labels)
 
 
 # ---------------------------------------------------------------- what is made of a recording

@@ -165,9 +165,9 @@ def norm_shapes(task: Task) -> None:
     """Which of the inputs a module refuses, and how; the outputs of the others, by their number."""
     module = layer(task.options["class"], task.options["n_neurons"])
     refused: list[str | None] = []
-    for number, shape in enumerate(task.options["shapes"]):
+    for number, x in task.arrays.items():
         try:
-            task.send(f"{number}", module(torch.randn(*shape)))
+            task.send(number, module(torch.tensor(x, dtype=torch.float32)))
             refused.append(None)
         except Exception as error:
             refused.append(describe(error))
@@ -252,10 +252,9 @@ def norm_function(task: Task) -> None:
 
 @probe
 def norm_needs(task: Task) -> None:
-    """What backward returns for each choice of inputs that need a gradient."""
+    """The gradients that backward returns for each choice of inputs that need one: '101 input' and the like."""
     function = Call()
     [dout] = tensors(task, "dout")
-    returned = {}
     for needs in itertools.product((False, True), repeat=3):
         if not any(needs):
             continue
@@ -263,8 +262,9 @@ def norm_needs(task: Task) -> None:
         y = function(inputs, task.options["eps"])
         with torch.no_grad():
             gradients = function.function.backward(y.grad_fn, dout)
-        returned["".join("01"[need] for need in needs)] = [gradient is not None for gradient in gradients[:3]]
-    task.note("returned", returned)
+        for name, gradient in zip(("input", "gamma", "beta"), gradients, strict=False):
+            if gradient is not None:
+                task.send(f"{''.join('01'[need] for need in needs)} {name}", gradient)
 
 
 def flattened(value: Any) -> list[torch.Tensor]:
