@@ -307,7 +307,8 @@ def mlp(name: str, replies: Replies, context: Context) -> Outcome:
     wrong = " and ".join(module for module, check in ALONE.items() if not check(replies, context).passed)
     if not wrong and state(replies, context).passed:
         return found
-    if any(right_calls(context.inputs, name, replies[f"{name} calls"], softmax) for softmax in (True, softmax_inside(replies))):
+    calls = replies[f"{name} calls"]
+    if any(right_calls(context.inputs, name, calls, softmax) for softmax in (True, softmax_inside(replies))):
         return Outcome(1.0, "", "judged by its calls of the modules, which are not all right themselves",
                        compared=True)
     if not wrong or "forward" not in replies[name].arrays:

@@ -72,7 +72,8 @@ def layers_of(reply: Reply, inputs: Inputs, name: str) -> Outcome:
     found, wanted = fact(reply, name, "layers"), [list(pair) for pair in pairwise(inputs.networks[name])]
     if found is None:
         return unanswered(reply, name)
-    return Outcome(float(found == wanted), "" if found == wanted else f"{called(inputs, name)} has the wrong linear layers.",
+    wrong = f"{called(inputs, name)} has the wrong linear layers."
+    return Outcome(float(found == wanted), "" if found == wanted else wrong,
                    f"expected (in, out) {wanted}, received {str(found)[:200]}")
 
 

@@ -21,7 +21,8 @@ MOST_NODES = 2000
 def probes(context: Context) -> dict[str, Probe]:
     inputs = context.inputs
     return {"network": Probe("convnet", {"x": inputs.images}, {"weights": inputs.weights, "other": inputs.other_sizes}),
-            "training": Probe("convnet_training", inputs.training, {"steps": STEPS, "learning_rate": LEARNING_RATE}, 60)}
+            "training": Probe("convnet_training", inputs.training,
+                              {"steps": STEPS, "learning_rate": LEARNING_RATE}, 60)}
 
 
 def read(reply: Reply) -> tuple[dict[str, str], dict[str, str]] | None:
@@ -41,7 +42,8 @@ def convnet_sizes(replies: Replies, context: Context) -> Outcome:
     if shape is None:
         found = failed(reply) if "other failed" not in reply.notes else Outcome(0.0, missing(reply, "other sizes"))
         return unseen(replies, Outcome(
-            0.0, f"ConvNet({channels}, {classes}) does not work on images of shape ({channels}, 32, 32). {found.diagnosis}"))
+            0.0, f"ConvNet({channels}, {classes}) does not work on images of shape ({channels}, 32, 32). "
+                 f"{found.diagnosis}"))
     right = shape == [images, classes]
     return Outcome(float(right), "" if right else "The number of classes is an argument of ConvNet: use n_classes.",
                    f"ConvNet({channels}, {classes}), {images} images: expected shape {[images, classes]}, received "
@@ -140,7 +142,8 @@ def convnet_learns(replies: Replies, context: Context) -> Outcome:
     if losses is None or losses.shape != (STEPS,):
         return unseen(replies, failed(reply))
     fell = 1 - losses[-1] / losses[0] if np.isfinite(losses).all() else 0.0
-    numbers = f"loss {losses[0]:.2f} before, {losses[-1]:.2f} after {STEPS - 1} steps of Adam on {len(context.inputs.training['labels'])} images"
+    numbers = (f"loss {losses[0]:.2f} before, {losses[-1]:.2f} after {STEPS - 1} steps of Adam on "
+               f"{len(context.inputs.training['labels'])} images")
     if fell >= 0.3:
         return Outcome(1.0, "", numbers)
     return Outcome(0.0, "The loss does not fall on a handful of images: check that every layer lies on the path from "

@@ -174,8 +174,8 @@ class Run:
         if not isinstance(found, list) or any(np.isclose(value, right) for value in found):
             return ""
         number = len(self.scores["labels"])
-        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where {right * number:.0f} of {number} predictions "
-                f"are right, not {right:.3g}."
+        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where {right * number:.0f} of {number} "
+                f"predictions are right, not {right:.3g}."
                 if found else "accuracy(predictions, targets) raises an error or returns nothing.")
 
     @property
@@ -296,7 +296,8 @@ class Script:
             trained = self.is_mlp and name == "script_default"
             real = trained and context.real
             seconds = context.accuracy_seconds if real else SECONDS
-            found[name] = Probe("script", context.inputs.scores | ({"hidden": context.hidden_images} if trained else {}), {
+            arrays = context.inputs.scores | ({"hidden": context.hidden_images} if trained else {})
+            found[name] = Probe("script", arrays, {
                 "script": self.file, "model": self.model, "flags": arguments(flags), "stub": not self.is_mlp,
                 "data": "accuracy" if real else "marked", "seconds": 0.9 * seconds,
                 "most": None if real else flags["max_steps"] + 25}, seconds, self.file)
@@ -314,12 +315,13 @@ class Script:
             return self.no_training(replies, run, context)
         shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run, context)}
         if self.is_mlp:
-            shares["dnn_hidden_units"] = self.hidden_units_ignored(run, self.run(replies, "script_none", context), context)
+            none = self.run(replies, "script_none", context)
+            shares["dnn_hidden_units"] = self.hidden_units_ignored(run, none, context)
         ignored = {name for name, sentence in shares.items() if sentence}
         shares["defaults"] = self.default_differs(replies, context, ignored)
         wrong = [sentence for sentence in shares.values() if sentence]
-        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "", shares=True,
-                       compared=not shares["batch_size"] and not shares["learning_rate"])
+        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "",
+                       shares=True, compared=not shares["batch_size"] and not shares["learning_rate"])
 
     def evaluating(self, run: Run, replies: Replies, context: Context) -> Run:
         """The run to look at for evaluation: `run`, unless only the default one comes to it."""
@@ -341,7 +343,8 @@ class Script:
 
     def flags_ignored(self, run: Run, context: Context) -> dict[str, str]:
         """{flag: what is wrong with it, or ''} for the flags that all scripts have."""
-        steps, batch, freq, rate = (context.inputs.flags[name] for name in ("max_steps", "batch_size", "eval_freq", "learning_rate"))
+        steps, batch, freq, rate = (context.inputs.flags[name]
+                                    for name in ("max_steps", "batch_size", "eval_freq", "learning_rate"))
         wrong = dict.fromkeys((*FLAGS, "data_dir"), "")
         if not steps <= run.updates <= steps + 1 and not (run.error and run.updates < steps):
             more = "more than " if run.stopped else ""

@@ -211,7 +211,7 @@ class Classroom:
 
 
 def class_seed(out: Path) -> str:
-    """The secret seed of the class in `out`, drawn when it is first graded; several graders of a class have the same."""
+    """The secret seed of the class in `out`, drawn when it is first graded; all graders of a class have the same."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / SEED
     if not path.exists():

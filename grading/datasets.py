@@ -63,9 +63,10 @@ def write_folder(folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple
 
 
 def standin(inputs: Inputs, number: int, name: str, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 (number, 3072) and labels: one pattern for each of 10 classes, the mark of the split `name`, and noise.
+    """Pixels uint8 (number, 3072) and labels: a pattern for each of 10 classes, the mark of the split `name`, and noise.
 
-    The mark is bright or dark: half and half in the training split, so that the mean image holds none. The patterns are constant over blocks of 8 x 8 pixels, where the mark adds up to 0: neither hides the other.
+    Half of the training split's marks are bright and half are dark, so that the mean image holds none. The patterns are
+    constant over blocks of 8 x 8 pixels, where the mark adds up to 0: neither hides the other.
     """
     coarse = inputs.draw("patterns").uniform(-PATTERN, PATTERN, (10, 3, 4, 4))
     patterns = coarse.repeat(8, axis=2).repeat(8, axis=3).reshape(10, 3072)

@@ -149,7 +149,8 @@ def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: 
     contents = [(job / f"{number}.{ending}").read_bytes() if found == "there" else b"" for ending in ("json", "npz")]
     if code >= 0xC0000000:  # Windows: access violation, stack overflow and the like
         code = -11
-    status = {"name": name, "end": "ended" if found == "there" else found, "code": 0 if found == "there" else code, "seconds": seconds,
+    status = {"name": name, "end": "ended" if found == "there" else found, "code": 0 if found == "there" else code,
+              "seconds": seconds,
               "sizes": [*map(len, contents), 0]}
     return read_reply(io.BytesIO(json.dumps(status).encode() + b"\n" + b"".join(contents)), name)
 

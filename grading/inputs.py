@@ -63,7 +63,7 @@ class Inputs:
 
     @functools.cached_property
     def lengths(self) -> list[list[int]]:
-        """(samples, features) at which Python instructions are counted: a warm-up, small, more samples, more features."""
+        """(samples, features) at which instructions are counted: a warm-up, few of both, more samples, more features."""
         samples, features = (int(size) for size in self.draw("1.2 lengths").permutation([3, 4, 5])[:2])
         return [[samples, features], [samples, features], [16 * samples, features], [samples, 16 * features]]
 
@@ -97,7 +97,7 @@ class Inputs:
         '' for nothing, 'features' for another number of them, 'dimensions' for one or three dimensions.
         """
         rng, n = self.draw("3 offered"), self.neurons
-        a, b, c, d, e = (int(size) for size in rng.permutation(np.arange(2, n)[:3].tolist() + [n + 1, n + 2]))
+        a, b, c, d, e = (int(size) for size in rng.permutation([2, 3, 4, n + 1, n + 2]))
         found = [("", (a, n)), ("", (b, n)), ("", (c, n)), ("features", (d, 1)), ("features", (e, n + 1)),
                  ("dimensions", (2, a, n)), ("dimensions", (n,))]
         return [found[i] for i in rng.permutation(len(found))]

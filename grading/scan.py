@@ -189,7 +189,8 @@ def scan(code: Path) -> list[str]:
     if len(paths) > MOST_FILES:
         flags.append(f"{len(paths)} files of Python, of which {MOST_FILES} were looked at")
         del paths[MOST_FILES:]
-    names = {path.stem for path in paths if path.parent == code} | {path.parent.name for path in code.glob("*/__init__.py")}
+    names = {path.stem for path in paths if path.parent == code} | {
+        path.parent.name for path in code.glob("*/__init__.py")}
     if shadows := sorted(names & (LIBRARIES | STARTED_BY_ITSELF | (set(sys.stdlib_module_names) - {"test"}))):
         flags.append(f"files named like libraries, not used as such: {', '.join(shadows)}")
     return flags + [flag for path in paths if not ours(path, code) for flag in flags_of(path, code)]

@@ -232,8 +232,8 @@ def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:
     seen = {name for reply in replies.values() for name in reply.seen}
     if FRAMEWORK in seen:
         flags.append(f"{number} uses a framework where NumPy alone is asked for")
-    if seen := sorted(seen - {FRAMEWORK}):
-        flags.append(f"{number} does what no answer needs: {', '.join(seen[:5])}")
+    if others := sorted(seen - {FRAMEWORK}):
+        flags.append(f"{number} does what no answer needs: {', '.join(others[:5])}")
     if early := sum(reply.error == EARLY for reply in replies.values()):
         flags.append(f"{number} ended its process in the middle of {early} of {len(replies)} checks")
     killed = sorted({reply.error.partition(":")[2].strip()[:60] for reply in replies.values()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from grading import expected, rubric, starter
-from grading.inputs import Inputs
 from grading.files import OutputError
+from grading.inputs import Inputs
 from grading.questions import QUESTIONS
 from tests.grading_help import ROOT
 from tests.handin_table import RIGHT, source

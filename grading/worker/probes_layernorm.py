@@ -25,13 +25,13 @@ WIDER = 30  # times the features of an input whose memory is counted: a number f
 
 
 class Operators:
-    """Names of what runs in its `with` block, in whatever thread: operators, and functions that autograd goes back through.
+    """Names of what runs in its `with` block, in whatever thread: operators, and functions of autograd.
 
     Read from PyTorch's own profiler, to which a function is known by what it is and not by what it is called.
     """
 
     def __init__(self) -> None:
-        options = {}
+        options: dict[str, Any] = {}
         with contextlib.suppress(TypeError):  # an older PyTorch sees this thread and those of autograd
             options = {"experimental_config": _ExperimentalConfig(profile_all_threads=True)}
         self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], **options)

@@ -232,7 +232,8 @@ def steps(task: Task) -> None:
             else:
                 found = module(task, name, *((features, features) if name == "LinearModule" else ()))
             forward, backward = ((x, dout), (x, dout)) if name == "CrossEntropyModule" else ((x,), (dout,))
-            counts.append((count_steps(counter, found.forward, *forward), count_steps(counter, found.backward, *backward)))
+            counts.append((count_steps(counter, found.forward, *forward),
+                           count_steps(counter, found.backward, *backward)))
         task.send(name, np.array(counts))
 
     for name in (*MODULES, "MLP"):
