@@ -76,8 +76,10 @@ class Run:
                 batches, others = [], []
         self._evaluated(others)
         for seen, bright in zip(self.evaluations.values(), self.bright.values(), strict=True):
-            among = {inputs.bright, TEST_IMAGES - inputs.bright}  # the signs may be turned round
-            if not any(bright <= all <= bright + TEST_IMAGES - seen for all in among):
+            times = max(1, round(seen / TEST_IMAGES))  # it may show each image in several forms
+            wanted = [times * all for all in (inputs.bright, TEST_IMAGES - inputs.bright)]  # or turn its sign round
+            unread = abs(times * TEST_IMAGES - seen)
+            if not any(bright - unread <= all <= bright + unread for all in wanted):
                 raise ValueError("test images that are not those of this class")
         self.in_evaluation = bool(len(events) and events[-1, 0] == FORWARD and events[-1, 3])
 

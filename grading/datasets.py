@@ -63,7 +63,7 @@ def write_folder(folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple
 
 
 def standin(inputs: Inputs, number: int, name: str, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 (number, 3072) and labels: a pattern for each of 10 classes, the mark of the split `name`, and noise.
+    """Pixels uint8 (number, 3072) and labels: a pattern for each of 10 classes, the mark of a split and noise.
 
     Half of the training split's marks are bright and half are dark, so that the mean image holds none. The patterns are
     constant over blocks of 8 x 8 pixels, where the mark adds up to 0: neither hides the other.

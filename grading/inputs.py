@@ -63,7 +63,7 @@ class Inputs:
 
     @functools.cached_property
     def lengths(self) -> list[list[int]]:
-        """(samples, features) at which instructions are counted: a warm-up, few of both, more samples, more features."""
+        """(samples, features) to count instructions at: a warm-up, few of both, more samples, more features."""
         samples, features = (int(size) for size in self.draw("1.2 lengths").permutation([3, 4, 5])[:2])
         return [[samples, features], [samples, features], [16 * samples, features], [samples, 16 * features]]
 

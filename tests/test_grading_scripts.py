@@ -120,13 +120,23 @@ INPUTS = Inputs()
 RIGHT = int((INPUTS.scores['predicted'].argmax(axis=1) == INPUTS.scores['labels']).sum())
 
 
-def recording(events, status=0, steps=7, same=False, **arrays):
+def recording(events, status=0, steps=7, same=False, bright=INPUTS.bright, **arrays):
     """A run from (kind, images, of them test images, new ones). same: whether all batches hold the same images."""
     updates = np.cumsum([event[0] == 2 for event in events]) * (not same)
-    rows = [(kind, count, count - test, test, new, 0, 1, batch, new * INPUTS.bright // 10_000)
+    rows = [(kind, count, count - test, test, new, 0, 1, batch, new * bright // 10_000)
             for (kind, count, test, new), batch in zip(events, updates, strict=True)]
     return Run(Reply({"events": np.array(rows, int).reshape(-1, 9), **arrays}, {"status": status, "learning rate": 1.0}),
                INPUTS, steps)
+
+
+def test_events_are_those_of_this_class():
+    """Of a whole evaluation, how many images have a bright mark is known; also of one that shows each image twice."""
+    for times in (1, 2):
+        whole = [(0, times * 10000, times * 10000, times * 10000)]
+        for bright in (INPUTS.bright, 10_000 - INPUTS.bright):  # a script may turn the sign round
+            assert recording(whole, bright=bright).evaluations == {0: times * 10000}
+        with pytest.raises(ValueError, match="not those of this class"):
+            recording(whole, bright=INPUTS.bright + 2)
 
 
 STEP = [(0, 4, 0, 0), (1, 4, 0, 0), (2, 0, 0, 0)]
@@ -157,7 +167,7 @@ def test_a_run_is_counted():
 
 def outcome(check, run):
     script = QUESTIONS["4a"].script
-    return getattr(script, check)(Replies({"script": run.reply}), SimpleNamespace(real=False))
+    return getattr(script, check)(Replies({"script": run.reply}), SimpleNamespace(real=False, inputs=INPUTS))
 
 
 def test_what_was_not_seen_accuses_nobody():
