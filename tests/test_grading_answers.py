@@ -10,7 +10,7 @@ import pytest
 import test_grading_layernorm as layernorm
 import test_grading_modules as modules
 import test_grading_nets as nets
-from grading_help import MLP, MODULES, confined_or_skip, failures, needs_confinement, reduced
+from grading_help import MLP, MODULES, confined_or_skip, failures, grade, needs_confinement, reduced, submission
 from grading_mutants import FILES, copy_reference
 from grading_networks import CONV_LIST, MODULE_LIST
 from grading_quickly import found
@@ -125,3 +125,64 @@ def test_a_class_keeps_its_seed_to_itself(tmp_path):
         assert name in SAME or not np.array_equal(array, twin), name
     assert one.weights != other.weights
     np.testing.assert_array_equal(Inputs(seed).images, one.images)
+
+
+IN_A_THREAD = """
+import threading
+def in_a_thread(function):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+"""
+READY = "lambda: {}(input, (self.n_neurons,), self.gamma, self.beta, self.eps)"
+COMPUTED = "getattr(nn.functional, 'layer' + '_norm')"
+BY_AUTOGRAD = """
+class CustomLayerNormManualFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input, gamma, beta, eps=1e-5):
+        with torch.enable_grad():
+            ctx.leaves = [tensor.detach().requires_grad_() for tensor in (input, gamma, beta)]
+            x, g, b = ctx.leaves
+            ctx.output = g * (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + eps).sqrt() + b
+        return ctx.output.detach()
+
+    @staticmethod
+    def backward(ctx, dout):
+        back = lambda: torch.autograd.grad(ctx.output, ctx.leaves, dout, retain_graph=True)
+        return (*CALL, None)
+"""
+CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag says)}
+    "plainly": (f"FORWARD = {READY.format('nn.functional.layer_norm')}", "", "3.1 runs ready-made operators"),
+    "by a computed name": (f"FORWARD = {READY.format(COMPUTED)}", "", "3.1 runs ready-made operators"),
+    "in a thread": (f"FORWARD = {READY.format('nn.functional.layer_norm')}\nWRAP", "", "3.1 runs ready-made operators"),
+    "in another file": (f"FORWARD = {READY.format('helpers.normal')}", "from torch.nn.functional import layer_norm as normal",
+                        "3.1 runs ready-made operators"),
+    "autograd": (BY_AUTOGRAD.replace("CALL", "back()"), "", "3.2b goes back by autograd"),
+    "autograd in a thread": (BY_AUTOGRAD.replace("CALL", "in_a_thread(back)"), "", "3.2b goes back by autograd")}
+
+
+@pytest.fixture(scope="module")
+def cheats(tmp_path_factory):
+    folder, rules = tmp_path_factory.mktemp("cheats"), reduced(["3.1", "3.2b"])
+    paths = []
+    for name, (end, helpers, _) in CHEATS.items():
+        text = f"{layernorm.LAYER_NORM}\nimport helpers\n{IN_A_THREAD}\n"
+        if end.startswith("FORWARD"):
+            call = end.removeprefix("FORWARD = ").removesuffix("\nWRAP")
+            run = f"in_a_thread({call})" if end.endswith("WRAP") else f"({call})()"
+            text = text.replace(layernorm.VALUE, f"return {run}")
+            assert run in text
+        else:
+            text += end
+        paths.append(submission(folder / name, custom_layernorm=text, helpers=helpers))
+    paths.append(submission(folder / "honest", custom_layernorm=layernorm.LAYER_NORM))
+    return grade(paths, rules, folder / "grades")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHEATS)
+def test_what_is_ready_made_is_found_by_what_ran(cheats, name):
+    assert any(flag.startswith(CHEATS[name][2]) for flag in cheats[name]["flags"]), cheats[name]["flags"]
+    assert not any("ready-made" in flag or "autograd" in flag for flag in cheats["honest"]["flags"])
