@@ -28,7 +28,7 @@ READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "gro
                "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm"}
 READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "the profiler was ended")
 # what solving the assignment needs none of, and getting round a grader might
-ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "multiprocessing", "concurrent"}
+ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "concurrent"}
 ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.setsid", "socket.socket",
              "socket.create_connection", "sys._getframe", "sys.settrace", "sys.setprofile", "sys.meta_path",
              "inspect.currentframe", "inspect.stack", "gc.get_objects", "gc.get_referrers"}

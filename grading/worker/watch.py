@@ -18,7 +18,7 @@ THROUGH = {"currentframe", "stack", "trace", "walk_stack", "walk_tb", "getouterf
 # How many calls above an event's own the submission may be: it is the library that starts the process.
 NEAR = {"sys._getframe": 0, "sys._current_frames": 0, "sys._current_exceptions": 0, "sys.settrace": 1,
         "sys.setprofile": 1, "sys.addaudithook": 0, "gc.get_objects": 0, "gc.get_referrers": 0, "gc.get_referents": 0,
-        "os.fork": 1, "os.forkpty": 1, "os.exec": 1, "os.posix_spawn": 1, "os.system": 0, "os.kill": 0,
+        "os.fork": 5, "os.forkpty": 1, "os.exec": 1, "os.posix_spawn": 1, "os.system": 0, "os.kill": 0,
         "subprocess.Popen": 3, "socket.connect": 2, "ctypes.dlopen": 2, "ctypes.cdata": 1, "ctypes.string_at": 1,
         "ctypes.call_function": 1, "code.__new__": 0, FRAMEWORK: 4}
 
