@@ -3,6 +3,8 @@
 import pytest
 from grading_quickly import found
 
+from grading.inputs import Inputs
+
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
 NUMBERS = ["3.1", "3.2b", "3.2c"]
 
@@ -126,7 +128,8 @@ def test_a_right_hand_in_loses_nothing(right, name):
 
 
 def test_an_input_of_three_dimensions_is_a_remark(right):
-    assert "accepted (2, 4, 6)" in found(["3.1"], {"3d": layer_norm(("input.shape[1] !=", "input.shape[-1] !="))})[
+    shape = next(shape for _, shape in Inputs().offered if len(shape) == 3)
+    assert f"accepted {shape}" in found(["3.1"], {"3d": layer_norm(("input.shape[1] !=", "input.shape[-1] !="))})[
         "3d"]["norm_dimensions"]
     assert right["both dimensions"] == {}
 
