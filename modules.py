@@ -46,7 +46,8 @@ class LinearModule:
 
     Attributes:
         params: {'weight': W of shape (N, M), 'bias': b of shape (1, N)}.
-        grads: dL/dW and dL/db under the same keys, in the same shapes; zero until backward has run.
+        grads: dL/dW and dL/db under the same keys, in the same shapes; zero until backward has run. Each backward
+            fills these arrays again: copy what must outlive the next one.
     """
 
     def __init__(self, in_features: int, out_features: int, *, weight_std: float = 0.0001,
@@ -80,8 +81,8 @@ class LinearModule:
         Returns:
             dL/dX of shape (S, M).
         """
-        self.grads["weight"] = dout.T @ self.x
-        self.grads["bias"] = dout.sum(axis=0, keepdims=True)
+        np.matmul(dout.T, self.x, out=self.grads["weight"])  # in place: new memory costs as much as the product
+        np.sum(dout, axis=0, keepdims=True, out=self.grads["bias"])
         return dout @ self.params["weight"] if input_grad else None
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
@@ -48,6 +49,16 @@ STUDY = "mlp"
 BATCH_SIZES = [64, 128, 256, 512, 1024]
 NORMALIZATIONS = ["none", "layer", "batch_torch"]
 MOST_LAYERS = 4
+SPACE: dict[str, BaseDistribution] = {  # every trial draws all of them, which crossing requires
+    **{f"width_{i}": IntDistribution(64, 1024, log=True) for i in range(1, MOST_LAYERS + 1)},
+    "depth": IntDistribution(1, MOST_LAYERS),
+    "activation": CategoricalDistribution(list(ACTIVATIONS)),
+    "learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+    "batch_size": CategoricalDistribution(BATCH_SIZES),
+    "weight_decay": FloatDistribution(1e-5, 1e-1, log=True),
+    "dropout": FloatDistribution(0.0, 0.6),
+    "normalization": CategoricalDistribution(NORMALIZATIONS),
+}
 MOST_ATTEMPTS = 3  # at a trial whose process is killed each time, as the kernel does when memory runs out
 RECORD = b'{"op_code":'  # how every line of a study's file begins
 
@@ -80,17 +91,11 @@ class Config(Flags):
 # ---------------------------------------------------------------- one trial
 
 
-def suggest(trial: optuna.Trial, config: Config) -> dict[str, Any]:
-    """The flags of train_mlp_pytorch.py for one trial; every trial draws the same names, which crossing requires."""
-    widths = [trial.suggest_int(f"width_{i}", 64, 1024, log=True) for i in range(1, MOST_LAYERS + 1)]
-    depth = trial.suggest_int("depth", 1, MOST_LAYERS)
-    return {"dnn_hidden_units": widths[:depth],
-            "activation": trial.suggest_categorical("activation", list(ACTIVATIONS)),
-            "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
-            "batch_size": trial.suggest_categorical("batch_size", BATCH_SIZES),
-            "weight_decay": trial.suggest_float("weight_decay", 1e-5, 1e-1, log=True),
-            "dropout": trial.suggest_float("dropout", 0.0, 0.6),
-            "normalization": trial.suggest_categorical("normalization", NORMALIZATIONS),
+def flags_of(drawn: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The flags of train_mlp_pytorch.py for what a trial has drawn from SPACE."""
+    same = ("activation", "learning_rate", "batch_size", "weight_decay", "dropout", "normalization")
+    return {"dnn_hidden_units": [drawn[f"width_{i}"] for i in range(1, drawn["depth"] + 1)],
+            **{name: drawn[name] for name in same},
             "optimizer": "adamw", "lr_schedule": "one_cycle", "weight_std": 0.0, "pixel_scale": 1 / 64,
             "epochs": config.epochs, "validation_size": config.validation_size, "seed": config.seed}
 
@@ -99,7 +104,7 @@ def run_trial(trial: optuna.Trial, config: Config) -> float:
     """Train; the last validation accuracy. Raises optuna.TrialPruned."""
     folder = Path(config.output_dir) / "trials" / str(trial.number)
     shutil.rmtree(folder, ignore_errors=True)
-    flags = suggest(trial, config)
+    flags = flags_of(trial.params, config)
     trial.set_user_attr("flags", flags)
 
     epochs = itertools.count(1)
@@ -158,7 +163,7 @@ def check_storage(path: Path) -> None:
     """Reads a study's file as Optuna will, and the values that this program uses, before anything is appended to it.
 
     Raises:
-        UserError: not a study's file, or one with a damaged line.
+        UserError: not a study's file, one with a damaged line, or one of another search space.
     """
     foreign = UserError(f"--storage: {path} is not the file of a study; choose another")
     with open(path, "rb") as file:
@@ -190,10 +195,22 @@ def check_storage(path: Path) -> None:
                     fits = fits and trial.value is not None and isinstance(trial.user_attrs["flags"], dict)
             if not fits:
                 raise foreign
+            check_space(path, study.get_trials())
     except UserError:
         raise
     except Exception:  # Optuna has many ways to stumble over foreign records
         raise foreign from None
+
+
+def check_space(path: Path, trials: list[FrozenTrial]) -> None:
+    """Trials of one study have drawn from the same space. Raises UserError."""
+    for trial in trials:
+        drawn_from = trial.distributions  # a trial that was killed may have drawn some of its values only
+        expected = SPACE if trial.state == TrialState.COMPLETE else {name: SPACE.get(name) for name in drawn_from}
+        for name in sorted({*expected, *drawn_from}):
+            if (there := drawn_from.get(name)) != (here := expected.get(name)):
+                raise UserError(f"--storage: {path} holds a study of another search space: {name} is from {there} "
+                                f"there, and from {here} here; choose another --output_dir")
 
 
 class Shared:
@@ -277,7 +294,7 @@ class Shared:
             with self._locked("study", wait=True):
                 self._take_back()
                 waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-                trial = self.study.ask() if waiting or len(self.counted()) < self.config.trials else None
+                trial = self.study.ask(SPACE) if waiting or len(self.counted()) < self.config.trials else None
                 if trial is not None:
                     held.enter_context(self._locked(str(trial.number), wait=True))
             yield trial

@@ -2,7 +2,8 @@
 
     python train_convnet_pytorch.py                                 # the defaults: 5000 steps of Adam
     python train_convnet_pytorch.py --max_steps 200 --eval_freq 100 # a look
-    python train_convnet_pytorch.py --precision bf16                # faster where the processor multiplies bfloat16
+    python train_convnet_pytorch.py --precision fp32                # not in bfloat16 where the processor multiplies it
+    python train_convnet_pytorch.py --recipe convnet-94             # for a GPU
     python train_convnet_pytorch.py --model study --validation_size 5000
     python train_convnet_pytorch.py --model study --channels 20,25 --activation tanh --dropout 0.2
     python train_convnet_pytorch.py --resume results/train_convnet_pytorch/<time>
@@ -30,9 +31,9 @@ from training.trainer import TorchFlags, train_classifier
 # What a flag that is '' stands for. The study's: 5 epochs, and as many steps where --epochs is 0.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "convnet": dict(learning_rate=1e-4, max_steps=5000, batch_size=32, eval_freq=500, optimizer="adam", momentum=0.0,
-                    epochs=0),
+                    epochs=0, precision="auto"),
     "study": dict(learning_rate=1e-3, max_steps=62_500, batch_size=4, eval_freq=12_500, optimizer="sgd", momentum=0.9,
-                  epochs=5),
+                  epochs=5, precision="fp32"),
 }
 
 
@@ -51,6 +52,7 @@ class Config(TorchFlags):
     optimizer: str = per_model("optimizer")
     momentum: float = per_model("momentum")
     epochs: int = per_model("epochs")
+    precision: str = per_model("precision")
     pixel_scale: float = flag(1.0, "pixels, 0..255 less the mean image, are multiplied by this; the study net does "
                                    "that itself", type=positive_float, group="images", needs="--model convnet")
     model: str = flag("convnet", "network", choices=list(DEFAULTS), group="network")

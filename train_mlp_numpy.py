@@ -52,7 +52,7 @@ def evaluate(model: MLP, split: DataSet) -> tuple[float, float]:
     """Mean loss and accuracy over every sample of `split` once."""
     loss_module = CrossEntropyModule()
     loss_sum = correct_sum = 0.0
-    for x, y in split.batches(EVALUATION_BATCH):
+    for x, y in split.batches(EVALUATION_BATCH, reuse=True):
         probabilities = model.forward(x.reshape(len(x), -1))
         loss_sum += float(loss_module.forward(probabilities, y)) * len(x)
         correct_sum += accuracy(probabilities, y) * len(x)
@@ -87,9 +87,10 @@ def train(config: Config) -> dict[str, Any]:
         run.restore(load_state_dict)
         # A diverging run overflows on its way to the check in run.record: one clear line, no warnings before it.
         with np.errstate(over="ignore", invalid="ignore"):
+            images = y = None
             for _ in run.steps(state_dict, lambda split: evaluate(model, data[split])):
-                x, y = data.train.next_batch(config.batch_size)    # (B, C, H, W), (B, 10)
-                x = x.reshape(len(x), -1)                          # (B, D)
+                images, y = data.train.next_batch(config.batch_size, images, y)  # (B, C, H, W), (B, 10), in place
+                x = images.reshape(len(images), -1)                # (B, D)
 
                 probabilities = model.forward(x)                   # (B, 10)
                 loss = loss_module.forward(probabilities, y)
@@ -97,7 +98,8 @@ def train(config: Config) -> dict[str, Any]:
 
                 for module in linear_modules:
                     for key, gradient in module.grads.items():
-                        module.params[key] -= config.learning_rate * gradient
+                        gradient *= config.learning_rate           # in place, as the gradients are
+                        module.params[key] -= gradient
 
                 run.record(loss, accuracy(probabilities, y), len(x))
     return run.summary

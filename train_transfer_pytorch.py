@@ -26,9 +26,10 @@ from torch import nn
 from cifar10_utils import DataSet, Splits, get_cifar10
 from networks.transfer import LITE0, TransferNet, build
 from training.flags import flag, non_negative_int, path, positive_float, redefined
+from training.images import Images, layout_of
 from training.run import accuracy  # noqa: F401 (part of the script's interface)
 from training.script import run_script
-from training.trainer import TorchFlags, prepare, select_device, train_classifier
+from training.trainer import TorchFlags, select_device, train_classifier
 
 FEATURE_BATCH = 250
 PROBE_BATCH, PROBE_LEARNING_RATE = 256, 1e-3
@@ -44,9 +45,11 @@ class Config(TorchFlags):
     eval_freq: int = redefined(TorchFlags, "eval_freq", 400)
     optimizer: str = redefined(TorchFlags, "optimizer", "adamw")
     weight_decay: float = redefined(TorchFlags, "weight_decay", 0.01)
+    precision: str = redefined(TorchFlags, "precision", "auto")
     lr_schedule: str = redefined(TorchFlags, "lr_schedule", "one_cycle")
     flip: str = redefined(TorchFlags, "flip", "", "{help}; '' is on, with --freeze backbone off", needs="--freeze none")
     shift: int = redefined(TorchFlags, "shift", 0, needs="--freeze none")
+    cutout: int = redefined(TorchFlags, "cutout", 0, needs="--freeze none")
     flip_average: str = redefined(TorchFlags, "flip_average", "off", needs="--freeze none")
     model: str = flag(LITE0, f"{LITE0}, or a classifier of torchvision.models such as resnet18", group="network")
     weights: str = flag("", "file of the model's ImageNet weights; '' for those published", type=path,
@@ -85,9 +88,9 @@ def compute_features(net: TransferNet, split: DataSet, features: DataSet, device
     """Fill `features` with what the head of `net`, in evaluation mode, sees of each image of `split`."""
     net.eval()
     start = 0
-    for images, _ in split.batches(FEATURE_BATCH):
-        features.pixels[start:start + len(images), :, 0, 0] = net.features(prepare(images, device, net)).float().cpu()
-        start += len(images)
+    for x, _ in Images(split, device, layout_of(net)).batches(FEATURE_BATCH):
+        features.pixels[start:start + len(x), :, 0, 0] = net.features(x).float().cpu()
+        start += len(x)
 
 
 def linear_probe(net: TransferNet, split: DataSet, epochs: int, device: torch.device) -> None:
@@ -95,10 +98,10 @@ def linear_probe(net: TransferNet, split: DataSet, epochs: int, device: torch.de
     features = empty_features(split, net.head.in_features)
     compute_features(net, split, features, device)
     optimizer = torch.optim.AdamW(net.head.parameters(), PROBE_LEARNING_RATE)
-    batch_size = min(PROBE_BATCH, split.num_examples)
+    images, batch_size = Images(features, device), min(PROBE_BATCH, split.num_examples)
     for _ in range(epochs * split.num_examples // batch_size):
-        x, labels = features.next_batch(batch_size)
-        loss = F.cross_entropy(net.head(prepare(x, device, net.head).flatten(1)), torch.from_numpy(labels).to(device))
+        x, labels = images.at(features.next_indices(batch_size))
+        loss = F.cross_entropy(net.head(x.flatten(1)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

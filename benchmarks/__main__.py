@@ -1,7 +1,8 @@
 """Measure how fast things are, beside plain PyTorch or NumPy and beside what this machine can do at best.
 
-    python -m benchmarks                  # everything, on an idle machine
+    python -m benchmarks                  # everything but gpu, on an idle machine
     python -m benchmarks mlp norms        # benchmarks/bench_mlp.py and bench_norms.py
+    python -m benchmarks gpu              # what needs a GPU, in under eight minutes
     python -m benchmarks --quick          # a smoke test: tiny sizes, kept apart as quick.json and quick.md
     python -m benchmarks --page           # what is left to measure, then the tables of docs/speed.md and bench.md
 
@@ -34,6 +35,7 @@ from training.machine import describe_machine
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "speed.md"
 NAMES = sorted(path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py"))
+GPU = "gpu"
 RESULT = HERE / "results" / "bench.json"
 
 
@@ -75,7 +77,7 @@ def with_table(text: str, results: tables.Results) -> str:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all but {GPU})")
     parser.add_argument("--again", action="store_true", help="measure again what is there already")
     parser.add_argument("--quick", action="store_true", help="a smoke test with tiny sizes")
     parser.add_argument("--page", action="store_true", help="write the table of docs/speed.md")
@@ -87,7 +89,8 @@ def main(argv: list[str] | None = None) -> int:
 
     path = RESULT.with_stem("quick") if arguments.quick else RESULT
     results, here = read(path), circumstances()
-    left = [name for name in arguments.names or NAMES if arguments.again or name not in results
+    left = [name for name in arguments.names or sorted(set(NAMES) - {GPU})
+            if arguments.again or name not in results
             or any(results[name][key] != value for key, value in here.items())]
     for name in (bar := tqdm(left, unit="benchmark", disable=None)):
         bar.set_description(name)

@@ -27,10 +27,11 @@ NORMS: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
 }
 
 
-def forward_and_backward(norm: Callable[..., Tensor], shape: tuple[int, int], dtype: torch.dtype) -> Callable[[], None]:
+def forward_and_backward(norm: Callable[..., Tensor], shape: tuple[int, int], dtype: torch.dtype,
+                         device: torch.device | None = None) -> Callable[[], None]:
     torch.manual_seed(0)
-    inputs = [torch.randn(size, dtype=dtype, requires_grad=True) for size in (shape, shape[1], shape[1])]
-    dy = torch.randn(shape, dtype=dtype)
+    inputs = [torch.randn(size, dtype=dtype, device=device, requires_grad=True) for size in (shape, shape[1], shape[1])]
+    dy = torch.randn(shape, dtype=dtype, device=device)
 
     def run() -> None:
         for tensor in inputs:

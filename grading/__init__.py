@@ -9,7 +9,8 @@ A question, each part importing only from those before it:
     compare               an answer against such numbers: fraction, sentence, numbers
     checks                what a question is, and which failure follows from another
     checks_*              one file a question: which probes to run, what their answers are worth; no formulas
-    checks_scripts        the checks of all three training scripts;  convnet_rows: the table of question 4a
+    checks_scripts        the checks of all three training scripts;  checks_images: what they show their networks
+    convnet_rows          the table of question 4a
     questions             the list of questions;  rubric, rubric.toml: points and titles
 
 A worker, and what keeps a submission inside it:
@@ -19,16 +20,19 @@ A worker, and what keeps a submission inside it:
     worker/serve          the worker's own loop;  worker/at_home: the same without confinement, for --check
     worker/student        a probe's task;  worker/packages: imports;  worker/stub: what lies over a framework
     worker/marks          train or test image
+    worker/images         which images a script shows its network, and what it reports of them
     worker/interface      the assignment's classes and names;  worker/construct: networks as the script makes them
     worker/graph          the operators of a network;  worker/weights: its parameters, made from a number
     worker/watch          what a submission does that no answer needs
     worker/container      what a worker checks about its container
+    syscalls              system calls that submissions are refused;  cgroups: control groups
     datasets              the data that scripts are run on
 
 A class:
 
     unpack, archive       what lies in an archive, and what of it is kept;  scan: flags, without running anything
     submission            one submission: scan, workers, checks, record;  classroom: all of them, in parallel, resumable
+    intake                takes one in under limits of its own;  locks: graders that share a class
     people                file names, roster, pseudonyms;  spreadsheets: CSV as Excel writes it;  files: safe writing
     marks                 points of a student, with what a TA gave;  changes: whose points changed since the last run
     similarity            submissions that share code

@@ -7,6 +7,7 @@ are counted while unpacking, not believed; no entry leaves the folder; links and
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import itertools
@@ -41,7 +42,8 @@ MAX_TOTAL = 200 * 2**20
 MAX_RATIO = 200  # of an entry's size to its packed size, from RATIO_FROM bytes on
 RATIO_FROM = 2**20
 CHUNK = 2**16
-OURS = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EROFS}  # not the submission's fault
+# what names and bytes in a submission can cause; every other error of the system is the machine's
+THEIRS = {None, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
 
 
 @dataclass
@@ -65,9 +67,14 @@ class Submission:
 
 
 def digest(path: Path) -> str:
-    """A hash of what is submitted, so that a changed submission is graded again. Raises Unreadable."""
+    """A hash of what is submitted, so that a changed submission is graded again.
+
+    Raises:
+        Unreadable: it cannot be read.
+        OSError: not on this machine, or not now.
+    """
     result = hashlib.sha256()
-    try:
+    with _reading(path):
         if path.is_dir():
             for entry in unpack.folder_entries(path, _inside(path)):
                 parts = parts_of(entry.name)
@@ -82,9 +89,18 @@ def digest(path: Path) -> str:
             with open(path, "rb") as stream:
                 while chunk := stream.read(2**20):
                     result.update(chunk)
-    except OSError as error:
-        raise Unreadable(f"cannot be read: {path.name}: {error.strerror}") from None
     return result.hexdigest()
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """The system's errors that a submission itself causes become Unreadable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in THEIRS:
+            raise
+        raise Unreadable(f"cannot be read: {path.name}: {error.strerror or error}") from None
 
 
 def take_in(path: Path, folder: Path) -> Submission:
@@ -96,7 +112,7 @@ def take_in(path: Path, folder: Path) -> Submission:
     """
     folder.mkdir(parents=True)
     layout = Layout(folder)
-    try:
+    with _reading(path):
         if path.is_dir():
             layout.add(unpack.folder_entries(path, _inside(path)))
         else:
@@ -105,10 +121,6 @@ def take_in(path: Path, folder: Path) -> Submission:
                 raise Unreadable(unpack.SINGLE[ending])
             with open(path, "rb") as file:
                 layout.unpack(file, nested=True)
-    except OSError as error:
-        if error.errno in OURS:
-            raise
-        raise Unreadable(f"cannot be read: {path.name}: {error.strerror or error}") from None
     code = find_code(folder, layout.seen)
     notes = layout.told()
     others = sorted(str(path.parent.relative_to(folder)) for path in folder.rglob(MARKER) if path.parent != code)

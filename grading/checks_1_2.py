@@ -199,13 +199,16 @@ def softmax_backward(replies: Replies, context: Context) -> Outcome:
 def loss_forward(replies: Replies, context: Context) -> Outcome:
     return compared(replies, context, "loss forward", "The loss is the mean over the batch of -Σ t log(x).",
                     summed="The loss is summed over the batch, not averaged.", sign=SIGN,
-                    classes="It is averaged over the classes too.")
+                    classes="It is averaged over the classes too.", base_2="The logarithm is to base 2: use np.log.",
+                    base_10="The logarithm is to base 10: use np.log.")
 
 
 def loss_backward(replies: Replies, context: Context) -> Outcome:
     return compared(replies, context, "loss input",
                     "The gradient of the loss is wrong: check the derivative of the loss by each x.",
                     summed="The division by the batch size is missing.", twice="It is divided by the batch size twice.",
+                    classes="It is divided by the number of classes too.",
+                    summed_classes="It is divided by the number of classes, not by the batch size.",
                     with_softmax="This is the gradient of softmax and loss together; the loss module's own is asked "
                                  "for.", sign=SIGN)
 
@@ -353,7 +356,8 @@ def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
     right, forward = "", compared(
         replies, context, f"{name} forward",
         "The probabilities are wrong: linear layers with ELU between them, softmax after the last.",
-        no_softmax="Softmax is missing at the end, or its backward where the script applies it.")
+        no_softmax="Softmax is missing at the end, or its backward where the script applies it.",
+        **activations_missing(len(sizes) - 2))
     if not forward.passed and not softmax_inside(replies):
         logits = compared(replies, context, f"{name} forward", "", right="no softmax")
         right, forward = ("no softmax", logits) if logits.passed else (right, forward)
@@ -361,7 +365,7 @@ def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
                            f"The gradient of linear layer {i + 1}'s {kind} is wrong.", right)
              for i in context.inputs.layers(name) for kind in ("weight", "bias") for key in [f"{i} {kind}"]}
     wrong = {key: outcome for key, outcome in found.items() if not outcome.passed}
-    value = 0.4 * forward.fraction + 0.6 * (1 - len(wrong) / len(found))
+    value = 0.4 * forward.fraction + 0.6 * (not wrong)
     if not forward.passed or not wrong:
         return replace(forward, fraction=value)
     if reply.error is not None and len(sizes) > 3 and replies["mlp_1"].error is None:
@@ -373,6 +377,15 @@ def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
         return Outcome(value, first.diagnosis, first.numbers)
     return Outcome(value, f"Gradients are right after linear layer {layer} and wrong up to it: give every layer its "
                           "own activation module and go back through all of them.", first.numbers)
+
+
+def activations_missing(hidden: int) -> dict[str, str]:
+    """{mistake: sentence} of a network that leaves out ELU after one of its hidden layers, or after all."""
+    if not hidden:
+        return {"elu_last": "An ELU follows the linear layer."}
+    one = {f"no_elu_{i}": f"There is no ELU after hidden layer {i}." for i in range(1, hidden + 1)}
+    return (one if hidden > 1 else {}) | {"no_elu": "There is no ELU between the linear layers.",
+                  "elu_last": "An ELU follows the last linear layer."}
 
 
 def mlp_0(replies: Replies, context: Context) -> Outcome:

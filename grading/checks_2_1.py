@@ -114,11 +114,16 @@ def difference(reply: Reply, name: str, reading: str) -> str:
     """What the network does other than the assignment's, from the functions that it applies; '' if they are right."""
     functions = fact(reply, name, "functions") or [[]]
     between, tail = functions[:-1], functions[-1]
-    if any(not names for names in between):
+    bare = [i for i, names in enumerate(between, 1) if not names]
+    if bare and len(bare) == len(between):
         return "There is no activation between the linear layers."
+    if bare:
+        return f"There is no activation after hidden layer {' and '.join(map(str, bare))}."
     for names in between:
         if names != ["ELU"] and all(map(is_activation, names)):
-            return f"The activation is {' and '.join(names)}, not ELU."
+            where = [str(i) for i, others in enumerate(between, 1) if others == names]
+            after = f" after hidden layer {' and '.join(where)}" if len(where) < len(between) else ""
+            return f"The activation{after} is {' and '.join(names)}, not ELU."
     if other := [found for found in tail if is_activation(found)]:
         return f"An activation ({other[0]}) follows the last linear layer: return its output."
     if sentence := networks.against_its_loss(reading, tail):

@@ -68,19 +68,37 @@ def norm_parameters(replies: Replies, context: Context) -> Outcome:
     return replace(found, compared=False)  # with what is the same for every class
 
 
+OWN_EPS = "The eps that is passed in is not used."
+BACKWARD_EPS = "backward does not use the eps that forward was given."
+WRONG_EPS = dict.fromkeys(("own eps", "no eps", "own eps in the deviation", "own eps in x-hat"), BACKWARD_EPS)
 VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the variance.",
          "no root": "The root is missing: divide by the standard deviation.",
          "over the batch": "It normalizes over the batch (dimension 0), not over the features.",
+         "batch mean": "The mean is taken over the batch (dimension 0), not over the features.",
+         "batch variance": "The variance is taken over the batch (dimension 0), not over the features.",
+         "whole": "Mean and variance are taken over the whole batch, not over the features of each row.",
          "no beta": "beta is not added.", "not scaled": "gamma and beta are not applied.",
-         "own eps": "The eps that is passed in is not used."}
+         "own eps": OWN_EPS, "no eps": OWN_EPS}
 GRADIENTS = {
     "input": ("The gradient of the input is wrong: mean and variance depend on every feature of the row too.", {
         "constants": "Mean and variance are treated as constants in the gradient of the input.",
         "no variance": "The part of the input's gradient that goes through the variance is missing.",
-        "no gamma": "gamma is missing in the gradient of the input."}),
+        "no gamma": "gamma is missing in the gradient of the input.",
+        "batch means": "The means in the gradient of the input are taken over the batch (dimension 0), not over the "
+                       "features (dimension 1).",
+        "batch mean": "The mean of the incoming gradient is taken over the batch (dimension 0), not over the features.",
+        "batch product": "The mean of the incoming gradient times x-hat is taken over the batch (dimension 0), not "
+                         "over the features.",
+        "whole means": "The means in the gradient of the input are taken over the whole batch, not over each row.",
+        "sums": "The sums in the gradient of the input are not divided by the number of features.",
+        "no mean": "The part of the input's gradient that goes through the mean is missing.",
+        "no deviation": "The gradient of the input is not divided by the standard deviation.", **WRONG_EPS}),
     "gamma": ("The gradient of gamma is wrong: check its factors, and what is summed and over what.", {
         "no factor": "A factor of gamma in the forward pass is missing in its gradient.",
         "x": "The gradient of gamma uses x as it was before it was normalized.",
+        "features": "The gradient of gamma is summed over the features, not over the batch.",
+        "no deviation": "The gradient of gamma uses x less its mean, which is not divided by the standard deviation.",
+        "own eps": BACKWARD_EPS, "no eps": BACKWARD_EPS,
         "mean": "The gradient of gamma is averaged over the batch: the loss has already done so."}),
     "beta": ("The gradient of beta is wrong: check what is summed and over what.", {
         "mean": "The gradient of beta is averaged over the batch: the loss has already done so.",
@@ -115,9 +133,6 @@ def norm_gradients(replies: Replies, context: Context) -> Outcome:
         value = value_at(replies, context, name)
         used = "value" if value.diagnosis == VALUE["own eps"] else name
         found = gradients(replies[name], context.expected, used, 1e-4)
-        if value.passed and used == "large_eps" and not all_of(*found).passed and all_of(
-                *gradients(replies[name], context.expected, "value", 1e-4)).passed:
-            found = [Outcome(0.0, "backward does not use the eps that forward was given.", found[0].numbers)]
         if not value.passed and "forward" in replies[name].arrays:
             found = [outcome if outcome.passed else replace(
                 outcome, diagnosis=f"These are not the gradients of the right value, which is wrong above: "
@@ -184,28 +199,31 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
     right_at_all = all_of(*gradients(replies["value"], context.expected, "value", 1e-4)).passed
     if reply.error:
         return failed(reply)
-    wrong: set[str] = set()
-    lost: set[str] = set()
-    right = 0
-    for needs in itertools.product("01", repeat=3):
-        wanted, key = [need == "1" for need in needs], "".join(needs)
-        if not any(wanted):
-            continue
-        given = [f"{key} {name}" in reply.arrays for name in names]
-        if right_at_all and not all(close(context.expected[f"3 value {name}"], reply.arrays[f"{key} {name}"])
-                                    for name, has, want in zip(names, given, wanted, strict=True) if has and want):
+    returned: dict[str, list[bool]] = {}
+    for needs in ("".join(choice) for choice in itertools.product("01", repeat=3) if "1" in choice):
+        returned[needs] = [f"{needs} {name}" in reply.arrays for name in names]
+        if right_at_all and not all(close(context.expected[f"3 value {name}"], reply.arrays[f"{needs} {name}"])
+                                    for name, has, need in zip(names, returned[needs], needs, strict=True)
+                                    if has and need == "1"):
             return Outcome(0.0, "backward returns other gradients where not every input needs one.")
-        right += given == wanted
-        for name, want, has in zip(names, wanted, given, strict=True):
-            if has and not want:
-                wrong.add(name)
-            if want and not has:
-                lost.add(name)
-    if lost == set(names):  # where one is missing, its own check says so
+    answers = [(name, need == "1", has) for needs, given in returned.items()
+               for name, need, has in zip(("input", "gamma", "beta"), needs, given, strict=True)]
+    known = [name for name in ("input", "gamma", "beta") if (name, True, True) in answers]
+    if not known:
         return Outcome(0.0, "backward returns None for every input, also where its gradient is needed.")
-    return Outcome(right / 7 if wrong else 1.0,
-                   "backward must return None for each input without ctx.needs_input_grad." if wrong else "",
-                   f"a gradient is computed in vain for {', '.join(n for n in names if n in wrong)}" if wrong else "")
+    # where a gradient is always missing, the check of gradients says so
+    vain, lost = ([name for name in known if (name, *case) in answers] for case in ((False, True), (True, False)))
+    wrong = [needs for needs, given in returned.items()
+             if any(has != (need == "1") and name in known for name, need, has in zip(
+                 ("input", "gamma", "beta"), needs, given, strict=True))]
+    places = "input, gamma and beta each have a place of their own in ctx.needs_input_grad."
+    if lost == ["input", "gamma", "beta"] and not vain:
+        return Outcome(0.0, f"backward returns None for every input, unless all three need a gradient: {places}")
+    gets = f"{' and '.join(lost)} {'get' if len(lost) > 1 else 'gets'} None where a gradient is wanted: {places}"
+    sentences = [gets] * bool(lost) + [
+        "backward must return None for each input without ctx.needs_input_grad."] * bool(vain)
+    return Outcome(1 - len(wrong) / len(returned), " ".join(sentences),
+                   f"a gradient is computed in vain for {', '.join(vain)}" if vain else "")
 
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
@@ -234,19 +252,35 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_calls(replies: Replies, context: Context) -> Outcome:
-    """The probe puts a mixture of its inputs in the function's place."""
-    reply, inputs = replies["calls"], context.inputs.layer_norm
-    a, b, c, d = inputs["mix"]
-    mixed = a * inputs["x"] + b * inputs["gamma"] + c * inputs["beta"]
-    value = judge(reply, "forward", mixed + d * EPS["large_eps"],
+    """The probe puts a mixture of its inputs in the function's place, of which a student need not know."""
+    reply, (a, b, c, d) = replies["calls"], context.inputs.layer_norm["mix"]
+    inputs, eps = context.inputs.layer_norm, EPS["large_eps"]
+    summed = inputs["dout"].sum(axis=0)
+    mixed = a * inputs["x"] + b * inputs["gamma"] + c * inputs["beta"] + d * eps
+    value = judge(reply, "forward", mixed,
                   "forward must return CustomLayerNormManualFunction.apply(input, gamma, beta, eps) as it is.",
-                  suspects=[(mixed + d * EPS["value"], "The module's eps is not passed on to the function."),
-                            (context.expected["3 large_eps forward"],
+                  suspects=[(context.expected["3 large_eps forward"],
                              "The module normalizes by itself: it must call CustomLayerNormManualFunction.apply.")])
     hint = "The gradients of input, gamma and beta must come from the function alone."
-    summed = inputs["dout"].sum(axis=0)
-    return all_of(value, *(judge(reply, name, expected, hint) for name, expected in (
+    found = all_of(value, *(judge(reply, name, expected, hint) for name, expected in (
         ("input", a * inputs["dout"]), ("gamma", b * summed), ("beta", c * summed))))
+    sentence, numbers = wrongly_given(reply, inputs, eps)
+    return replace(found, diagnosis=sentence or found.diagnosis, numbers=numbers)
+
+
+def wrongly_given(reply: Reply, inputs: Arrays, eps: float) -> tuple[str, str]:
+    """Which argument of the function is not what it should be, and numbers; '' for none."""
+    wanted = {"input": inputs["x"], "gamma": inputs["gamma"], "beta": inputs["beta"]}
+    given = {role: reply.arrays[f"given {role}"] for role in wanted if f"given {role}" in reply.arrays}
+    for role, array in given.items():
+        if not close(wanted[role], array):
+            other = next((f"{name} in its place" for name, value in wanted.items() if close(value, array)),
+                         f"another array, of shape {array.shape}")
+            return f"The function is not given {role} as the module has it, but {other}.", ""
+    if given and reply.notes.get("given eps") != eps:
+        return ("The module's eps is not passed on to the function.",
+                f"made with eps={eps:g}; the function was given {reply.notes.get('given eps') or 'none'}")
+    return "", ""
 
 
 def question(number: str, probes, *checks) -> Question:

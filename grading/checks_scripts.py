@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from grading.checks import CheckFunction, Context, Replies
+from grading.checks_images import LAYOUTS, WHOLE, Seen
 from grading.compare import ANY, Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.inputs import Inputs
@@ -26,7 +27,8 @@ EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.ev
 TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
 SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the "
                  "network's output is not that of the cross-entropy of its probabilities.")
-WHOLE = 0.99  # of the test images: a last batch that is not full may be left out
+MISLABELLED = ("The labels that the loss is given are not those of the images that the network is given: take both "
+                "from one call of next_batch.")
 
 
 class Run:
@@ -44,6 +46,7 @@ class Run:
         events = reply.arrays["events"]
         if events.shape[1:] != (9,) or len(events) > MOST_EVENTS or (events < 0).any():
             raise ValueError("events that no training script leaves")
+        self.seen = Seen(reply)
         self.updates = 0
         self.evaluations: dict[int, int] = {}
         self.bright: dict[int, int] = {}  # of the images of an evaluation
@@ -166,7 +169,7 @@ class Run:
             return "It trains on images of the test split."
         if self.updates > 2 and len(self.batches) == 1:
             return "It trains on the same images in every step: take the next batch each time."
-        return ""
+        return self.seen.unlike
 
     @property
     def measure_wrong(self) -> str:
@@ -190,40 +193,26 @@ class Run:
             return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
         return "", ""
 
-    def loss_wrong(self, stub: bool) -> str:
-        """What the gradient of the script's loss says against the mean cross-entropy; '' for nothing.
-
-        The loss is that of logits, of log-probabilities or of probabilities; a sample's class is where its gradient is
-        lowest. stub: whether the output may be called log-probabilities without being any.
-        """
+    @property
+    def loss_gradient(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The output of a first training step, and the gradient of each sample's own loss by it; None where unknown."""
         output, gradient = (self.reply.arrays.get(name) for name in ("output", "output gradient"))
         if output is None or gradient is None or output.shape != gradient.shape or output.ndim != 2:
+            return None
+        return output.astype(float), len(output) * gradient.astype(float)
+
+    def loss_wrong(self, stub: bool) -> str:
+        """What the gradient of the script's loss says against the mean cross-entropy of its images; '' for nothing.
+
+        stub: whether the output may be called log-probabilities without being any.
+        """
+        if self.loss_gradient is None:
             return ""
-        output, gradient = output.astype(float), len(output) * gradient.astype(float)  # of each sample's own loss
-        rows, labels = np.arange(len(output)), gradient.argmin(axis=1)
-
-        def slopes(loss_of: Callable[[np.ndarray], np.ndarray], size: np.ndarray) -> np.ndarray:
-            steps = [size * np.eye(output.shape[1])[j] for j in range(output.shape[1])]
-            return np.stack([(loss_of(output + step) - loss_of(output - step)) / (2 * size[:, j])
-                             for j, step in enumerate(steps)], axis=1)
-
-        def close(found: np.ndarray, expected: np.ndarray, atol: float = 1e-2) -> bool:
-            return np.allclose(found, expected, rtol=1e-2, atol=atol)
-
-        with np.errstate(all="ignore"):
-            usual = np.full_like(output, 1e-4)
-            probabilities = (output >= 0).all() and close(output.sum(axis=1), np.ones(len(output)))
-            if close(gradient, slopes(lambda y: np.logaddexp.reduce(y, axis=1) - y[rows, labels], usual)):
-                return SOFTMAX_TWICE if probabilities and not stub else ""
-            if probabilities:  # however small: with relative steps, and with reciprocals, as log(p + 1e-9) is right too
-                own = slopes(lambda y: -np.log(y[rows, labels]), 1e-4 * output)[rows, labels]
-                others = np.delete(gradient.ravel(), rows * output.shape[1] + labels)
-                if close(others, np.zeros_like(others)) and close(1 / gradient[rows, labels], 1 / own, atol=1e-6):
-                    return ""
-            if (stub or close(np.exp(output).sum(axis=1), np.ones(len(output)))) and close(
-                    gradient, slopes(lambda y: -y[rows, labels], usual)):
-                return ""
-        return "The loss is not the mean cross-entropy of the network's output and the labels."
+        output, gradient = self.loss_gradient
+        sentence = against_cross_entropy(output, gradient, stub)
+        if not sentence and self.seen.mislabelled(gradient.argmin(axis=1)):
+            return MISLABELLED
+        return sentence
 
     def has_hidden_units(self, wanted: list[int]) -> bool:
         """Whether the script asked for hidden layers of these widths: by the network's arguments, or by its layers."""
@@ -231,6 +220,41 @@ class Run:
         if any(wanted == argument for model in made for argument in model["arguments"]):
             return True
         return chained(self.notes.get("layers") or [], [3072, *wanted, 10])
+
+
+def slopes(loss_of: Callable[[np.ndarray], np.ndarray], output: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Central differences (N, C) of a loss of each sample by its output, with steps of `size` (N, C)."""
+    steps = [size * np.eye(output.shape[1])[j] for j in range(output.shape[1])]
+    return np.stack([(loss_of(output + step) - loss_of(output - step)) / (2 * size[:, j])
+                     for j, step in enumerate(steps)], axis=1)
+
+
+def against_cross_entropy(output: np.ndarray, gradient: np.ndarray, stub: bool) -> str:
+    """What says that the gradient (N, C) is not that of the cross-entropy of each sample; '' for nothing.
+
+    Of logits, of log-probabilities or of probabilities; a sample's class is where its gradient is lowest.
+    """
+    rows, labels, usual = np.arange(len(output)), gradient.argmin(axis=1), np.full_like(output, 1e-4)
+
+    def close(found: np.ndarray, expected: np.ndarray, atol: float = 1e-2) -> bool:
+        return np.allclose(found, expected, rtol=1e-2, atol=atol)
+
+    def negative(y: np.ndarray) -> np.ndarray:
+        return -y[rows, labels]
+
+    with np.errstate(all="ignore"):
+        probabilities = (output >= 0).all() and close(output.sum(axis=1), np.ones(len(output)))
+        if close(gradient, slopes(lambda y: np.logaddexp.reduce(y, axis=1) + negative(y), output, usual)):
+            return SOFTMAX_TWICE if probabilities and not stub else ""
+        if probabilities:  # however small: with relative steps, and with reciprocals, as log(p + 1e-9) is right too
+            own = slopes(lambda y: -np.log(y[rows, labels]), output, 1e-4 * output)[rows, labels]
+            others = np.delete(gradient.ravel(), rows * output.shape[1] + labels)
+            if close(others, np.zeros_like(others)) and close(1 / gradient[rows, labels], 1 / own, atol=1e-6):
+                return ""
+        if (stub or close(np.exp(output).sum(axis=1), np.ones(len(output)))) and close(
+                gradient, slopes(negative, output, usual)):
+            return ""
+    return "The loss is not the mean cross-entropy of the network's output and the labels."
 
 
 def chained(shapes: Sequence[Any], sizes: Sequence[int]) -> bool:
@@ -301,6 +325,7 @@ class Script:
             arrays = context.inputs.scores | ({"hidden": context.hidden_images} if trained else {})
             found[name] = Probe("script", arrays, {
                 "script": self.file, "model": self.model, "flags": arguments(flags), "stub": not self.is_mlp,
+                "images": name == "script",
                 "data": "accuracy" if real else "marked", "seconds": 0.9 * seconds,
                 "most": None if real else flags["max_steps"] + 25}, seconds, self.file)
         return found
@@ -435,7 +460,9 @@ class Script:
         if wrong := next((one.images_wrong for one in marked if one is not None and one.images_wrong), ""):
             return Outcome(0.0, wrong, follows=("test_split",))
         last = reply.arrays.get("predictions, channels last", predictions)
-        accuracy = max(float((found == context.hidden_labels).mean()) for found in (predictions, last)
+        layout = next((one.seen.layout for one in marked if one is not None and one.seen.layout in LAYOUTS), None)
+        some = (predictions, last) if layout is None else (last if layout else predictions,)
+        accuracy = max(float((found == context.hidden_labels).mean()) for found in some
                        if found.shape == context.hidden_labels.shape)
         bounds = context.accuracy[self.question]["real" if context.real else "standin"]
         fraction = (accuracy - bounds["none"]) / (bounds["full"] - bounds["none"])
@@ -476,6 +503,8 @@ class Script:
         if fewest < WHOLE * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",
                            f"{fewest} of {TEST_IMAGES} different images")
+        if not run.measure_wrong and (wrong := run.seen.part_reported(TEST_IMAGES)):
+            return Outcome(0.5, wrong)
         return Outcome(1.0, compared=True)  # the number of their bright marks was: see `Run`
 
 

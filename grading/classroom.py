@@ -4,31 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
 import secrets
 import shutil
+import sysconfig
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import IO
 
-from grading import archive, datasets, similarity, submission
-from grading.archive import Unreadable
+from grading import archive, datasets, intake, locks, scan, similarity, submission
+from grading.archive import EXPECTED, Unreadable
 from grading.checks import Context
-from grading.confinement import ConfinementError
-from grading.files import alphabetical, folder_name, write_json
+from grading.confinement import ConfinementError, NotStarted
+from grading.files import Trouble, alphabetical, folder_name, write_json
 from grading.inputs import Inputs
 from grading.people import HandIn, People, parse
 from grading.questions import files_of
+from grading.replies import one_line
+from grading.rubric import Question as Row
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
 from grading.submission import NOT_YET, Record, Submission, blank, scored
+from grading.worker.student import without_places
 
 RECORD = "record.json"
 SEED = "seed"  # in the folder of the class, of what its hand-ins are tried on
+LOCKS = ".locks"  # of students, and of the graders that are at work
+AGAIN_SECONDS = 1.0  # until a student whom another grader has is looked at again
+MOST_CHANGES = 3  # of a submission while it is taken in
 REAL, STANDIN = "CIFAR-10", "a small stand-in, in shorter runs"  # what accuracy was measured on
 
 
@@ -78,18 +88,27 @@ class Classroom:
                  only: Collection[str] = (), container: bool = False):
         self.out, self.rubric, self.jobs, self.data_dir, self.read_batch = out, rubric, jobs, data_dir, read_batch
         self.only = frozenset(only)
-        self.work = Path(tempfile.mkdtemp(prefix="grade-"))
-        self.sandbox = Sandbox(self.work, network, container)
+        self.work, self._in_use = locks.work_folder()
+        hidden = [submission.REFERENCE, *copies(), out, *([data_dir] if data_dir else [])]
+        self.sandbox = Sandbox(self.work, network, container, hidden)
         self.inputs = Inputs(class_seed(out))
         self.version = f"{submission.grader_digest()} {rubric.digest} {'real' if data_dir else 'stand-in'}"
         self._context: Context | None = None
 
     def __enter__(self) -> Classroom:
+        self._at_work = locks.lock(self.out / LOCKS / "graders", wait=True, shared=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.sandbox.close()
         shutil.rmtree(self.work, ignore_errors=True)
+        self._in_use.close()
+        if self._at_work:
+            self._at_work.close()
+
+    def is_last(self) -> bool:
+        """Whether no other grader is at work on the same folder; from then on none begins before this one ends."""
+        return self._at_work is not None and locks.change(self._at_work)
 
     @property
     def context(self) -> Context:
@@ -146,14 +165,9 @@ class Classroom:
         A KeyboardInterrupt ends the workers and is passed on; finished submissions stay finished.
         """
         left: deque[Submission] = deque()
+        self.sandbox.hide([one.path for one in class_])
         for one in class_:
-            try:
-                one.digest = archive.digest(one.path)
-                one.key = hashlib.sha256(f"{self.version} {one.digest}".encode()).hexdigest()
-            except Unreadable as error:
-                one.error = str(error)
-            except Exception as error:  # whatever somebody handed in, the others are graded
-                one.error = f"cannot be read ({type(error).__name__}: {error})"
+            self._identify(one)
             if record := self.finished(one):
                 finish(record, False)
             else:
@@ -161,33 +175,70 @@ class Classroom:
         if left:
             self._grade(left, finish)
 
+    def _identify(self, one: Submission) -> None:
+        """Hash what lies there now."""
+        try:
+            one.digest = archive.digest(one.path)
+            one.key = hashlib.sha256(f"{self.version} {one.digest}".encode()).hexdigest()
+        except Unreadable as error:
+            one.error = str(error)
+        except Exception as error:  # whatever somebody handed in, the others are graded
+            one.error = one.ungraded = one_line(f"cannot be read now ({type(error).__name__}: {what(error)})")
+
+    def _take_in(self, one: Submission, folder: Path) -> None:
+        """Take it in, so that its hash is that of the copy: people hand in again while a class is graded."""
+        for _ in range(MOST_CHANGES):
+            before = one.digest
+            intake.take_in(one, folder)
+            self._identify(one)
+            if one.error or one.digest == before:
+                return
+            one.clear()
+        one.error = one.ungraded = "changed each time that it was taken in"
+
     def _grade(self, left: deque[Submission], finish: Callable[[Record, bool], None]) -> None:
         context = self.context
         waiting: dict[Future, Submission] = {}
+        taken: dict[Submission, IO[bytes]] = {}  # by this grader, with their locks
         pool = ThreadPoolExecutor(self.jobs)
+        numbers = itertools.count()
 
         def complete(one: Submission) -> None:
             similarity.keep(one.code, self.folder(one.student))
             one.clear()
             record = self.completed(one, context)
             write_json(self.folder(one.student) / RECORD, record)
+            taken.pop(one).close()
             finish(scored(record, self.rubric), True)
+
+        def begin(one: Submission) -> None:
+            if not one.error:
+                one.expected = files_of(self.rubric)
+                self._take_in(one, self.work / f"submission-{next(numbers)}")
+            if one.error:
+                complete(one)
+                return
+            for row in self.rubric.code:
+                if not one.todo or row.number in one.todo:
+                    waiting[pool.submit(self._question, one, row, context)] = one
 
         try:
             while left or waiting:
-                while left and len(waiting) < 2 * self.jobs:  # not the whole class: its files take room
+                for _ in range(len(left)):
+                    if len(waiting) >= 2 * self.jobs:  # not the whole class: its files take room
+                        break
                     one = left.popleft()
-                    if not one.error:
-                        one.expected = files_of(self.rubric)
-                        one.take_in(self.work / f"submission-{len(left)}")
-                    if one.error:
-                        complete(one)
-                        continue
-                    for row in self.rubric.code:
-                        if one.todo and row.number not in one.todo:
-                            continue
-                        waiting[pool.submit(self._question, one, row, context)] = one
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED) if waiting else ((), ())
+                    if (lock := locks.lock(self.out / LOCKS / folder_name(one.student))) is None:
+                        left.append(one)  # another grader has it, and may yet be killed
+                    elif record := self.finished(one):  # by another grader, since this one began
+                        lock.close()
+                        finish(record, False)
+                    else:
+                        taken[one] = lock
+                        begin(one)
+                if not waiting and left:
+                    time.sleep(AGAIN_SECONDS)
+                done, _ = wait(waiting, AGAIN_SECONDS if left else None, FIRST_COMPLETED) if waiting else ((), ())
                 for future in done:
                     one = waiting.pop(future)
                     future.result()
@@ -198,16 +249,38 @@ class Classroom:
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            for lock in taken.values():
+                lock.close()
 
-    def _question(self, one: Submission, row, context: Context) -> None:
-        """One question; whatever goes wrong in the grader costs this question of this submission only."""
+    def _question(self, one: Submission, row: Row, context: Context) -> None:
+        """One question; whatever goes wrong in the grader leaves this question of this submission ungraded."""
+        reason = more = ""
         try:
             submission.grade(one, row, self.sandbox, self.rubric, context)
+        except NotStarted as error:
+            reason, more = "this machine failed: a worker did not start", f": {error}"
         except ConfinementError:
             raise
+        except (Trouble, OSError) as error:
+            reason = f"this machine failed: {what(error)}"
         except Exception as error:
+            reason = f"the grader failed ({type(error).__name__}: {str(error)[:100]})"
+        if reason:
             with one.lock:
-                one.flags.append(f"{row.number}: the grader failed ({type(error).__name__}: {str(error)[:100]})")
+                one.questions[row.number] = {**blank(row, ""), "ungraded": one_line(without_places(reason), 200)}
+                one.flags.append(f"{row.number}: {reason}{more}")
+
+
+def copies() -> list[Path]:
+    """Files of the reference in Python's environment."""
+    folders = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("purelib", "platlib")}
+    return [folder / name for folder in folders for name in EXPECTED
+            if (folder / name).is_file() and scan.ours(folder / name, folder)]
+
+
+def what(error: Exception) -> str:
+    """An error without the paths that Python adds to it."""
+    return (error.strerror if isinstance(error, OSError) else "") or str(error)
 
 
 def class_seed(out: Path) -> str:

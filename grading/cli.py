@@ -22,6 +22,7 @@ from grading import (
     classroom,
     gradebooks,
     home,
+    locks,
     people,
     rubric,
     similarity,
@@ -42,6 +43,7 @@ from grading.people import People
 from grading.rubric import Rubric, RubricError
 from grading.spreadsheets import TableError
 from grading.starter import StarterError
+from grading.submission import NOT_YET
 
 MOST_LINES = 20  # of changed points, on the terminal
 QUESTION = re.compile(r"\d+(\.\d+)?[a-z]?")  # a number such as 4a or 3.2b
@@ -221,7 +223,7 @@ def check_before_grading(options: argparse.Namespace, rules: Rubric) -> None:
         if not folder.is_dir():
             raise ClassError(f"{folder} is not a folder; --handout and --compare-with take folders")
     write(options.out / ".writable", "")
-    (options.out / ".writable").unlink()
+    (options.out / ".writable").unlink(missing_ok=True)  # of another grader, too
     if (options.out / tables.WRITTEN).exists():
         tables.read(options.out / tables.WRITTEN)
 
@@ -236,9 +238,10 @@ def merged_before(out: Path, rules: Rubric) -> dict[str, Given] | None:
 
 def grade(options: argparse.Namespace, rules: Rubric) -> int:
     check_before_grading(options, rules)
-    known = people.load(options.out, options.roster, options.anonymous)
-    class_ = classroom.submissions(options.submissions, known)
-    known.keep(options.out)
+    with locks.locked(options.out / classroom.LOCKS / "people"):
+        known = people.load(options.out, options.roster, options.anonymous)
+        class_ = classroom.submissions(options.submissions, known)
+        known.keep(options.out)
     bad, stale = 0, []
     measured = any(check.id == "accuracy" for row in rules.code if row.number in (options.only or [row.number])
                    for check in row.checks)
@@ -259,7 +262,8 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             stale.extend([record["student"]] if new and merged else [])
             if options.results:
                 write_json(options.results, results(Marks(record, rules)))
-            bad += bool(record["error"])
+            bad += bool(record["error"]) or any(question.get("ungraded") not in (None, NOT_YET)
+                                                for question in record["questions"].values())
             bar.update()
             missing = record["error"].startswith(f"holds no {archive.MARKER}") and not options.results
             way_out = "; of a folder of submissions, give each one: FOLDER/*"
@@ -283,6 +287,9 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
         if lost := [one.student for one in class_ if one.student not in kept]:
             raise ClassError(f"{options.out / 'students'} has no record of {lost[0]}, which was just graded; no table "
                              "was written: run it again with another --out")
+        if not room.is_last():
+            say(f"other graders are at work on {options.out}; the last of them writes the tables")
+            return 1 if bad else 0
         records = write_all()
         if not options.results:  # one submission on Gradescope has nobody to be compared with
             pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
@@ -373,6 +380,10 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
         return 128 + 13  # SIGPIPE, as a shell says it
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        say(f"grade.py: {place}{error.strerror or error}; what is finished is kept: run it again after fixing that")
+        return 2
     except Exception as error:
         if type(error).__name__ != "DataError":  # cifar10_utils may not have been imported
             raise

@@ -10,6 +10,7 @@ import numpy as np
 
 from grading.replies import Reply
 
+SHAPE = re.compile(r"invalid gradient at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[.*?\])")
 GRADIENTS = re.compile(r"returned an incorrect number of gradients \(expected (\d+), got (\d+)\)")
 TOLERANCE = 1e-4  # relative; a wrong formula is off by far more, float32 inside a submission by less
 
@@ -82,6 +83,17 @@ def close(expected: np.ndarray, received: np.ndarray, tolerance: float = TOLERAN
     return bool((relative_errors(expected, received.reshape(expected.shape).astype(float)) <= tolerance).all())
 
 
+def factor(expected: np.ndarray, received: np.ndarray, tolerance: float = TOLERANCE) -> float | None:
+    """What every number was multiplied by; None where that differs, or is 1, or where too few numbers can tell."""
+    if squeezed(expected) != squeezed(received) or np.count_nonzero(expected) < 3:
+        return None
+    received = received.reshape(expected.shape).astype(float)
+    found = float(np.median(received[expected != 0] / expected[expected != 0]))
+    if not np.isfinite(found) or abs(found) < 1e-9 or abs(found - 1) < 1e-2:
+        return None
+    return found if close(found * expected, received, tolerance) else None
+
+
 def describe(expected: np.ndarray, received: np.ndarray) -> str:
     """Largest relative error, where, expected, received."""
     received = received.reshape(expected.shape).astype(float)
@@ -97,7 +109,8 @@ def judge(reply: Reply, name: str, expected: np.ndarray, sentence: str, toleranc
           suspects: Suspects = ()) -> Outcome:
     """Compare the array `name` of a reply with `expected`.
 
-    sentence: the diagnosis when they differ, unless a suspect (the numbers of a well-known mistake) explains it.
+    sentence: the diagnosis when they differ, unless a suspect (the numbers of a well-known mistake) explains it. A
+    constant factor is named as well.
     """
     expected = np.asarray(expected, float)
     if name not in reply.arrays:
@@ -112,6 +125,8 @@ def judge(reply: Reply, name: str, expected: np.ndarray, sentence: str, toleranc
             return Outcome(0.0, explanation, numbers)
     if squeezed(expected) != squeezed(received):
         return Outcome(0.0, sentence, shapes(expected, received))
+    if multiple := factor(expected, received, tolerance):
+        sentence = f"{sentence} Every number is {multiple:.4g} times the right one: look for a factor.".lstrip()
     return Outcome(0.0, sentence, describe(expected, received))
 
 
@@ -154,6 +169,9 @@ def error_sentence(error: str) -> str:
     if count := GRADIENTS.search(error):
         return (f"backward returns {count[2]} values, but forward takes {count[1]} inputs: return one for each, and "
                 "None for those without a gradient, such as eps.")
+    if found := SHAPE.search(error):
+        return (f"backward returns a gradient of shape {found[2]} for argument {int(found[1]) + 1} of forward, which "
+                f"is of shape {found[3]}: check what is summed and over what.")
     return f"It raises {error}."
 
 

@@ -9,15 +9,16 @@ any of this is not available, or cannot be shown to hold, nothing is graded.
 from __future__ import annotations
 
 import contextlib
-import itertools
+import functools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,13 +34,15 @@ ENVIRONMENT = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "student", "PATH": "/usr/
                "CUDA_VISIBLE_DEVICES": ""}
 INFO = "{info}"  # stands for the number of a pipe
 NAMESPACES = ("pid", "mnt", "ipc", "uts")
-FIRST_USER, USERS = 61_001, 4_000  # user ids that the workers of a grader that is root take turns in
-
-_workers = itertools.count()
+USERS = range(61_001, 65_001)  # user ids for the workers of a grader that is root
 
 
 class ConfinementError(Exception):
     """Workers cannot be confined here: one line that says why and the way out."""
+
+
+class NotStarted(ConfinementError):
+    """A worker did not start. Others may: it can be for lack of memory or processes."""
 
 
 def tools() -> None:
@@ -52,6 +55,40 @@ def tools() -> None:
                                "as another user")
 
 
+def environment() -> list[str]:
+    """The folders of the system and of Python's environment, which every worker may read."""
+    found = [path for path in SYSTEM if os.path.isdir(path) and not os.path.islink(path)]
+    for path in (sys.base_prefix, sys.prefix):
+        if not any(path == other or path.startswith(other + "/") for other in found):
+            found.append(path)
+    return found
+
+
+def hides(paths: Iterable[Path]) -> None:
+    """Raises ConfinementError where a worker could read one of these."""
+    for path in paths:
+        for folder in environment():
+            if path.resolve().is_relative_to(Path(folder).resolve()):
+                raise ConfinementError(f"{path} lies in {folder}, which submissions can read: move it, or grade with "
+                                       "an environment elsewhere (python -m venv)")
+
+
+@functools.cache
+def disables_user_namespaces(bwrap: str | None) -> bool:
+    """Whether this bubblewrap, on this machine, can refuse further user namespaces: from version 0.8 on, mostly."""
+    tried = [bwrap or "bwrap", "--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "true"]
+    return subprocess.run(tried, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+
+
+def draw_user(users: Sequence[int] = USERS) -> int:
+    """A user id that no process has: those of other graders on this machine are taken."""
+    taken: set[int] = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            taken |= {int(user) for user in status(folder.name)["Uid"].split()}
+    return random.SystemRandom().choice([user for user in users if user not in taken])
+
+
 def command(shown: Mapping[str, Path], disk_mb: int, network: bool, user: int | None) -> list[str]:
     """bubblewrap's command line, up to the program that it is to run.
 
@@ -61,18 +98,13 @@ def command(shown: Mapping[str, Path], disk_mb: int, network: bool, user: int | 
     line = ["bwrap", "--die-with-parent", "--new-session", "--as-pid-1", "--unshare-pid", "--unshare-ipc",
             "--unshare-uts", "--unshare-cgroup-try", *([] if network else ["--unshare-net"])]
     if user is None:
-        line += ["--unshare-user"]
+        line += ["--unshare-user", *(["--disable-userns"] if disables_user_namespaces(shutil.which("bwrap")) else [])]
     else:  # bubblewrap leaves root its capabilities unless it is told otherwise; setpriv needs these three, once
         line += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"]
-    seen: dict[str, Path] = {}  # {path inside: path outside}
     for path in SYSTEM:
         if os.path.islink(path):
             line += ["--symlink", os.readlink(path), path]
-        elif os.path.isdir(path):
-            seen[path] = Path(path)
-    for path in (sys.base_prefix, sys.prefix):
-        if not any(path == other or path.startswith(other + "/") for other in seen):
-            seen[path] = Path(path)
+    seen = {path: Path(path) for path in environment()}  # {path inside: path outside}
     seen |= {PLACE: WORKER, **shown}
     for path, size in ((HOME, disk_mb), ("/tmp", 64), ("/dev/shm", 64)):  # first: what is shown may lie below them
         line += ["--perms", "1777", "--size", str(size * 2**20), "--tmpfs", path]
@@ -101,16 +133,19 @@ class Confined:
 
     def __init__(self, arguments: Sequence[str], shown: Mapping[str, Path], disk_mb: int, network: bool = False):
         tools()
-        user = FIRST_USER + next(_workers) % USERS if os.getuid() == 0 else None
-        read, write = os.pipe()
-        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed in __exit__)
+        user = draw_user() if os.getuid() == 0 else None
         self._pidfd = -1
-        try:
-            line = [str(write) if part == INFO else part for part in command(shown, disk_mb, network, user)]
-            self.process = subprocess.Popen([*line, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=self.stderr, pass_fds=(write,), start_new_session=True, cwd="/")
-        finally:
-            os.close(write)
+        with contextlib.ExitStack() as opened:  # closed where it does not start
+            self.stderr: IO[bytes] = opened.enter_context(tempfile.TemporaryFile())
+            read, write = os.pipe()
+            opened.callback(os.close, read)
+            try:
+                line = [str(write) if part == INFO else part for part in command(shown, disk_mb, network, user)]
+                self.process = subprocess.Popen([*line, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                stderr=self.stderr, pass_fds=(write,), start_new_session=True, cwd="/")
+            finally:
+                os.close(write)
+            opened.pop_all()
         assert self.process.stdin is not None and self.process.stdout is not None
         self.stdin: IO[bytes] = self.process.stdin
         self.stdout: IO[bytes] = self.process.stdout
@@ -122,7 +157,7 @@ class Confined:
         if self._pidfd < 0:
             last = self.last_line()
             self.__exit__()
-            raise ConfinementError(f"bubblewrap does not start here ({last or 'it says nothing'}); allow "
+            raise NotStarted(f"bubblewrap does not start here ({last or 'it says nothing'}); allow "
                                    "user namespaces (sysctl kernel.unprivileged_userns_clone=1), or grade on a machine "
                                    "that has them; if it names the network, --allow-network leaves that open")
 

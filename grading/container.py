@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -34,6 +33,7 @@ from grading.confinement import (
     PLACE,
     WORKER,
     ConfinementError,
+    draw_user,
     privileges,
 )
 from grading.worker.container import processes, status
@@ -53,7 +53,7 @@ class Contained:
         if os.getuid() != 0 or shutil.which("setpriv") is None:
             raise ConfinementError("--container runs submissions as another user, which takes root and setpriv "
                                    "(apt install util-linux)")
-        self.user = next(user for user in random.sample(USERS, 100) if not processes(user))
+        self.user = draw_user(USERS)
         self.root = Path(tempfile.mkdtemp(prefix="worker-"))
         for path, outside in {PLACE: WORKER, **shown}.items():
             copy(outside, Path(self.inside(path)), link=path.startswith("/data/"))

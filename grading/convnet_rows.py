@@ -40,7 +40,7 @@ class Layer:
     whose output it takes, IMAGE for the image. before, skip: as in `Row`; `around` is the first layer inside a skip
     connection that starts before an earlier layer. extra: what stands between the layer above and the start of the skip
     connection. after: what stands between it and the end of its skip connection. end: the node whose value the next
-    layer should take. lost: whether it takes something else.
+    layer should take. lost: whether it takes something else. inside: whether a sum is of what follows the layer alone.
     """
 
     kind: str
@@ -55,6 +55,7 @@ class Layer:
     after: list[str] = field(default_factory=list)
     end: int = IMAGE
     lost: bool = False
+    inside: bool = False
 
 
 def table() -> list[Row]:
@@ -119,6 +120,9 @@ class Reading:
                 continue
             place = self.places[last]
             layer, chain = self.layers[place], self.chains[place]
+            if start in (last, *after):
+                layer.inside, layer.end = True, position
+                return
             if start in chain:
                 i = chain.index(start)
                 layer.skip, layer.after, layer.end = True, self.kinds(after), position
@@ -158,6 +162,8 @@ def unlike(row: Row, layer: Layer) -> float:
     """0 for a row and a layer of the same sizes, more than 2 where they have nothing to do with each other."""
     if row.kind.split()[-1] != layer.kind.split()[-1]:
         return 2.5
+    if row.weight != layer.weight and row.geometry != layer.geometry and row.skip != layer.skip:
+        return 2.5  # a block and a convolution that widens
     return 0.25 * (row.kind != layer.kind) + 0.5 * (row.weight != layer.weight) + 0.25 * (
         row.geometry != layer.geometry) + 0.125 * (row.skip != layer.skip)
 
@@ -198,8 +204,8 @@ def fault(row: Row, place: int, layers: Sequence[Layer], names: dict[int, str]) 
 
 
 def starts_late(layer: Layer) -> bool:
-    """Whether its skip connection starts after BatchNorm and ReLU: that is for `skip_faults` to say."""
-    return layer.skip and layer.extra == PREACT and not layer.before and not layer.after
+    """Whether its skip connection starts inside a block that is right: that is for `skip_faults` to say."""
+    return layer.skip and bool(layer.extra) and [*layer.extra, *layer.before] == PREACT and not layer.after
 
 
 def skip_faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
@@ -213,13 +219,17 @@ def skip_faults(pairs: Pairs, layers: Sequence[Layer]) -> dict[str, str]:
         if row is None or place is None or not row.skip or layers[place].source != place - 1:
             continue
         layer = layers[place]
-        if not layer.skip:
+        if layer.inside:
+            found[row.name] = ("the skip connection around {} starts after its convolution: add what the block takes "
+                               "in to what the convolution gives")
+        elif not layer.skip:
             found[row.name] = around.get(place, "no skip connection around {}")
         elif layer.lost:
             found[row.name] = "no skip connection around {} that reaches the next layer"
         else:
             found[row.name] = "" if not starts_late(layer) else (
-                "the skip connection around {} starts after BatchNorm and ReLU, not before them")
+                f"the skip connection around {{}} starts after {' and '.join(layer.extra)}, not before BatchNorm and "
+                "ReLU: add what the block takes in")
     return found
 
 

@@ -83,9 +83,11 @@ def loss(inputs: Mapping[str, Array]) -> Named:
 
     value, dx, samples = oracle.cross_entropy(p, targets), gradient(p, targets), len(p)
     zero_p, zero_t = inputs["zero_p"], inputs["zero_t"]
-    return (named("loss forward", value, summed=value * samples, sign=-value, classes=value / p.shape[1])
+    classes = p.shape[1]
+    return (named("loss forward", value, summed=value * samples, sign=-value, classes=value / classes,
+                  base_2=value / np.log(2), base_10=value / np.log(10))
             | named("loss input", dx, summed=dx * samples, twice=dx / samples, with_softmax=(p - targets) / samples,
-                    sign=-dx)
+                    sign=-dx, classes=dx / classes, summed_classes=dx * samples / classes)
             | named("loss_one forward", oracle.cross_entropy(p[:1], targets[:1]))
             | named("loss_one input", gradient(p[:1], targets[:1]))
             | named("loss_zero forward", -np.log(zero_p[zero_t == 1]).sum() / len(zero_p)))
@@ -104,7 +106,8 @@ def mlps(inputs: Inputs) -> Named:
     found: Named = {}
     for name in inputs.networks:
         logits = expected_mlp.logits(inputs, name)
-        found |= named(f"{name} forward", oracle.softmax(logits), no_softmax=logits)
+        found |= named(f"{name} forward", oracle.softmax(logits), no_softmax=logits,
+                       **expected_mlp.activations_missing(inputs, name))
         without = expected_mlp.gradients(inputs, name, softmax=False)
         for key, value in expected_mlp.gradients(inputs, name).items():
             found |= named(f"{name} {key}", value, no_softmax=without[key])

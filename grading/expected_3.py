@@ -5,6 +5,8 @@ Gradients are central differences, so that no derivation of ours is taken as rig
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from grading import oracle
@@ -41,27 +43,51 @@ def value(name: str, x: Array, gamma: Array, beta: Array, eps: float) -> Named:
         eps_outside=gamma * centred / (std + eps) + beta,
         no_root=gamma * centred / (std**2 + eps) + beta,
         over_the_batch=gamma * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps) + beta,
+        batch_mean=gamma * (x - x.mean(axis=0)) / np.sqrt(std**2 + eps) + beta,
+        batch_variance=gamma * centred / np.sqrt(x.var(axis=0) + eps) + beta,
+        whole=gamma * (x - x.mean()) / np.sqrt(x.var() + eps) + beta,
         no_beta=oracle.layer_norm(x, gamma, 0 * beta, eps),
         not_scaled=oracle.normalized(x, eps),
-        own_eps=oracle.layer_norm(x, gamma, beta, EPS["value"]))
+        own_eps=oracle.layer_norm(x, gamma, beta, EPS["value"]), no_eps=oracle.layer_norm(x, gamma, beta, 0))
 
 
 def gradients(name: str, x: Array, gamma: Array, beta: Array, dout: Array, eps: float) -> Named:
-    x_hat = oracle.normalized(x, eps)
-    scale = 1 / np.sqrt(x.var(axis=1, keepdims=True) + eps)
-    upstream = dout * gamma * scale
+    variance = x.var(axis=1, keepdims=True)
+    x_hat, scale = oracle.normalized(x, eps), 1 / np.sqrt(variance + eps)
+    small_hat, small_scale = oracle.normalized(x, EPS["value"]), 1 / np.sqrt(variance + EPS["value"])
+    d = dout * gamma
 
-    def mean(array: Array) -> Array:
+    def rows(array: Array) -> Array:
         return array.mean(axis=1, keepdims=True)
 
-    by_input = oracle.central_difference(lambda at: oracle.layer_norm(at, gamma, beta, eps), x, dout)
-    by_gamma = oracle.central_difference(lambda at: oracle.layer_norm(x, at, beta, eps), gamma, dout)
-    by_beta = oracle.central_difference(lambda at: oracle.layer_norm(x, gamma, at, eps), beta, dout)
-    return (named(f"{name} input", by_input, constants=upstream, no_variance=upstream - mean(upstream),
-                  no_gamma=scale * (dout - mean(dout) - x_hat * mean(dout * x_hat)))
-            | named(f"{name} gamma", by_gamma, no_factor=dout.sum(axis=0), x=(dout * x).sum(axis=0),
-                    mean=(dout * x_hat).mean(axis=0))
-            | named(f"{name} beta", by_beta, mean=dout.mean(axis=0), features=dout.sum(axis=1)))
+    def batch(array: Array) -> Array:
+        return array.mean(axis=0)
+
+    def totals(array: Array) -> Array:
+        return array.sum(axis=1, keepdims=True)
+
+    def wrong(mean: Callable[[Array], Array] = rows, product: Callable[[Array], Array] = rows, scale: Array = scale,
+              x_hat: Array = x_hat, d: Array = d) -> Array:
+        """The input's gradient with a mistake in one of its parts."""
+        return scale * (d - mean(d) - x_hat * product(d * x_hat))
+
+    def by(at: float) -> dict[str, Array]:
+        """Gradients where the eps is `at`."""
+        return {"input": oracle.central_difference(lambda v: oracle.layer_norm(v, gamma, beta, at), x, dout),
+                "gamma": oracle.central_difference(lambda v: oracle.layer_norm(x, v, beta, at), gamma, dout),
+                "beta": oracle.central_difference(lambda v: oracle.layer_norm(x, gamma, v, at), beta, dout)}
+
+    right, own, none = by(eps), by(EPS["value"]), by(0)
+    return (named(f"{name} input", right["input"], constants=scale * d, no_variance=scale * (d - rows(d)),
+                  no_gamma=wrong(d=dout), batch_means=wrong(batch, batch), batch_mean=wrong(batch),
+                  batch_product=wrong(rows, batch), whole_means=wrong(np.mean, np.mean),
+                  sums=wrong(totals, totals), no_mean=wrong(np.zeros_like),
+                  no_deviation=wrong(scale=np.ones(())), own_eps=own["input"], no_eps=none["input"],
+                  own_eps_in_the_deviation=wrong(scale=small_scale), **{"own_eps_in_x-hat": wrong(x_hat=small_hat)})
+            | named(f"{name} gamma", right["gamma"], no_factor=dout.sum(axis=0), x=(dout * x).sum(axis=0),
+                    mean=batch(dout * x_hat), features=(dout * x_hat).sum(axis=1),
+                    no_deviation=(dout * x_hat / scale).sum(axis=0), own_eps=own["gamma"], no_eps=none["gamma"])
+            | named(f"{name} beta", right["beta"], mean=batch(dout), features=dout.sum(axis=1)))
 
 
 def kept(x: Array, gamma: Array, beta: Array) -> Named:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 
 import numpy as np
 
@@ -10,11 +11,21 @@ from grading import oracle
 from grading.inputs import Inputs
 
 
-def logits(inputs: Inputs, name: str, changed: dict[str, np.ndarray] | None = None) -> np.ndarray:
-    """Logits of the network, with some of its arrays replaced."""
+def logits(inputs: Inputs, name: str, changed: dict[str, np.ndarray] | None = None,
+           without: Collection[int] = ()) -> np.ndarray:
+    """Logits of the network, with some of its arrays replaced. without: hidden layers that no ELU follows."""
     values = inputs.network(name) | (changed or {})
     weights, biases = ([values[f"{kind}{i}"] for i in inputs.layers(name)] for kind in ("weight", "bias"))
-    return oracle.mlp_logits(values["x"], weights, biases)
+    return oracle.mlp_logits(values["x"], weights, biases, without)
+
+
+def activations_missing(inputs: Inputs, name: str) -> dict[str, np.ndarray]:
+    """Probabilities without ELU after one hidden layer or after all, or with one after the last layer."""
+    hidden = inputs.layers(name)[:-1]
+    found = {f"no_elu_{i + 1}": logits(inputs, name, without=[i]) for i in hidden} if len(hidden) > 1 else {}
+    found |= {"no_elu": logits(inputs, name, without=hidden)} if hidden else {}
+    found["elu_last"] = oracle.elu(logits(inputs, name))
+    return {key: oracle.softmax(value) for key, value in found.items()}
 
 
 @functools.cache

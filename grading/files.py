@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -19,13 +20,21 @@ class OutputError(Exception):
     """The output folder cannot be used: one line that names it and the way out."""
 
 
+class Trouble(Exception):
+    """This machine has failed, and not what it was to judge: one line that says how."""
+
+
 def write(path: Path, content: str | bytes) -> None:
     """Replace the file at `path` in one step. Raises OutputError."""
-    temporary = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{secrets.token_hex(4)}.part")  # other graders may write the same file
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
-        os.replace(temporary, path)
+        try:
+            temporary.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}; make room, or choose another place") from None
 

@@ -22,6 +22,7 @@ from grading.worker.watch import FRAMES, NEAR
 
 MOST_ARRAY_BYTES = 64 * 2**20
 MOST_LINE_BYTES = 2**20
+MOST_LEVELS = 20  # of a note: what compares or prints one calls itself for each
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ ENDS = {
     "wall time": "stopped: it ran longer than {seconds:.0f} s",
     "cpu time": "stopped: it used more processor time than allowed",
     "memory": "stopped: it used more memory than allowed",
+    "files": "stopped: it made more files than allowed",
     "no time left": "not run: the checks before it used up the question's time",
 }
 
@@ -95,13 +97,20 @@ def read_bytes(stream: IO[bytes], size: int) -> bytes:
     return content
 
 
+class Left(Exception):
+    """A worker has ended itself because of what it ran: why, in words."""
+
+
 def read_reply(stream: IO[bytes], name: str) -> Reply:
     """The next reply from a worker's output, which is that of the probe `name`; anything odd about it is its error.
 
     Raises:
-        ValueError, EOFError: the worker itself has ended, or is not what it was.
+        Left: the worker ended itself because of what it ran.
+        ValueError, EOFError: the worker has ended without a word, or is not what it was.
     """
     status = json.loads(read_line(stream) or b"null")
+    if isinstance(status, dict) and "left" in status:
+        raise Left(str(status["left"]))
     if not isinstance(status, dict) or status.get("name") != name:
         raise ValueError("out of step")
     raw, arrays, log = (read_bytes(stream, int(size)) for size in status["sizes"])
@@ -121,12 +130,23 @@ def read_reply(stream: IO[bytes], name: str) -> Reply:
         error, notes = reply["error"], reply["notes"]
         if not isinstance(notes, dict) or not isinstance(error, str | None):
             raise ValueError
+        if deeper(notes, MOST_LEVELS):
+            raise ValueError
         with ONE_PARSER:  # a header is a Python literal
             found = read_arrays(arrays)
     except (ValueError, KeyError, TypeError, RecursionError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError,
             MemoryError, SyntaxError, OverflowError, RuntimeError):
         return Reply(error="the reply of the check is damaged", output=output, seconds=seconds, seen=seen)
     return Reply(found, notes, None if error is None else one_line(error), output, seconds, seen)
+
+
+def deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects lie in each other at more than this many levels."""
+    inner = [value]
+    for _ in range(levels):
+        inner = [part for one in inner if isinstance(one, list | dict)
+                 for part in (one.values() if isinstance(one, dict) else one)]
+    return any(isinstance(one, list | dict) for one in inner)
 
 
 def signal_name(number: int) -> str:

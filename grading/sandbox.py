@@ -9,25 +9,31 @@ This process never imports a submission, and trusts no reply (`grading.replies`)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import io
 import json
 import secrets
+import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from grading.confinement import PLACE, Confined, ConfinementError
+from grading import cgroups, syscalls
+from grading.confinement import PLACE, Confined, ConfinementError, hides
 from grading.container import Contained
-from grading.replies import Limits, Probe, Reply, read_line, read_reply
+from grading.files import Trouble
+from grading.replies import ENDS, Left, Limits, Probe, Reply, one_line, read_line, read_reply, signal_name
+from grading.syscalls import NoFilter
 from grading.worker.packages import FRAMEWORKS, STUB
 
 START_SECONDS = 120  # on top of a worker's own time, for its start
+END_SECONDS = 5  # for a worker that says nothing more
 PATIENCE = 5  # a worker's clock stops while the processor is busy with others, but not for more than this
 
 
@@ -43,12 +49,15 @@ class Sandbox:
 
     work: a folder of the grader's own, which no worker sees. network: leave the machine's network open to workers,
     where the kernel cannot close it. container: where bubblewrap cannot confine, rely on the container around the
-    grader (`grading.container` says what that is worth).
+    grader (`grading.container` says what that is worth). hidden: what no worker may read, besides `work`.
     """
 
-    def __init__(self, work: Path, network: bool = False, container: bool = False):
+    def __init__(self, work: Path, network: bool = False, container: bool = False, hidden: Sequence[Path] = ()):
         self.work, self.network, self.container = work, network, container
+        self.hidden = (work, *hidden)
         self._worker: type[Confined] | type[Contained] = Confined
+        self._filter, self._unfiltered = b"", ""  # of system calls, and why there is none
+        self._grouped, self._ungrouped = False, ""  # whether each worker has a control group, and why not
         self._refused = ""  # why bubblewrap cannot confine here, where the container is relied on instead
         self._running: set[Confined | Contained] = set()
         self._lock = threading.Lock()
@@ -74,25 +83,46 @@ class Sandbox:
             if self._tried:
                 return
             try:
+                hides(self.hidden)
                 self._try_out(Confined)
             except ConfinementError as error:
                 if not self.container:
                     raise
                 self._try_out(Contained)
                 self._worker, self._refused = Contained, str(error)
+            try:
+                self._filter = syscalls.program()
+            except NoFilter as error:
+                self._unfiltered = str(error)
             self._tried = True
+
+    def hide(self, paths: Sequence[Path]) -> None:
+        """Raises ConfinementError where a worker could read one of these."""
+        self.try_out()
+        if self._worker is Confined:
+            hides(paths)
 
     def _try_out(self, kind: type[Confined] | type[Contained]) -> None:
         with kind(["sh", "-c", "echo started; exec sleep 60"], {}, 1, self.network) as worker:
             worker.stdout.readline()  # bubblewrap and setpriv have done their work
             worker.prove(self.network)
+            if isinstance(worker, Confined):
+                try:
+                    with cgroups.group(worker.pid, 1024, 1):
+                        self._grouped = True
+                        worker.kill()
+                except OSError as error:
+                    self._ungrouped = ("memory is counted ten times a second and not held by the kernel: "
+                                       f"{error.strerror or error}; grade as root, or by systemd-run --user --scope")
 
     def warnings(self) -> list[str]:
         """One line for each protection that workers do without."""
         self.try_out()
+        lines = [line for line in (self._unfiltered, self._ungrouped) if line]
         if self._refused:
-            return [f"the container alone confines submissions (--container), with its network: {self._refused}"]
-        return ["the network is open to submissions (--allow-network)"] if self.network else []
+            how = "the container alone confines submissions (--container), with its network"
+            return [f"{how}: {self._refused}", *lines]
+        return ["the network is open to submissions (--allow-network)"] * self.network + lines
 
     def run(self, code: Path, probes: Mapping[str, Probe], limits: Limits, data: Mapping[str, Path],
             torch: bool) -> dict[str, Reply]:
@@ -105,6 +135,7 @@ class Sandbox:
 
         Raises:
             ConfinementError: the worker cannot be confined, so that nothing was run.
+            Trouble: the worker was ended from outside, or not even started, so that nothing is known.
         """
         absent = {name: Reply(error=f"Absent: {probe.needs} is not in the submission") for name, probe in probes.items()
                   if probe.needs and not (code / probe.needs).is_file()}
@@ -127,28 +158,48 @@ class Sandbox:
         over = {} if torch or self._worker is Contained else frameworks()
         shown = over | {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
         replies = {name: Reply(error="not run: the worker ended early") for name in probes}
-        with self._worker(program, shown, int(limits.disk_mb), self.network) as worker:
+        group = None
+        with contextlib.ExitStack() as stack:
+            worker: Confined | Contained = self._worker(program, shown, int(limits.disk_mb), self.network)
+            stack.callback(worker.__exit__)
+            job |= {"filter": self._filter.hex()}
             job["data"] = {key: worker.inside(f"/data/{key}") for key in data}
             clock = threading.Timer(PATIENCE * limits.seconds + START_SECONDS, worker.kill)
             self._enter(worker)
             try:
                 clock.start()
                 if json.loads(read_line(worker.stdout) or b"null") != {"confined": True}:
+                    if was_killed(worker):
+                        raise EOFError
                     raise ConfinementError(f"a worker does not start: {worker.last_line() or 'no answer'}; numpy, "
                                            f"matplotlib and torch must be importable by {sys.executable} -I, and by "
                                            "every user of this machine")
                 worker.prove(self.network)  # nothing of the submission is run before this
+                if self._grouped and isinstance(worker, Confined):
+                    group = stack.enter_context(cgroups.group(worker.pid, limits.memory_mb + limits.disk_mb,
+                                                              limits.processes))
                 if json.loads(read_line(worker.stdout) or b"null") != {"ready": True}:
+                    if was_killed(worker):
+                        raise EOFError
                     raise ConfinementError("a worker ended before it ran anything of a submission: "
                                            f"{worker.last_line() or 'no answer'}")
                 worker.stdin.write(json.dumps(job).encode() + b"\n" + inputs.getvalue())
                 worker.stdin.flush()
                 for name in probes:
                     replies[name] = read_reply(worker.stdout, name)
+            except Left as reason:  # the rest was not run
+                replies[name] = Reply(error=f"stopped: {reason}")
             except (OSError, ValueError, EOFError):
-                pass  # the worker has ended: the rest was not run
+                with self._lock:
+                    if self._closed:
+                        raise ConfinementError("the workers have been ended") from None
+                if group is None or not group.was_full():
+                    raise Trouble(f"a worker {ending(worker)}") from None
+                replies[name] = Reply(error=ENDS["memory"])
             finally:
                 self._leave(worker)
+                if group is not None:
+                    worker.kill()  # only then can its group be removed
                 canary.unlink()
                 clock.cancel()
                 if clock.ident:
@@ -164,3 +215,23 @@ class Sandbox:
     def _leave(self, worker: Confined | Contained) -> None:
         with self._lock:
             self._running.discard(worker)
+
+
+def ended(worker: Confined | Contained) -> int:
+    """A worker's exit status, as a shell gives it; 0 where it has not ended by itself."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        status = worker.process.wait(END_SECONDS)
+        return 128 - status if status < 0 else status
+    return 0
+
+
+def was_killed(worker: Confined | Contained) -> bool:
+    return ended(worker) > 128
+
+
+def ending(worker: Confined | Contained) -> str:
+    """How a worker came to its end that had not said so, in words."""
+    status = ended(worker)
+    if status > 128:
+        return f"was ended from outside ({signal_name(status - 128)})"
+    return f"ended early ({one_line(worker.last_line(), 150) or f'exit status {status}'})"

@@ -173,7 +173,10 @@ def _tar(stream: Any) -> Iterator[Entry]:
 
 def folder_entries(path: Path, inside: Callable[[tuple[str, ...]], bool]) -> Iterator[Entry]:
     """The entries of a folder, sorted. inside: whether to look into the folder of these parts."""
-    for parent, folders, names in os.walk(path):
+    def stop(error: OSError) -> None:  # os.walk would leave the folder out
+        raise error
+
+    for parent, folders, names in os.walk(path, onerror=stop):
         here = Path(parent)
         folders.sort()
         for name in folders:

@@ -102,22 +102,36 @@ class DataSet:
         return len(self.pixels)
 
     @property
+    def served(self) -> int:
+        """How many images batches have had so far; this // N is the epoch of the next, from 0."""
+        return self.epochs_completed * self.num_examples + self._position
+
+    @property
     def images(self) -> np.ndarray:
         """The whole split as `next_batch` serves it: float32 (N, channels, height, width), made on each access."""
         return self._as_float(self.pixels)
 
-    def next_batch(self, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def next_batch(self, batch_size: int, images: np.ndarray | None = None,
+                   labels: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Serves the next samples of the epoch's permutation; each epoch draws its own.
 
         Args:
             batch_size: number of samples, 1..num_examples.
+            images, labels: arrays to fill, such as those of the batch before; None for new ones, which are the
+                caller's to keep.
 
         Returns:
-            (images, labels) of exactly `batch_size` samples, the images as float32; both are the caller's to keep.
+            (images, labels) of exactly `batch_size` samples, the images as float32.
 
         Raises:
-            ValueError: batch_size out of range.
+            ValueError: batch_size out of range, or an array to fill of another shape.
         """
+        chosen = self.next_indices(batch_size)
+        return (self._as_float(self.pixels.take(chosen, axis=0), images),
+                self.labels.take(chosen, axis=0, out=labels, mode="clip"))
+
+    def next_indices(self, batch_size: int) -> np.ndarray:
+        """Which samples `next_batch` serves, as indices of shape (batch_size,); it draws them, and may raise, alike."""
         if not 1 <= batch_size <= self.num_examples:
             raise ValueError(f"batch_size must be between 1 and the split's {self.num_examples} examples, "
                              f"got {batch_size}")
@@ -129,13 +143,14 @@ class DataSet:
             missing = batch_size - len(chosen)
             chosen = np.concatenate([chosen, self._order[:missing]])
             self._position = missing
-        return self._as_float(self.pixels.take(chosen, axis=0)), self.labels.take(chosen, axis=0)
+        return chosen
 
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def batches(self, batch_size: int, reuse: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Serves the split once, in order, for evaluation; the last batch may be smaller.
 
         Args:
             batch_size: number of samples, at least 1.
+            reuse: fill the memory of one batch again and again, which is faster: each is gone when the next is served.
 
         Yields:
             (images, labels), the images as float32.
@@ -145,9 +160,10 @@ class DataSet:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        room = np.empty((min(batch_size, self.num_examples), *self.pixels.shape[1:]), np.float32) if reuse else None
         for start in range(0, self.num_examples, batch_size):
-            rows = slice(start, start + batch_size)
-            yield self._as_float(self.pixels[rows]), self.labels[rows]
+            pixels, labels = self.pixels[start : start + batch_size], self.labels[start : start + batch_size]
+            yield self._as_float(pixels, None if room is None else room[: len(pixels)]), labels
 
     def state(self) -> dict[str, Any]:
         """What `load_state` needs to continue bit for bit, fit for JSON."""
@@ -182,8 +198,13 @@ class DataSet:
         self._order = self._rng.permutation(self.num_examples)
         self._position = 0
 
-    def _as_float(self, pixels: np.ndarray) -> np.ndarray:
-        images = pixels.astype(np.float32)  # a cast, then in place: faster than a mixed-type subtraction
+    def _as_float(self, pixels: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+        """`pixels` as they are served, in `images` or, without it, in a new array."""
+        if images is None:
+            images = np.empty(pixels.shape, np.float32)
+        elif images.shape != pixels.shape:  # which NumPy would broadcast
+            raise ValueError(f"images to fill must be of shape {pixels.shape}, got {images.shape}")
+        images[...] = pixels  # a cast, then in place: faster than a mixed-type subtraction
         if self.mean is not None:
             images -= self.mean
         if self.scale != 1:

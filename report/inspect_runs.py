@@ -32,8 +32,9 @@ from mlp_numpy import MLP
 from modules import LinearModule
 from training.checkpoints import NPZ, CheckpointError, atomic_write
 from training.flags import UserError
+from training.images import layout_of
 from training.resume import saved_flags
-from training.trainer import load_torch, prepare
+from training.trainer import load_torch
 
 SCRIPTS: dict[str, Any] = {
     "train_mlp_numpy": train_mlp_numpy, "train_mlp_pytorch": train_mlp_pytorch,
@@ -68,7 +69,7 @@ def torch_network(script: Any, config: Any, state: dict[str, Any],
 
     def probabilities(x: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            return torch.softmax(model(prepare(x, torch.device("cpu"), model)).float(), 1).numpy()
+            return torch.softmax(model(torch.from_numpy(x).to(memory_format=layout_of(model))).float(), 1).numpy()
 
     return probabilities, next(p for p in model.parameters() if p.ndim > 1).detach().numpy()
 

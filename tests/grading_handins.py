@@ -42,7 +42,7 @@ CHECKS: dict[str, dict[str, tuple[str, ...]]] = {
             "SoftMaxModule: backward": ("softmax_backward", "batch_of_one"),
             "CrossEntropyModule: forward": ("loss_forward", "batch_of_one", "loss_zero"),
             "CrossEntropyModule: backward": ("loss_backward", "batch_of_one", "loss_zero"),
-            "no loop over samples": ("vectorised",), "MLP: no hidden layers": ("mlp_0",),
+            "no loop over samples": ("vectorised",), "no state shared": ("state",), "MLP: no hidden layers": ("mlp_0",),
             **{f"MLP: {name}": ("mlp_0", "mlp_1", "mlp_3") for name in ("layers", "forward", "gradients")}},
     "2.1": {"MLP: layers": ("mlp_layers", "mlp_shape", "mlp_parameters"), "MLP: parameters are registered": ("mlp_parameters",),
             "MLP: no hidden layers": ("mlp_no_hidden",),
@@ -86,8 +86,9 @@ def wrong_about(fault: Fault, record: Record) -> list[str]:
             wrong.append(f"costs only {cost:.2f}: {part}")
         if not failed:
             wrong.append(f"keeps everything: {part}")
-        wrong += [f"keeps {check['score']}: {part} ({check['id']})" for check in failed
-                  if check["score"] > 1 and not check.get("shares")]
+        kept = sum(check["score"] for check in failed if not check.get("shares"))
+        if kept > 1:
+            wrong.append(f"keeps {kept:.2f}: {part} ({', '.join(check['id'] for check in failed)})")
     return wrong + [f"false verdict: {name}: {check['diagnosis']} {check['numbers']}" for name, check in checks.items()
                     if check["score"] < check["points"] and name not in touched]
 

@@ -23,8 +23,10 @@ QUICK = ["--max_steps", "4", "--batch_size", "20", "--eval_freq", "2"]
 
 
 def run(name: str, *argv: object) -> int:
+    """On the CPU, unless `argv` names a device: where there is a GPU, --device auto takes it, whose bits are others."""
     module = SCRIPTS[name]
-    return training.script.run_script(module.Config, module.train, module.__doc__, [str(a) for a in argv])
+    device = ["--device", "cpu"] if name != "train_mlp_numpy" and "--device" not in argv else []
+    return training.script.run_script(module.Config, module.train, module.__doc__, [str(a) for a in (*argv, *device)])
 
 
 def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.SIGINT,

@@ -1,14 +1,18 @@
-"""Flips, shifts and mixup do to each image what they say, randomly and reproducibly; the averaged weights are averages."""
+"""Flips, shifts, cutout and mixup do to each image what they say, randomly and reproducibly; averaged weights are averages."""
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from script_runs import QUICK, rows, run, untimed, weights
 
-from training.augment import flip, mix, shift
-from training.trainer import TorchFlags, augmented, load_torch
+import training.trainer
+from cifar10_utils import get_cifar10
+from training.augment import cutout, flip, mix, shift
+from training.flags import UserError
+from training.trainer import TorchFlags, Trainer, augmented, load_torch
 
 pytestmark = pytest.mark.training
 STUDY = ["--model", "study"]
@@ -37,6 +41,51 @@ def test_shift_moves_each_image_by_whole_pixels_and_fills_with_zero(x):
     assert torch.equal(shift(x, 0), x)
 
 
+def test_shift_mirrors_the_image_at_its_border(x):
+    y = shift(x, 2, "reflect")
+    padded = F.pad(x, (2,) * 4, "reflect")
+    found = torch.stack([(padded[:, :, i:i + 8, j:j + 9] == y).flatten(1).all(1) for i in range(5) for j in range(5)])
+    assert (found.sum(0) == 1).all() and (found.sum(1) > 0).all()
+    with pytest.raises(UserError, match="--shift: 28 pixels"):
+        TorchFlags(shift=28, shift_fill="reflect")
+
+
+@pytest.mark.parametrize("pixels", [1, 3, 8, 20])
+def test_cutout_clears_one_whole_square_anywhere_in_each_image(x, pixels):
+    y = cutout(x, pixels)
+    cleared = (y == 0) & (x != 0)
+    assert torch.equal(y[~cleared], x[~cleared])
+    assert (cleared.all(1) == cleared.any(1)).all()  # in all channels alike
+    high, wide = min(pixels, 8), min(pixels, 9)
+    places = set()
+    for image in cleared[:, 0]:
+        rows, columns = (image.any(axis).nonzero().flatten() for axis in (1, 0))
+        assert len(rows) == high and len(columns) == wide and image.sum() == high * wide
+        places.add((int(rows[0]), int(columns[0])))
+    assert len(places) == (9 - high) * (10 - wide)  # all of them occur
+
+
+@pytest.mark.parametrize("batch_size", [20, 48])
+def test_alternating_flips_mirror_each_image_in_every_second_epoch(batch_size, standin, monkeypatch):
+    """Also in batches that begin in one epoch and end in the next."""
+    seen, drawn = [], []
+    monkeypatch.setattr(training.trainer, "flip", lambda x, mirrored: seen.extend(mirrored.tolist()) or x)
+    data = get_cifar10(standin, one_hot=False)
+    next_indices = data.train.next_indices
+    data.train.next_indices = lambda size: drawn.extend(chosen := next_indices(size)) or chosen
+    config = TorchFlags(flip="alternate", batch_size=batch_size)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
+    trainer = Trainer(net, list(net.parameters()), data, config, torch.device("cpu"), 1)
+    n = data.train.num_examples
+    while len(drawn) < 3 * n:
+        trainer.step()
+    mirrored = np.zeros((3, n), bool)
+    for position, (index, flipped) in enumerate(zip(drawn[:3 * n], seen, strict=False)):
+        mirrored[position // n, index] = flipped
+    assert (mirrored[0] ^ mirrored[1]).all() and (mirrored[0] == mirrored[2]).all()
+    assert 0.3 < mirrored[0].mean() < 0.7
+
+
 def test_mix_is_the_same_blend_of_images_and_losses(x):
     y, partner, weight = mix(x, 0.8)
     assert 0 <= weight <= 1 and sorted(partner.tolist()) == list(range(300))
@@ -62,7 +111,7 @@ def test_without_flags_nothing_is_changed_and_no_random_number_is_drawn(x):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-AUGMENTED = [*STUDY, "--flip", "on", "--shift", "2", "--mixup", "0.5", "--label_smoothing", "0.1", "--ema_decay", "0.5",
+AUGMENTED = [*STUDY, "--flip", "alternate", "--shift", "2", "--shift_fill", "reflect", "--cutout", "8", "--mixup", "0.5", "--label_smoothing", "0.1", "--ema_decay", "0.5",
              "--dropout", "0.2"]
 
 

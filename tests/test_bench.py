@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from benchmarks import __main__ as bench
 from benchmarks import rows, tables
@@ -48,6 +49,21 @@ def test_smoke_of_all_but_the_convnet_evaluation_and_grading(kept, standin, monk
         assert row["name"] in text and row["seconds"]["median"] > 0
         assert not row["sizes"] or len(row["sizes"]) >= 4
         assert 0 < sum(share for _, share in row["profile"]) <= 1 or row["sizes"] or "alone" in row["name"]
+
+
+@pytest.mark.slow
+def test_smoke_of_what_needs_a_gpu(kept, standin, monkeypatch, capsys):
+    """Tried on the CPU, with --quick alone; without it, and without a GPU, it is not measured."""
+    monkeypatch.setenv("CIFAR10_DIR", str(standin))
+    assert bench.main(["--quick", bench.GPU]) == 0
+    measured = tables.rows(bench.read(kept / "quick.json"))
+    assert {row["name"] for row in measured} <= set(tables.notes())
+    recipes = [row["setting"] for row in measured if row["setting"].startswith("convnet-9")]
+    assert len(recipes) == 2 and all("flip-averaged 0." in setting for setting in recipes)
+    assert any("of the run in two pieces by 0" in row["setting"] for row in measured)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert bench.main([bench.GPU]) == 0
+    assert "Not measured: gpu (there is no GPU)." in capsys.readouterr().out
 
 
 def test_by_turns_counts_each_round_and_scales():
@@ -118,7 +134,10 @@ def test_the_page_shows_the_kept_results():
 
 def test_every_paragraph_belongs_to_a_row():
     results = bench.read(bench.RESULT)
-    if set(results) != set(bench.NAMES):
+    if set(results) | {bench.GPU} != set(bench.NAMES):
         pytest.skip("not everything is measured")
     measured = {row["name"] for row in tables.rows(results)}
-    assert set(tables.notes()) - measured <= ({"Grading"} if "skipped" in results["grading"] else set())
+    unmeasured = {"Grading"} if "skipped" in results["grading"] else set()
+    if bench.GPU not in results:
+        unmeasured |= {name for name in tables.notes() if name.endswith("on a GPU")}
+    assert set(tables.notes()) - measured <= unmeasured

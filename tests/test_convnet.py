@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from convnet_pytorch import ConvNet, PreActBlock
+from imagefiles.dataset import DataSet
 from training.trainer import evaluate
 
 pytestmark = pytest.mark.q4a
@@ -61,37 +62,22 @@ def test_block_is_input_plus_conv_relu_norm():
     torch.testing.assert_close(x, kept)  # the in-place ReLU is on the block's own tensor
 
 
-class FakeSplit:
-    """Ten images in batches of four: 4, 4, 2."""
-
-    num_examples = 10
-
-    def __init__(self):
-        generator = torch.Generator().manual_seed(0)
-        self.x = torch.randn(10, 3, 32, 32, generator=generator).numpy()
-        self.y = torch.randint(0, 10, (10,), generator=generator).numpy()
-
-    def batches(self, size):
-        for start in range(0, 10, 4):
-            yield self.x[start:start + 4], self.y[start:start + 4]
-
-
 def test_evaluation_counts_every_image_once_in_eval_mode():
     torch.manual_seed(0)
     net = ConvNet(3, 10)
     with torch.no_grad():  # move the running averages away from a batch's own statistics
         net(torch.randn(8, 3, 32, 32) * 3)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    split = FakeSplit()
-    loss, correct = evaluate(net, split, torch.device("cpu"))
+    images, labels = torch.randn(10, 3, 32, 32), torch.randint(0, 10, (10,))
+    loss, correct = evaluate(net, DataSet(images.numpy(), labels.numpy()), torch.device("cpu"), batch_size=4)
     assert net.training  # put back
     for key, value in net.state_dict().items():
         torch.testing.assert_close(value, before[key])  # evaluation leaves the running averages alone
     net.eval()
     with torch.no_grad():
-        logits = net(torch.from_numpy(split.x))
-    assert abs(loss - float(F.cross_entropy(logits, torch.from_numpy(split.y)))) < 1e-5
-    assert correct == float((logits.argmax(1).numpy() == split.y).mean())
+        logits = net(images)
+    assert abs(loss - float(F.cross_entropy(logits, labels))) < 1e-5
+    assert correct == float((logits.argmax(1) == labels).double().mean())
 
 
 @pytest.mark.slow

@@ -112,6 +112,26 @@ def test_batches_are_the_callers_to_keep():
     assert (data.pixels[:, 0, 0, 0] == np.arange(10)).all() and (data.labels == np.arange(10)).all()
 
 
+def test_a_batch_fills_the_arrays_it_is_given_and_is_the_same():
+    new, filled = numbered(10, seed=3), numbered(10, seed=3)
+    images, labels = np.full((4, *new.pixels.shape[1:]), np.nan, np.float32), np.full(4, -1)
+    for _ in range(5):  # past the end of two epochs
+        x, y = filled.next_batch(4, images, labels)
+        assert x is images and y is labels
+        for expected, received in zip(new.next_batch(4), (x, y), strict=True):
+            np.testing.assert_array_equal(expected, received)
+    with pytest.raises(ValueError, match=r"must be of shape \(4,"):
+        filled.next_batch(4, images[:1])  # which NumPy would fill with the last image
+
+
+@given(st.integers(1, 20), st.integers(1, 25))
+def test_batches_in_the_same_memory_are_the_same(n, size):
+    data = numbered(n)
+    served = [(x.copy(), x.__array_interface__["data"][0]) for x, _ in data.batches(size, reuse=True)]
+    np.testing.assert_array_equal(np.concatenate([x for x, _ in served]), data.images)
+    assert len({address for _, address in served}) == 1
+
+
 @pytest.mark.parametrize("size", [0, -1, 8])
 def test_batch_size_out_of_range(size):
     with pytest.raises(ValueError, match=f"between 1 and the split's 7 examples, got {size}"):

@@ -17,6 +17,7 @@ import train_mlp_pytorch
 from cifar10_utils import get_cifar10
 from imagefiles import cifar10_standin
 from training import distributed as distributed_pytorch
+from training import rendezvous
 from training import trainer as training_pytorch
 from training.flags import UserError
 from training.trainer import load_torch
@@ -28,7 +29,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--lo
 
 def start(script: str, *flags: object) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*TORCHRUN, str(ROOT / f"{script}.py"), *map(str, flags)], cwd=ROOT, env=environment,
+    return subprocess.Popen([*TORCHRUN, str(ROOT / f"{script}.py"), *map(str, flags), "--device", "cpu"], cwd=ROOT, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
@@ -139,21 +140,22 @@ SLOW = """
 import os, signal, sys, time
 from datetime import timedelta
 import torch
-from training import distributed
+from training import distributed, rendezvous
 from training.script import run_script
 from training.flags import TrainingFlags
 
-distributed.PATIENCE, distributed.HEARTBEAT = timedelta(seconds=3), 0.2
+distributed.PATIENCE = rendezvous.PATIENCE = timedelta(seconds=3)
+rendezvous.HEARTBEAT = 0.2
 
 def train(config):
     with distributed.joined(torch.device("cpu"), 200) as device:
-        if distributed.rank() == 1:
+        if rendezvous.rank() == 1:
             if config.seed == 1:
                 print("stopped", flush=True)
                 os.kill(os.getpid(), signal.SIGSTOP)
             time.sleep(8)
-        distributed.wait_for_all()
-        print("sum", distributed.total(device, 1.0), flush=True)
+        rendezvous.wait_for_all()
+        print("sum", distributed.total(torch.ones(1)).tolist(), flush=True)
     return {}
 
 sys.exit(run_script(TrainingFlags, train, ""))
@@ -210,8 +212,8 @@ def test_ctrl_c_stops_all_after_the_same_step(standin, tmp_path):
 
 
 def test_without_torchrun_nothing_is_shared():
-    assert (distributed_pytorch.processes(), distributed_pytorch.rank()) == (1, 0)
-    assert distributed_pytorch.total(torch.device("cpu"), 1.5, 2.0) == [1.5, 2.0]
+    assert (rendezvous.processes(), rendezvous.rank()) == (1, 0)
+    assert distributed_pytorch.total(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]
     model = torch.nn.Linear(2, 2)
     assert distributed_pytorch.averaged(model, torch.device("cpu")) is model
 
@@ -231,7 +233,7 @@ def test_the_slurm_job_trains_and_when_queued_again_continues(standin, tmp_path)
     run_folder = tmp_path / "results/slurm/7"
     for steps in (2, 4):
         job = [str(ROOT / "cluster/train.sbatch"), str(ROOT / "train_mlp_pytorch.py"), "--data_dir", str(standin),
-               "--batch_size", "20", "--max_steps", str(steps)]
-        done = subprocess.run(job, env=environment, capture_output=True, text=True, timeout=120, check=False)
+               "--batch_size", "20", "--max_steps", str(steps), "--device", "cpu"]
+        done = subprocess.run(job, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         assert int(rows(run_folder)[-1]["step"]) == 2  # the second time it finds the run, which brings its own flags

@@ -175,7 +175,7 @@ def stopped(tiny) -> Path:
     """A folder with, for each script, a run of four steps that was stopped after the second."""
     for script, flags in TRAINED.items():
         with pytest.MonkeyPatch.context() as patch:
-            interrupt_at(patch, DataSet, "next_batch", 2)
+            interrupt_at(patch, DataSet, "next_indices", 2)
             assert shell(script, "--data_dir", "data", "--dnn_hidden_units", 2, "--batch_size", 5, "--max_steps", 4,
                          "--eval_freq", 1, *flags, "--output_dir", f"stopped/{script}")[0] == 130
     return Path("stopped")
@@ -187,7 +187,7 @@ def resume(stopped: Path, script: str, name: str, content: bytes) -> None:
     shutil.copytree(stopped / script, "run")
     Path("run", name).write_bytes(content)
     with harmless(), pytest.MonkeyPatch.context() as patch:
-        interrupt_at(patch, DataSet, "next_batch", 4)  # a run may have become a very long one
+        interrupt_at(patch, DataSet, "next_indices", 4)  # a run may have become a very long one
         status, said = shell(script, "--resume", "run")
         assert status in (0, 2, 3, 130), said
         assert said.count("\n") == bool(status), said

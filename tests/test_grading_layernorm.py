@@ -144,7 +144,8 @@ FAULTY = {
     "eps outside": (layer_norm(("(var + self.eps).sqrt()", "(var.sqrt() + self.eps)")), {
         "3.1 norm_value": "under the root", "3.1 norm_gradients": "under the root"}),
     "own eps": (layer_norm(("self.n_neurons, self.eps = n_neurons, eps", "self.n_neurons, self.eps = n_neurons, 1e-5")), {
-        "3.1 norm_value": "The eps that is passed in is not used", "3.2c norm_calls": "eps is not passed on"}),
+        "3.1 norm_value": "The eps that is passed in is not used", "3.2c norm_calls": "eps is not passed on to the "
+        "function. (made with eps=0.5; the function was given 1e-05;"}),
     "no eps to pass": (layer_norm((INIT, "def __init__(self, n_neurons):\n        eps = 1e-5")), {
         "3.1 norm_value": "The eps that is passed in is not used", "3.2c norm_calls": "eps is not passed on"}),
     "three gradients": (layer_norm(("grad_beta, None\n", "grad_beta\n")), {
@@ -161,7 +162,7 @@ FAULTY = {
         "        std = ((input - mean).pow(2).mean(1, keepdim=True) + 1e-5).sqrt()")), {
         "3.2b norm_gradients": "backward does not use the eps"}),
     "eps not passed": (layer_norm((APPLY, APPLY.replace(", self.eps", ""))), {
-        "3.2c norm_calls": "eps is not passed on"}),
+        "3.2c norm_calls": "eps is not passed on to the function. (made with eps=0.5; the function was given none;"}),
     "no beta": (layer_norm((VALUE, VALUE.replace(" + self.beta", ""))), {
         "3.1 norm_value": "beta is not added.", "3.1 norm_gradients": "beta is not added."}),
     "Jacobian kept": (layer_norm((SAVE, SAVE + "\n        ctx.j = x_hat[:, :, None] * x_hat[:, None]")), {
@@ -173,7 +174,40 @@ FAULTY = {
     "no variance": (layer_norm((" - x_hat * (d * x_hat).mean(1, keepdim=True)", "")), {
         "3.2b norm_gradients": "through the variance is missing"}),
     "beta gradient None": (layer_norm(("grad_beta = grad_output.sum(0)", "pass")), {
-        "3.2b norm_gradients": "No gradient arrives at beta."}),
+        "3.2b norm_gradients": "beta gets None where a gradient is wanted."}),
+    "gamma and beta by one switch": (layer_norm(("if ctx.needs_input_grad[2]", "if ctx.needs_input_grad[1]")), {
+        "3.2b norm_none": "beta gets None where a gradient is wanted"}),
+    "all or nothing": (layer_norm(*((f"if ctx.needs_input_grad[{i}]", "if all(ctx.needs_input_grad[:3])")
+                                    for i in range(3))), {
+        "3.2b norm_none": "backward returns None for every input, unless all three need a gradient"}),
+    "no eps in backward": (layer_norm((SAVE, "ctx.save_for_backward(input, mean, gamma)"), (
+        "input, mean, std, gamma = ctx.saved_tensors", "input, mean, gamma = ctx.saved_tensors\n"
+        "        std = (input - mean).pow(2).mean(1, keepdim=True).sqrt()")), {
+        "3.2b norm_gradients": "backward does not use the eps that forward was given"}),
+    "small eps in the last division": (layer_norm(("keepdim=True)) / std\n", "keepdim=True)) / (std**2 - (std**2 - "
+                                                   "(input - mean).pow(2).mean(1, keepdim=True)) + 1e-8).sqrt()\n")), {
+        "3.2b norm_gradients": "backward does not use the eps that forward was given"}),
+    "eps of 1e-8 by hand": (layer_norm((f"std = ({VARIANCE} + eps)", f"std = ({VARIANCE} + 1e-8)")), {
+        "3.2b norm_value": "The eps that is passed in is not used"}),
+    "mean over the batch by hand": (layer_norm((
+        "mean = input.mean(1, keepdim=True)\n        std", "mean = input.mean(0, keepdim=True)\n        std")), {
+        "3.2b norm_value": "The mean is taken over the batch", "3.2b norm_gradients": "The mean is taken over the batch"}),
+    "variance over the batch": (layer_norm((f"        var = {VARIANCE}", "        var = input.var(0, unbiased=False)")), {
+        "3.1 norm_value": "The variance is taken over the batch", "3.1 norm_gradients": "The variance is taken over the batch"}),
+    "means over the batch in backward": (layer_norm(("d.mean(1, keepdim=True)", "d.mean(0)"), (
+        "(d * x_hat).mean(1, keepdim=True)", "(d * x_hat).mean(0)")), {
+        "3.2b norm_gradients": "The means in the gradient of the input are taken over the batch"}),
+    "one mean over the batch in backward": (layer_norm(("(d * x_hat).mean(1, keepdim=True)", "(d * x_hat).mean(0)")), {
+        "3.2b norm_gradients": "times x-hat is taken over the batch"}),
+    "sums for means": (layer_norm(("d.mean(1, keepdim=True)", "d.sum(1, keepdim=True)"), (
+        "(d * x_hat).mean(1, keepdim=True)", "(d * x_hat).sum(1, keepdim=True)")), {
+        "3.2b norm_gradients": "not divided by the number of features"}),
+    "gamma over the features": (layer_norm(("(grad_output * x_hat).sum(0)", "(grad_output * x_hat).sum(1)")), {
+        "3.2b norm_gradients": "a gradient of shape [5] for argument 2 of forward, which is of shape [7]"}),
+    "twice the gradient": (layer_norm(("keepdim=True)) / std\n", "keepdim=True)) / std * 2\n")), {
+        "3.2b norm_gradients": "Every number is 2 times the right one"}),
+    "gamma and beta exchanged": (layer_norm((APPLY, APPLY.replace("self.gamma, self.beta", "self.beta, self.gamma"))), {
+        "3.2c norm_calls": "The function is not given gamma as the module has it, but beta in its place."}),
     "no shape check": (layer_norm((SHAPE, "")), {
         "3.1 norm_shapes": "accepted (4, 1)", "3.2c norm_shapes": "accepted (4, 1)"}),
     "other axis checked": (layer_norm(("input.shape[1] !=", "input.shape[0] !=")), dict.fromkeys(

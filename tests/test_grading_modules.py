@@ -175,6 +175,20 @@ FAULTY = {
         "loss_forward": "summed over the batch, not averaged"}),
     "gradient of the sum": (modules((LOSS_BACK, LOSS_BACK.replace(" / len(x)", ""))), {
         "loss_backward": "division by the batch size is missing"}),
+    "gradient over the classes too": (modules((LOSS_BACK, LOSS_BACK + " / x.shape[1]")), {
+        "loss_backward": "It is divided by the number of classes too."}),
+    "gradient over the classes alone": (modules((LOSS_BACK, LOSS_BACK.replace("len(x)", "x.shape[1]"))), {
+        "loss_backward": "It is divided by the number of classes, not by the batch size."}),
+    "half the gradient": (modules((LOSS_BACK, LOSS_BACK + " / 2")), {
+        "loss_backward": "Every number is 0.5 times the right one"}),
+    "logarithm to base 2": (modules((LOSS, LOSS.replace("np.log(", "np.log2("))), {"loss_forward": "to base 2"}),
+    "no ELU after the second layer": (network(("n), ELUModule()]", "n)] + [ELUModule()] * (len(self.layers) != 2)")), {
+        "mlp_3": "There is no ELU after hidden layer 2."}),
+    "no ELU": (network((", ELUModule()]", "]")), dict.fromkeys(("mlp_1", "mlp_3"), "no ELU between the linear layers")),
+    "ELU last": (network(("SoftMaxModule()]", "ELUModule(), SoftMaxModule()]")), {
+        "mlp_0": "An ELU follows the linear layer", **dict.fromkeys(("mlp_1", "mlp_3"), "An ELU follows the last linear")}),
+    "backward leaves out the first layer": (network(("reversed(self.layers)", "reversed(self.layers[1:])")), {
+        "mlp_0": "", **dict.fromkeys(("mlp_1", "mlp_3"), "; 0.40)")}),
     "variance for deviation": (modules(("0.0001", "0.01")), {"linear_init": "a variance of 0.0001 is 0.01"}),
     "state in the class": (modules(("self.x = x\n        return np.where", "ELUModule.x = x\n        return np.where")), {
         "state": "Two ELUModules share what they remember"}),

@@ -77,6 +77,12 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "alpha": (changed(MODULE_LIST, (ACT, "self.act = nn.ELU(0.5)")), {"mlp_values"}, "is ELU with alpha 0.5"),
     "SELU": (changed(MODULE_LIST, (ACT, "self.act = nn.SELU()")), {"mlp_values"}, "is SELU, not ELU"),
     "no activation": (changed(MODULE_LIST, (LINEAR, "x = layer(x)")), {"mlp_values"}, "There is no activation"),
+    "one activation missing": (changed(MODULE_LIST, ("        for layer in self.layers:\n            " + LINEAR, (
+        "        for i, layer in enumerate(self.layers):\n            x = layer(x) if i == 1 else self.act(layer(x))"))),
+        {"mlp_values"}, "There is no activation after hidden layer 2."),
+    "one activation is ReLU": (changed(MODULE_LIST, ("        for layer in self.layers:\n            " + LINEAR, (
+        "        for i, layer in enumerate(self.layers):\n            x = F.relu(layer(x)) if i == 2 else self.act(layer(x))"))),
+        {"mlp_values"}, "The activation after hidden layer 3 is ReLU, not ELU."),
     "ELU last": (changed(MODULE_LIST, (LAST, "return self.act(self.out(x))")), {"mlp_values"}, "follows the last"),
     "plain list": (changed(MODULE_LIST, ("nn.ModuleList()", "[]")), {"mlp_parameters"}, "not registered"),
     "no bias": (changed(MODULE_LIST, ("n_classes)\n        self", "n_classes, bias=False)\n        self")),
@@ -184,6 +190,11 @@ CONV_FAULTS = {  # {name: (network, checks that fail beside the values, what is 
     "skip taken back": (both_blocks("(lambda y: self.b(y) - y)(self.a(x))"), {SKIPS}, "around PreAct2_b that reaches the next"),
     "skip starts late": (changed(CONV_STAGES, ("out = F.relu", "inputs = out = F.relu")), {SKIPS},
                          f"The skip connection around {ALL_BLOCKS} starts after BatchNorm and ReLU"),
+    "skip starts after BatchNorm": (changed(CONV_STAGES, ("out = F.relu(self.bn(inputs))", (
+        "inputs = self.bn(inputs)\n        out = F.relu(inputs)"))), {SKIPS},
+                                    f"The skip connection around {ALL_BLOCKS} starts after BatchNorm, not before"),
+    "skip starts after the convolution": (changed(CONV_LIST, ("return z + x", "return z + z")), {SKIPS},
+                                          f"The skip connection around {ALL_BLOCKS} starts after its convolution"),
     "block twice": (both_blocks("self.a(self.a(x))"), {LAYERS}, "PreAct2_b: it uses parameters of PreAct2_a again"),
     "BatchNorm twice": (both_blocks("self.b(self.a(x))").replace("    def forward(self, x):\n        return self.b", (
         "        self.b.layers[0] = self.a.layers[0]\n    def forward(self, x):\n        return self.b")),

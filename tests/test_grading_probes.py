@@ -94,7 +94,7 @@ def test_a_worker_measures_processes():
         file.flush()
         assert serve.used_memory([os.getpid()]) > held.nbytes + 2**24
         assert serve.read(file, 5) == bytes(5)
-    assert serve.waiting_seconds(os.getpid()) >= 0
+    assert serve.waiting_seconds([os.getpid()]) >= 0
 
 
 def test_a_job_without_time_or_room_is_answered(tmp_path, monkeypatch):

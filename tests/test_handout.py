@@ -64,7 +64,7 @@ def test_no_statement_of_a_solution_is_in_it(handout):
         assert parts is None or len(nodes) == len(parts)
         secret |= set().union(*map(statements, nodes))
     secret = {text for text in secret if len(text) > 12} - GIVEN
-    assert len(secret) > 150 and "self.grads['weight'] = dout.T @ self.x" in secret
+    assert len(secret) > 150 and "np.matmul(dout.T, self.x, out=self.grads['weight'])" in secret
     given = {"modules.py": {"return np.where(x > 0, x, self.neg_slope * x)"}}
     for path in handout.rglob("*.py"):
         found = statements(ast.parse(path.read_text(encoding="utf-8"))) & secret

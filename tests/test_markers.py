@@ -108,9 +108,8 @@ def test_a_missing_division_is_named(package):
 
 
 def test_the_line_that_raises_is_shown(package):
-    lines = broken(package, "modules.py", "self.grads[\"weight\"] = dout.T @ self.x\n",
-                   "self.grads[\"weight\"] = dout @ self.x\n", "q1_1a")
-    assert any(re.fullmatch(r'modules\.py:\d+: self\.grads\["weight"\] = dout @ self\.x', line) for line in lines)
+    lines = broken(package, "modules.py", "np.matmul(dout.T, self.x, out", "np.matmul(dout, self.x, out", "q1_1a")
+    assert any(re.fullmatch(r'modules\.py:\d+: np\.matmul\(dout, self\.x, .*', line) for line in lines)
     assert any(line.startswith("    ValueError: matmul") for line in lines) and len(lines) < 60
     assert not [line for line in lines if "ELU" in line or "SoftMax" in line]  # of other questions
 

@@ -337,10 +337,18 @@ def test_input_grad_false_skips_the_input_gradient_alone(kind):
     module, x = module_and_input(kind)
     dout = np.ones_like(module.forward(x))
     module.backward(dout)
-    expected = dict(module.grads)
+    expected = {key: gradient.copy() for key, gradient in module.grads.items()}
     assert module.backward(dout, input_grad=False) is None
     for key, gradient in expected.items():
         np.testing.assert_array_equal(module.grads[key], gradient)
+
+
+@pytest.mark.q1_1a
+def test_linear_fills_the_same_arrays_again():
+    layer, x = module_and_input(LinearModule)
+    arrays = dict(layer.grads)
+    layer.backward(np.ones_like(layer.forward(x)))
+    assert all(layer.grads[key] is array and array.any() for key, array in arrays.items())
 
 
 @pytest.mark.q1_1a

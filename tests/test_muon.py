@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from training.muon import Muon, orthogonal
+from training import muon
+from training.muon import Muon, orthogonal, orthogonal_together
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 200), (200, 32)])
@@ -103,3 +104,41 @@ def test_a_closure_computes_gradients():
 
     assert Muon([weight], lr=0.1).step(closure) == 3
     assert (weight < 1).all()
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-9), (torch.bfloat16, 0.25)])
+@pytest.mark.parametrize("shape", [(32, 200), (200, 32)])
+def test_matrices_of_one_shape_are_made_orthogonal_at_once(shape, dtype, most):
+    """Also in bfloat16, and with singular values that differ a thousandfold."""
+    torch.manual_seed(0)
+    wide = [torch.linalg.qr(torch.randn(200, 32, dtype=torch.float64))[0].T for _ in range(3)]
+    small = torch.logspace(0, -3, 32, dtype=torch.float64)
+    matrices = [torch.linalg.qr(torch.randn(32, 32, dtype=torch.float64))[0] @ (small[:, None] * q) for q in wide]
+    matrices = [m if shape == (32, 200) else m.T for m in matrices]
+    for together, matrix in zip(orthogonal_together(matrices, dtype), matrices, strict=True):
+        alone = orthogonal(matrix)
+        assert together.dtype == matrix.dtype and float((together - alone).norm() / alone.norm()) < most
+
+
+def test_on_a_gpu_the_matrices_of_a_network_are_taken_together(monkeypatch):
+    """As it is on a GPU, but for the precision."""
+    torch.manual_seed(0)
+    start = [torch.randn(32, 16, 3, 3), torch.randn(40, 32), torch.randn(32, 144), torch.randn(40)]
+    grads, moved, taken = [torch.randn_like(p) for p in start], [], []
+
+    def together(matrices):
+        taken.append(len(matrices))
+        return orthogonal_together(matrices, torch.float32)
+
+    monkeypatch.setattr(muon, "orthogonal_together", together)
+    for class_ in (nn.Parameter, type("OnGPU", (nn.Parameter,), {"is_cuda": True})):
+        parameters = [class_(p.clone()) for p in start]
+        optimizer = Muon(parameters, lr=0.1, weight_decay=0.1)
+        for _ in range(2):
+            for p, grad in zip(parameters, grads, strict=True):
+                p.grad = grad.clone()
+            optimizer.step()
+        moved.append([p.detach().clone() for p in parameters])
+    assert taken == [2, 1] * 2  # the first and the third have one shape, and the last is not a matrix
+    for one, other in zip(*moved, strict=True):
+        torch.testing.assert_close(torch.as_tensor(other), one)

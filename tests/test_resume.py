@@ -19,6 +19,7 @@ import training.checkpoints
 import training.console
 import training.run
 from training import trainer as training_pytorch
+from training.images import Images
 
 pytestmark = pytest.mark.training
 MLP_SCRIPTS = ("train_mlp_numpy", "train_mlp_pytorch")
@@ -32,21 +33,22 @@ RESUMED = {
 
 @pytest.mark.parametrize("script", RESUMED)
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("during", [("next_batch", 1), ("next_batch", 4), ("next_batch", 5), ("next_batch", 7),
+@pytest.mark.parametrize("during", [("next_indices", 1), ("next_indices", 4), ("next_indices", 5), ("next_indices", 7),
                                     ("batches", 1), ("batches", 2)])
 def test_resume_continues_bit_for_bit(script, signum, during, standin, tmp_path, monkeypatch, capsys):
     """Batches, weights, dropout, optimizer, schedule and metrics: as if nothing had happened."""
     base = ["--data_dir", standin, "--max_steps", 7, "--batch_size", 600, "--eval_freq", 2, *RESUMED[script]]
     assert run(script, *base, "--output_dir", tmp_path / "whole") == 0
     with monkeypatch.context() as patch:
-        interrupt_at(patch, cifar10_utils.DataSet, *during, signum)
+        on_device = script == "train_mlp_pytorch" and during[0] == "batches"
+        interrupt_at(patch, Images if on_device else cifar10_utils.DataSet, *during, signum)
         assert run(script, *base, "--output_dir", tmp_path / "cut") == 128 + signum
     assert f"--resume {tmp_path / 'cut'}" in capsys.readouterr().err
     assert run(script, "--resume", tmp_path / "cut") == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-@pytest.mark.parametrize("killed_in", [(cifar10_utils.DataSet, "next_batch", 1), (training.run.Run, "_save", 1),
+@pytest.mark.parametrize("killed_in", [(cifar10_utils.DataSet, "next_indices", 1), (training.run.Run, "_save", 1),
                                        (training.run.Run, "_save", 2)])
 def test_killed_after_the_evaluation_that_an_interruption_had_put_off(killed_in, standin, tmp_path, monkeypatch):
     """Its row is on disk, or is not, when the kill comes: either way no batch is counted twice."""
@@ -85,7 +87,7 @@ def test_convnet_script_runs_and_resumes(tmp_path, monkeypatch, capsys):
     base = ["--data_dir", data, "--max_steps", 4, "--batch_size", 8, "--eval_freq", 3]
     assert run("train_convnet_pytorch", *base, "--output_dir", tmp_path / "whole") == 0
     with monkeypatch.context() as patch:
-        interrupt_at(patch, cifar10_utils.DataSet, "next_batch", 2)
+        interrupt_at(patch, cifar10_utils.DataSet, "next_indices", 2)
         assert run("train_convnet_pytorch", *base, "--output_dir", tmp_path / "cut") == 130
     assert run("train_convnet_pytorch", "--resume", tmp_path / "cut" / "last.pt") == 0
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
@@ -105,7 +107,7 @@ def test_a_raised_max_steps_is_the_runs_own_from_then_on(standin, tmp_path, monk
     base = ["--data_dir", standin, "--batch_size", 20]
     assert run("train_mlp_numpy", *base, "--epochs", 1, "--output_dir", tmp_path / "run") == 0
     with monkeypatch.context() as patch:
-        interrupt_at(patch, cifar10_utils.DataSet, "next_batch", 3)
+        interrupt_at(patch, cifar10_utils.DataSet, "next_indices", 3)
         assert run("train_mlp_numpy", "--resume", tmp_path / "run", "--max_steps", 110) == 130
     assert not (tmp_path / "run/summary.json").exists()
     assert run("train_mlp_numpy", "--resume", tmp_path / "run") == 0

@@ -37,7 +37,8 @@ COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_fr
           "validation_size": "100", "epochs": "1"}
 TORCH = {"optimizer": "rmsprop", "momentum": "0.9", "weight_decay": "0.01", "lr_schedule": "cosine",
          "device": "cpu", "precision": "bf16", "label_smoothing": "0.1", "flip": "on", "shift": "2", "mixup": "0.5",
-         "ema_decay": "0.9", "flip_average": "on", "pixel_scale": "0.1"}
+         "ema_decay": "0.9", "flip_average": "on", "pixel_scale": "0.1", "shift_fill": "reflect", "cutout": "9",
+         "tf32": "on", "deterministic": "on"}
 MLP = {"dnn_hidden_units": "9,5", "activation": "tanh", "weight_std": "0.01"}
 FLAGS = {
     "train_mlp_numpy": {**COMMON, **MLP, "pixel_scale": "0.1"},
@@ -48,9 +49,10 @@ FLAGS = {
                               "activation": "tanh", "dropout": "0.5"},
 }
 NEEDED = {  # by a flag to have an effect
-    "momentum": ["--optimizer", "sgd"], "norm_before": ["--normalization", "layer"], "expansion": ["--blocks", "1"]}
+    "momentum": ["--optimizer", "sgd"], "norm_before": ["--normalization", "layer"], "expansion": ["--blocks", "1"],
+    "shift_fill": ["--shift", "2"]}
 BASE = {"train_convnet_pytorch": ["--model", "study"]}  # the small net, for tests of one flag that take no minutes
-ELSEWHERE = {"data_dir", "output_dir", "resume", "dataset"}  # flags with tests of their own
+ELSEWHERE = {"data_dir", "output_dir", "resume", "dataset", "compile"}  # flags with tests of their own
 
 
 # ---------------------------------------------------------------- flags
@@ -221,15 +223,15 @@ def test_two_runs_in_one_folder(standin, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
     base = ["--data_dir", standin, *QUICK]
     status = []
-    real = cifar10_utils.DataSet.next_batch
+    real = cifar10_utils.DataSet.next_indices
 
-    def next_batch(self, size):
+    def next_indices(self, size):
         if not status:
             status.append(None)
             status[0] = run("train_mlp_numpy", *base, "--resume", out, "--output_dir", out)
         return real(self, size)
 
-    monkeypatch.setattr(cifar10_utils.DataSet, "next_batch", next_batch)
+    monkeypatch.setattr(cifar10_utils.DataSet, "next_indices", next_indices)
     assert run("train_mlp_numpy", *base, "--output_dir", out) == 0
     assert status == [2]
     assert "in use by another run" in capsys.readouterr().err

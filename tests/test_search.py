@@ -34,12 +34,12 @@ def quick_with(sampler: str) -> dict:
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Small networks and few batches, and on the CPU, where a run gives the same digits again."""
-    whole = search.suggest
+    whole = search.flags_of
 
-    def suggest(trial, config):
-        return whole(trial, config) | {"dnn_hidden_units": [8], "batch_size": 100, "device": "cpu"}
+    def flags_of(drawn, config):
+        return whole(drawn, config) | {"dnn_hidden_units": [8], "batch_size": 100, "device": "cpu"}
 
-    monkeypatch.setattr(search, "suggest", suggest)
+    monkeypatch.setattr(search, "flags_of", flags_of)
 
 
 def config(standin, folder, **flags):
@@ -257,6 +257,21 @@ def test_a_file_of_something_else_is_left_alone(content, standin, tmp_path):
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize(("name", "space"), [
+    ("dropout", optuna.distributions.FloatDistribution(0.0, 0.9)), ("depth", None),
+    ("activation", optuna.distributions.CategoricalDistribution(["relu"])),
+    ("width_9", optuna.distributions.IntDistribution(1, 2))])
+def test_a_study_of_another_search_space_is_refused_and_left_alone(name, space, standin, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(search, "SPACE", {key: value for key, value in {**search.SPACE, name: space}.items() if value})
+        patch.setattr(search, "run_trial", lambda trial, config: trial.set_user_attr("flags", {}) or 0.5)
+        search.search(config(standin, tmp_path / "s", trials=2))
+    before = (tmp_path / "s/study.log").read_bytes()
+    with pytest.raises(UserError, match=f"study.log holds a study of another search space: {name} is from "):
+        search.search(config(standin, tmp_path / "s", trials=4))
+    assert (tmp_path / "s/study.log").read_bytes() == before
+
+
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory."),
                                    RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_a_trial_that_runs_out_of_memory_is_left_out(error, standin, tmp_path, monkeypatch, capsys):
@@ -281,7 +296,7 @@ def test_a_trial_that_kills_its_process_is_tried_three_times(tmp_path, capsys):
     drawn = []
     for _ in range(4):  # each leaves its trial as a killed process does: running, and not locked
         with shared.next_trial() as trial:
-            drawn.append(trial.suggest_float("learning_rate", 1e-4, 1e-2))
+            drawn.append(trial.params["learning_rate"])
     assert drawn[0] == drawn[1] == drawn[2] != drawn[3]
     assert "trial 2 is left out: its process was killed 3 times" in capsys.readouterr().err
 
@@ -293,14 +308,14 @@ def test_an_interrupt_says_how_to_continue(signum, status, standin, tmp_path, mo
             "--trials", "1", "--epochs", "1", "--validation_size", "100", "--data_dir", str(standin),
             "--output_dir", str(tmp_path / "s")])
 
-    real = cifar10_utils.DataSet.next_batch
+    real = cifar10_utils.DataSet.next_indices
 
     def interrupted(self, size):
         os.kill(os.getpid(), signum)
         return real(self, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cifar10_utils.DataSet, "next_batch", interrupted)
+        patch.setattr(cifar10_utils.DataSet, "next_indices", interrupted)
         assert search_script() == status
     message = capsys.readouterr().err
     assert f"stopped during trial 0; the same command continues the study in {tmp_path / 's'}" in message

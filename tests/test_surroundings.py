@@ -228,7 +228,7 @@ def test_resuming_from_the_best_loses_no_row_before_a_new_checkpoint(standin, tm
         patch.setattr(training.run.Run, "_save", save)
         assert run("train_mlp_numpy", *base, "--output_dir", out) == 0
     before = {path.name: path.read_bytes() for path in out.iterdir()}
-    for name, call in (("next_batch", 1), ("batches", 1)):
+    for name, call in (("next_indices", 1), ("batches", 1)):
         with monkeypatch.context() as patch:
             interrupt_at(patch, cifar10_utils.DataSet, name, call, by=SystemExit)
             with pytest.raises(SystemExit):
@@ -289,7 +289,7 @@ def test_home_is_expanded_in_each_path(standin, tmp_path, monkeypatch):
 
 def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    interrupt_at(monkeypatch, cifar10_utils.DataSet, "next_batch", 2)
+    interrupt_at(monkeypatch, cifar10_utils.DataSet, "next_indices", 2)
     assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", "it's a run; rm -rf") == 130
     command = capsys.readouterr().err.strip().partition("continue with ")[2]
     done = shell(f"{sys.executable} {ROOT}/train_mlp_numpy.py {command}", cwd=Path("/"))
@@ -359,3 +359,13 @@ def test_a_file_system_without_locks_or_fsync(name, standin, tmp_path):
     assert_finished(tmp_path / "run")
     assert len(re.findall("^NOTICE: this file system", done.stdout, re.M)) == 2
     assert untimed(tmp_path / "run") and weights(tmp_path / "run")
+
+
+def test_the_commit_is_this_packages_in_another_repositorys_hook(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "other"], check=True)
+    before = machine.git_commit()
+    for name, path in (("GIT_DIR", ".git"), ("GIT_WORK_TREE", "."), ("GIT_INDEX_FILE", ".git/index")):
+        monkeypatch.setenv(name, str(tmp_path / path))
+    assert machine.git_commit() == before

@@ -115,7 +115,7 @@ def test_lite0_comes_with_its_weights(monkeypatch):
 def test_fine_tuning_resumes_bit_for_bit(small, resnet18_file, tmp_path, monkeypatch):
     base = quick(small, resnet18_file, "--device", "cpu", "--head_lr_factor", 10, "--unfreeze_from", "layer4")
     assert run(*base, "--output_dir", tmp_path / "whole") == 0
-    real, calls = cifar10_utils.DataSet.next_batch, []
+    real, calls = cifar10_utils.DataSet.next_indices, []
 
     def interrupted(self, size):
         calls.append(size)
@@ -124,7 +124,7 @@ def test_fine_tuning_resumes_bit_for_bit(small, resnet18_file, tmp_path, monkeyp
         return real(self, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cifar10_utils.DataSet, "next_batch", interrupted)
+        patch.setattr(cifar10_utils.DataSet, "next_indices", interrupted)
         assert run(*base, "--output_dir", tmp_path / "cut") == 130
     assert calls == [60, 8, 8]  # the probe's epoch, then two steps
     assert run("--resume", tmp_path / "cut") == 0

@@ -1,4 +1,4 @@
 """What every training script shares.
 
-Start at `run.py`. Only trainer, optimizers, augment, muon and distributed need torch.
+Start at `run.py`. Only trainer, optimizers, augment, muon, rendezvous and distributed need torch.
 """

@@ -14,12 +14,7 @@ batch. What is random in a process other than the first follows from the seed, i
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
-import threading
-import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -29,42 +24,17 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from training.flags import UserError
-
-PATIENCE = timedelta(seconds=45)  # with a process that does not answer: one that has died ends the run within a minute
-START = timedelta(minutes=30)  # for all to load their data and to join
-HEARTBEAT = 5  # seconds
-LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-
-
-def launched() -> tuple[int, int, int]:
-    """(rank, number of processes, rank on this machine), as torchrun says in the environment; (0, 1, 0) without it.
-
-    Raises:
-        UserError: the launcher's variables are not all there, or do not agree.
-    """
-    given = {name: os.environ[name] for name in LAUNCHER if os.environ.get(name)}
-    if not given.keys() & {"RANK", "WORLD_SIZE", "LOCAL_RANK"}:
-        return 0, 1, 0  # an address alone may be there for other reasons
-    way_out = f"start with torchrun, or unset {' '.join(given)}"
-    if missing := [name for name in LAUNCHER if name not in given]:
-        raise UserError(f"{', '.join(given)} of a launcher is set, but not {', '.join(missing)}: {way_out}")
-    try:
-        rank, size, local, port = (int(given[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
-    except ValueError:
-        rank = size = local = port = -1
-    if not (0 <= rank < size and 0 <= local <= rank and 0 < port < 2**16):
-        raise UserError(f"{', '.join(f'{name}={value}' for name, value in given.items())} do not agree: {way_out}")
-    return rank, size, local
-
-
-def processes() -> int:
-    """How many processes torchrun started; 1 without it."""
-    return launched()[1]
-
-
-def rank() -> int:
-    """The number of this process among them, from 0."""
-    return launched()[0]
+from training.rendezvous import (
+    PATIENCE,
+    Meeting,
+    gloo_interface,
+    launched,
+    lost_connections,
+    note_independent_tasks,
+    processes,
+    rank,
+    shared_store,
+)
 
 
 def seed_of(seed: int, rank: int, step: int) -> int:
@@ -77,9 +47,11 @@ def joined(device: torch.device, batch_size: int) -> Iterator[torch.device]:
     """Together with the other processes, if there are any. Gives the device that this process must use.
 
     Raises:
-        UserError: too few images a batch, too few GPUs, or the others cannot be reached.
+        UserError: too few images a batch, too few GPUs, or the launcher's variables do not fit those of the others.
+        ConnectionError: the others cannot be reached, or not any more.
     """
     if processes() == 1:
+        note_independent_tasks()
         yield device
         return
     if batch_size < 2 * processes():  # BatchNorm has no statistics of a single image
@@ -90,64 +62,22 @@ def joined(device: torch.device, batch_size: int) -> Iterator[torch.device]:
                             f"{there}; start as many as there are, or add --device cpu")
         device = torch.device("cuda", number)
         torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        try:
-            store, _, _ = next(dist.rendezvous("env://", timeout=START))
-            Meeting.current = Meeting(store)
-            wait_for_all()
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE, store=store,
-                                    rank=rank(), world_size=processes())
-        except dist.DistError as error:
-            raise UserError(f"no answer from the other processes at {os.environ['MASTER_ADDR']}:"
-                            f"{os.environ['MASTER_PORT']}: {str(error).splitlines()[0]}") from None
     try:
-        yield device
-    except dist.DistError as error:
-        raise ConnectionError(f"the other processes cannot be reached any more: {str(error).splitlines()[0]}") from None
+        if not dist.is_initialized():
+            with lost_connections("cannot be reached"):
+                Meeting.current = meeting = Meeting(shared_store())
+                with gloo_interface(meeting):
+                    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE,
+                                            store=meeting.store, rank=rank(), world_size=processes())
+        with lost_connections("cannot be reached any more"):
+            yield device
     except Exception as error:
         error.told = rank() > 0  # type: ignore[attr-defined]  # the first process tells how the run ended
         raise
     finally:
         Meeting.current = None
-        dist.destroy_process_group()  # the others need not wait for this process
-
-
-class Meeting:
-    """Where processes wait for each other as long as all of them live, which a collective operation does not.
-
-    Each process counts up a heartbeat in the store that all of them share, as long as it lives.
-    """
-
-    current: Meeting | None = None
-
-    def __init__(self, store: Any):
-        self.store, self.places = store, itertools.count()
-        self.rank, self.size = rank(), processes()
-        threading.Thread(target=self._beat, daemon=True).start()
-
-    def _beat(self) -> None:
-        with contextlib.suppress(dist.DistError, RuntimeError):  # the store is gone: so are the others
-            for beat in itertools.count():
-                self.store.set(f"heartbeat/{self.rank}", str(beat))
-                time.sleep(HEARTBEAT)
-
-    def wait(self) -> None:
-        place = f"meeting/{next(self.places)}"
-        self.store.set(f"{place}/{self.rank}", "here")
-        for other in range(self.size):
-            beat, heard = b"", time.monotonic()
-            while not self.store.check([f"{place}/{other}"]):
-                if self.store.check([key := f"heartbeat/{other}"]) and (now := self.store.get(key)) != beat:
-                    beat, heard = now, time.monotonic()
-                if time.monotonic() - heard > (PATIENCE if beat else START).total_seconds():
-                    raise ConnectionError(f"process {other} has not been heard of for {PATIENCE.seconds} s")
-                time.sleep(0.01)
-
-
-def wait_for_all() -> None:
-    """Wait until every process is here, however long that takes them, as long as they live."""
-    if Meeting.current:
-        Meeting.current.wait()
+        if dist.is_initialized():
+            dist.destroy_process_group()  # the others need not wait for this process
 
 
 def agree_on_signal() -> Callable[[int], int] | None:
@@ -187,10 +117,8 @@ def share(batch: Any) -> Any:
     return batch[rank()::processes()]
 
 
-def total(device: torch.device, *values: float) -> list[float]:
-    """The sum of each value over all processes."""
-    if processes() == 1:
-        return list(values)
-    sums = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(sums)
-    return sums.tolist()
+def total(values: torch.Tensor) -> torch.Tensor:
+    """`values`, each become its sum over all processes."""
+    if processes() > 1:
+        dist.all_reduce(values)
+    return values

@@ -39,8 +39,13 @@ def git_commit() -> str:
     if not (here / ".git").exists():
         return ""
 
+    # git sets these in its hooks, and for other repositories they are another one's
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")}
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False).stdout.strip()
+        return subprocess.run(["git", *arguments], cwd=here, env=environment, capture_output=True, text=True,
+                              check=False).stdout.strip()
 
     with contextlib.suppress(OSError):
         changed = git("status", "--porcelain", "--untracked-files=no", "--", "*.py")

@@ -42,6 +42,7 @@ from training.resume import check_same_flags
 from training.stop import Interrupted, StopRequest
 
 AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
+UNREAD = 500  # steps whose losses may wait on a GPU until they are read
 Evaluate = Callable[[str], tuple[float, float]]  # split -> mean loss and accuracy, every sample once
 Watch = Callable[[int, float], None]  # step, validation accuracy
 
@@ -192,6 +193,7 @@ class Run:
         self.parameters = 0
         self.summary: dict[str, Any] = {}
         self._seconds_before = progress.seconds
+        self._unread: list[tuple[int, Any, Any, int]] = []
 
     @property
     def last_step(self) -> int:
@@ -218,7 +220,7 @@ class Run:
 
     def __exit__(self, kind: Any, error: Any, *_: Any) -> None:
         self._bar.close()
-        if isinstance(error, OSError | KeyboardInterrupt):
+        if isinstance(error, OSError | KeyboardInterrupt | RuntimeError):
             error.add_note(self.folder.way_on())
         self.stop.__exit__()
         try:
@@ -264,6 +266,8 @@ class Run:
             self._leave_if_asked()
             start = time.perf_counter()
             yield self.step + 1
+            if len(self._unread) >= UNREAD or self.plan.evaluates(self.step + 1):
+                self._read()
             self.progress.totals.seconds += time.perf_counter() - start
             self.progress.step += 1
             self._bar.update()
@@ -276,10 +280,22 @@ class Run:
             saved_at = time.perf_counter()
         self._leave_if_asked()
 
-    def record(self, loss: Any, accuracy: float, images: int) -> None:
-        """Add one training batch: its mean loss, its accuracy, its size. Raises Diverged on a non-finite loss."""
-        self._check_finite("training", loss := float(loss), self.step + 1)
-        self.progress.totals.add(loss, accuracy, images)
+    def record(self, loss: Any, accuracy: Any, images: int, later: bool = False) -> None:
+        """Add one training batch: its mean loss, its accuracy, its size. Raises Diverged on a non-finite loss.
+
+        later: both are still being computed, on a GPU. They are read when the run is evaluated or saved, but at the
+        latest after 500 steps; only then is a loss that is not finite noticed, before anything is saved.
+        """
+        self._unread.append((self.step + 1, loss, accuracy, images))
+        if not later:
+            self._read()
+
+    def _read(self) -> None:
+        """Add up what was recorded, in its order."""
+        for step, loss, accuracy, images in self._unread:
+            self._check_finite("training", loss := float(loss), step)
+            self.progress.totals.add(loss, float(accuracy), images)
+        self._unread.clear()
 
     def _check_finite(self, split: str, loss: float, step: int) -> None:
         if not math.isfinite(loss):
@@ -330,6 +346,7 @@ class Run:
                     images_per_second=round(images_per_second, 1))
 
     def _save(self, name: str) -> None:
+        self._read()
         progress = dataclasses.asdict(self.progress) | {
             "seconds": self.seconds, "totals": list(dataclasses.astuple(self.progress.totals))}
         self.folder.save(name, dict(script=self.script, flags=dataclasses.asdict(self.config), **progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,24 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from imagefiles.dataset import DataSet, Splits
-from training.augment import flip, mix, shift
+from training.augment import cutout, flip, mix, shift
 from training.checkpoints import CheckpointFormat, atomic_write, damaged, missing, whole
-from training.console import notice
 from training.distributed import (
     agree_on_buffers,
     agree_on_signal,
     averaged,
     joined,
-    processes,
-    rank,
     seed_of,
     share,
     synchronised,
     total,
-    wait_for_all,
 )
 from training.flags import TrainingFlags, UserError, flag, fraction, non_negative_float, non_negative_int
+from training.images import Images, layout_of
+from training.numerics import chosen_precision, note_slow_bf16, numerics
 from training.optimizers import OPTIMIZERS, SCHEDULES, WITH_MOMENTUM
-from training.run import Watch, accuracy, start_run
+from training.rendezvous import processes, rank, wait_for_all
+from training.run import Watch, start_run
 
 
 @dataclass
@@ -44,25 +43,40 @@ class TorchFlags(TrainingFlags):
                            needs=f"--optimizer {'|'.join(WITH_MOMENTUM)}")
     weight_decay: float = flag(0.0, "L2 penalty (adamw: decoupled weight decay; muon: of all but "
                                     "its matrices)", type=non_negative_float, group="optimization")
-    lr_schedule: str = flag("constant", "learning rate over the run; one_cycle and cosine end at about 0",
+    lr_schedule: str = flag("constant", "learning rate over the run; one_cycle, triangle and cosine end at "
+                                        "about 0",
                             choices=list(SCHEDULES), group="optimization")
     label_smoothing: float = flag(0.0, "share of each training target that is spread over all classes",
                                   type=fraction, group="optimization")
     ema_decay: float = flag(0.0, "evaluate, and keep, a moving average of the weights that keeps so much of itself "
                                  "each step, such as 0.999; 0 for the weights themselves", type=fraction,
                             group="optimization")
-    flip: str = flag("off", "mirror each training image left to right with probability 1/2", choices=["on", "off"],
-                     group="images")
+    flip: str = flag("off", "mirror each training image left to right with probability 1/2; alternate mirrors half of "
+                            "them in every second epoch, and with the other half in between",
+                     choices=["on", "alternate", "off"], group="images")
     shift: int = flag(0, "move each training image by up to so many pixels, randomly", type=non_negative_int,
                       group="images")
+    shift_fill: str = flag("zero", "what moves in from outside: the mean image, or the image mirrored at its border",
+                           choices=["zero", "reflect"], group="images", needs="--shift")
+    cutout: int = flag(0, "set a square of so many pixels a side to the mean image, anywhere in each training image",
+                       type=non_negative_int, group="images")
     mixup: float = flag(0.0, "mix training images in pairs, with a weight from Beta(mixup, mixup), from 0.01 up; 0 for "
                              "none", type=non_negative_float, group="images")
     flip_average: str = flag("off", "at the end, read the test split also with the logits of each image and its mirror "
                                     "image averaged", choices=["on", "off"], group="images")
     device: str = flag("auto", "where to compute; auto takes a GPU when there is one",
                        choices=["auto", "cpu", "cuda", "mps"], resumable=True)
-    precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16",
-                          choices=["fp32", "bf16"])
+    precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16; auto does so where the "
+                                  "device multiplies it and such a network trains faster (on a GPU from 256 images a "
+                                  "batch)",
+                          choices=["auto", "fp32", "bf16"])
+    tf32: str = flag("off", "on a GPU, let products in float32 round their inputs to 10 bits behind the point, as "
+                            "TensorFloat-32 does", choices=["on", "off"],
+                     needs="--precision fp32|auto and --device auto|cuda")
+    compile: str = flag("off", "compile the network at the first step, which takes a while and pays in long runs "
+                               "on a GPU", choices=["on", "off"])
+    deterministic: str = flag("off", "on a GPU, let the same seed give the same run, as on a CPU, where PyTorch has "
+                                     "such operators", choices=["on", "off"], needs="--device auto|cuda")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +84,9 @@ class TorchFlags(TrainingFlags):
             raise UserError(f"--momentum: {self.optimizer} needs one above 0, such as --momentum 0.9")
         if 0 < self.mixup < 0.01:  # draws of so narrow a Beta distribution are not to be had in float32
             raise UserError(f"--mixup: {self.mixup} is below 0.01; 0 mixes nothing")
+        if self.shift_fill == "reflect" and self.shift >= 28:
+            raise UserError(f"--shift: {self.shift} pixels are not there to be mirrored; use less than 28, or "
+                            "--shift_fill zero")
 
 
 def select_device(name: str) -> torch.device:
@@ -80,13 +97,6 @@ def select_device(name: str) -> torch.device:
     if not there[name]:
         raise UserError(f"--device: {name} is not available here; use --device auto or --device cpu")
     return torch.device(name)
-
-
-def note_slow_bf16(device: torch.device, precision: str) -> None:
-    """A processor that cannot multiply bfloat16 emulates it, many times slower than float32: say so."""
-    multiplies = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # implied by AMX
-    if precision == "bf16" and device.type == "cpu" and not multiplies():
-        notice("this processor does not multiply bfloat16; --precision fp32 is far faster here.")
 
 
 def _save_torch(path: Path, checkpoint: dict[str, Any]) -> None:
@@ -107,34 +117,38 @@ def load_torch(path: Path) -> dict[str, Any]:
 PT = CheckpointFormat(".pt", _save_torch, load_torch)
 
 
-def prepare(images: np.ndarray, device: torch.device, model: nn.Module) -> torch.Tensor:
-    """Images of shape (B, C, H, W) as a tensor; channels_last for a model with convolutions, which run faster on it."""
-    convolves = any(parameter.ndim == 4 for parameter in model.parameters())
-    layout = torch.channels_last if convolves else torch.preserve_format  # an MLP would copy them to another layout
-    return torch.from_numpy(images).to(device, memory_format=layout, non_blocking=True)
+def precise(value: Tensor) -> Tensor:
+    """`value` in float64, as Python has numbers; in float32 on Apple's GPUs, which have nothing else."""
+    return value.to(torch.float32 if value.device.type == "mps" else torch.float64)
 
 
-def evaluate(model: nn.Module, split: DataSet, device: torch.device, precision: str = "fp32",
+def hits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Fraction of rows whose largest logit is the target, on the device."""
+    return precise((logits.argmax(1) == targets).sum()) / len(targets)
+
+
+def evaluate(model: nn.Module, split: DataSet | Images, device: torch.device, precision: str = "fp32",
              batch_size: int = 500) -> tuple[float, float]:
     """Mean cross-entropy and accuracy of `model` over every sample of `split` once, in evaluation mode."""
+    images = split if isinstance(split, Images) else Images(split, device, layout_of(model))
+    examples = images.split.num_examples
     was_training = model.training
     model.eval()
     agree_on_buffers(model)
-    batch_size -= split.num_examples % batch_size == 1  # our BatchNorm cannot take a single image
-    loss_sum = correct_sum = 0.0
+    batch_size -= examples % batch_size == 1  # our BatchNorm cannot take a single image
+    sums = precise(torch.zeros(2, device=device))  # of the loss and of what is right
     with torch.inference_mode():
-        for number, (images, labels) in enumerate(split.batches(batch_size)):
+        for number, (x, targets) in enumerate(images.batches(batch_size)):
             if number % processes() != rank():
                 continue
-            targets = torch.from_numpy(labels).to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits = model(prepare(images, device, model))
-            loss_sum += float(F.cross_entropy(logits.float(), targets, reduction="sum"))
-            correct_sum += accuracy(logits, targets) * len(labels)
+                logits = model(x)
+            loss = precise(F.cross_entropy(logits.float(), targets, reduction="sum"))
+            sums += torch.stack([loss, hits(logits, targets) * len(targets)])
     model.train(was_training)
     wait_for_all()
-    loss_sum, correct_sum = total(device, loss_sum, correct_sum)
-    return loss_sum / split.num_examples, correct_sum / split.num_examples
+    loss_sum, correct_sum = total(sums).tolist()
+    return loss_sum / examples, correct_sum / examples
 
 
 class FlipAverage(nn.Module):
@@ -151,12 +165,17 @@ class FlipAverage(nn.Module):
 Targets = list[tuple[Tensor, float]]  # labels of shape (B,) and the weight that they have, which add up to 1
 
 
-def augmented(x: Tensor, labels: Tensor, config: TorchFlags) -> tuple[Tensor, Targets]:
-    """The batch as the flags change it, and its targets: with mixup, those of both images of each pair."""
-    if config.flip == "on":
-        x = flip(x)
+def augmented(x: Tensor, labels: Tensor, config: TorchFlags, mirrored: Tensor | None = None) -> tuple[Tensor, Targets]:
+    """The batch as the flags change it, and its targets: with mixup, those of both images of each pair.
+
+    mirrored: (B,), which images --flip mirrors, where that is not drawn here.
+    """
+    if config.flip != "off":
+        x = flip(x, mirrored)
     if config.shift:
-        x = shift(x, config.shift)
+        x = shift(x, config.shift, config.shift_fill)
+    if config.cutout:
+        x = cutout(x, config.cutout)
     if not config.mixup:
         return x, [(labels, 1.0)]
     x, partner, weight = mix(x, config.mixup)
@@ -174,25 +193,46 @@ class Trainer:
                  last_step: int):
         self.model, self.data, self.config, self.device, self.last_step = model, data, config, device, last_step
         self.optimizer = OPTIMIZERS[config.optimizer](parameters, config.learning_rate, config.weight_decay,
-                                                      config.momentum)
+                                                      config.momentum, True if device.type == "cuda" else None)
         self.schedule = SCHEDULES[config.lr_schedule](self.optimizer, last_step)
         self.average: Any = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay),
                                           use_buffers=True) if config.ema_decay else None
         self.evaluated: nn.Module = self.average or model
-        self.trained = model
+        self.trained: Callable[[Tensor], Tensor] = model
+        self._images: dict[str, Images] = {}
+        # Which images --flip alternate mirrors in the epochs 0, 2, 4, ...
+        self._mirrored_first = np.random.default_rng(config.seed).random(data.train.num_examples) < 0.5
 
     def start(self) -> None:
         """To be called once, when the weights are those that training starts from."""
         self.model.train()
         self.trained = averaged(self.model, self.device)
+        if self.config.compile == "on":
+            self.trained = torch.compile(self.trained)
 
-    def step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-        """One update from images (B, C, H, W) and labels (B,). Returns the batch's mean loss and accuracy before it."""
+    def images(self, split: str) -> Images:
+        """The split of this name on the device, where it is from when it is first asked for."""
+        if split not in self._images:
+            self._images[split] = Images(self.data[split], self.device, layout_of(self.model))
+        return self._images[split]
+
+    def _alternating(self, indices: np.ndarray, before: int) -> Tensor | None:
+        """With --flip alternate, which images of a batch are mirrored; `before` were served before it."""
+        if self.config.flip != "alternate":
+            return None
+        epochs = share((before + np.arange(self.config.batch_size)) // self.data.train.num_examples)
+        return torch.from_numpy(self._mirrored_first[indices] ^ (epochs % 2 == 1))
+
+    def step(self) -> tuple[Tensor, Tensor]:
+        """One update from the next batch. Returns its mean loss and accuracy before it, which the device may still be
+        computing: nothing in here waits for it."""
         config = self.config
         if rank():  # dropout and augmentation are each process's own; the first continues the stream of the weights
             torch.manual_seed(seed_of(config.seed, rank(), self.schedule.last_epoch))
-        x = prepare(share(images), self.device, self.model)
-        x, targets = augmented(x, torch.from_numpy(share(labels)).to(self.device), config)
+        before = self.data.train.served
+        indices = share(self.data.train.next_indices(config.batch_size))
+        x, labels = self.images("train").at(indices)
+        x, targets = augmented(x, labels, config, self._alternating(indices, before))
 
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             logits = self.trained(x)                      # (B, classes)
@@ -200,8 +240,8 @@ class Trainer:
                         for target, weight in targets), torch.zeros((), device=self.device))
 
         part = len(x) / config.batch_size                 # 1, unless there are several processes
-        correct = sum(weight * accuracy(logits, target) for target, weight in targets)
-        mean_loss, mean_correct = total(self.device, part * loss.item(), part * correct)
+        correct = sum((weight * hits(logits, target) for target, weight in targets), torch.zeros((), device=x.device))
+        score = total(part * torch.stack([precise(loss.detach()), correct]))
 
         self.optimizer.zero_grad()
         (part * processes() * loss).backward()
@@ -209,15 +249,15 @@ class Trainer:
         self.schedule.step()
         if self.average:
             self.average.update_parameters(self.model)
-        return mean_loss, mean_correct
+        return score[0], score[1]
 
     def evaluate(self, split: str) -> tuple[float, float]:
         """Mean loss and accuracy over the split of this name, every sample once."""
-        return evaluate(self.evaluated, self.data[split], self.device, self.config.precision)
+        return evaluate(self.evaluated, self.images(split), self.device, self.config.precision)
 
     def flip_averaged_accuracy(self, split: str) -> float:
         """Accuracy of the mean of the logits of each image and its mirror image."""
-        return evaluate(FlipAverage(self.evaluated), self.data[split], self.device, self.config.precision)[1]
+        return evaluate(FlipAverage(self.evaluated), self.images(split), self.device, self.config.precision)[1]
 
     def _stateful(self) -> dict[str, Any]:
         parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
@@ -260,13 +300,16 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
     parameter_groups(model): what the optimizer gets, where parts have learning rates of their own.
     warm_up(model, resumed): done before the first step, once the run's folder is there. watch: as in `Run`.
     """
-    with joined(select_device(config.device), config.batch_size) as device:
-        note_slow_bf16(device, config.precision)
+    with (joined(select_device(config.device), config.batch_size) as device,
+          numerics(config.tf32 == "on", config.deterministic == "on")):
         torch.manual_seed(config.seed)
         model = synchronised(build_model(), device).to(device).to(memory_format=torch.channels_last)
         parameters = parameter_groups(model) if parameter_groups else [p for p in model.parameters()
                                                                        if p.requires_grad]
+        config = replace(config, precision=chosen_precision(config.precision, device, config.batch_size, model))
+        note_slow_bf16(device, config.precision)
         with start_run(config, script, data, PT, watch, agree_on_signal(), silent=rank() > 0) as run:
+            run.folder.say(f"training on {device.type} in {config.precision}")
             trainer = Trainer(model, parameters, data, config, device, run.last_step)
             resumed = run.state is not None
             run.parameters = sum(p.numel() for p in model.parameters())
@@ -277,9 +320,8 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
             trainer.start()
 
             for _ in run.steps(trainer.state_dict, trainer.evaluate):
-                images, labels = data.train.next_batch(config.batch_size)
-                loss, correct = trainer.step(images, labels)
-                run.record(loss, correct, config.batch_size)
+                loss, correct = trainer.step()
+                run.record(loss, correct, config.batch_size, later=device.type != "cpu")
 
             if config.flip_average == "on" and not watch:
                 run.summary["test_accuracy_flip_averaged"] = trainer.flip_averaged_accuracy("test")

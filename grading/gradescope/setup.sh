@@ -5,7 +5,7 @@ set -euo pipefail
 ROOT="${AUTOGRADER_ROOT:-/autograder}"
 if command -v apt-get >/dev/null; then
     apt-get update
-    apt-get install -y bubblewrap util-linux python3 python3-venv python3-pip
+    apt-get install -y bubblewrap libseccomp2 util-linux python3 python3-venv python3-pip
 fi
 python3 -m venv "$ROOT/environment"
 "$ROOT/environment/bin/python" -m pip install --no-cache-dir -r "$ROOT/source/requirements.txt"

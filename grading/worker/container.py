@@ -22,6 +22,8 @@ class Container:
     this worker must not be able to read.
     """
 
+    shared = ("/tmp", "/var/tmp", "/dev/shm")  # with others: what is this user's there
+
     def __init__(self, root: str, hidden: list[str]):
         self.root, self.hidden = root, hidden
 

@@ -16,6 +16,7 @@ UNKNOWN, TRAIN, TEST = 0, 1, 2
 SEEDS = (3, 19)  # of the codes: chosen so that they are unlike each other, however they are shifted and turned
 LIKE, AHEAD = 0.6, 0.2  # correlation with the code that is found, and its distance to the other one
 ROWS = 2000  # images at a time
+SOME, UNKNOWN_LAYOUT = 10, -1  # images that tell the layout of all
 
 
 @functools.cache
@@ -46,6 +47,16 @@ def folds() -> np.ndarray:
     place = (TILE * (rows % TILE) + columns % TILE)[..., None] == np.arange(TILE * TILE)
     one = (place & inner[..., None]).astype(np.float32).reshape(SIZE * SIZE, -1)
     return np.hstack([np.tile(one, (3, 1)), one.repeat(3, axis=0)])
+
+
+def layout(flat: np.ndarray) -> int:
+    """0 if the channels of images (N, 3072) come first, 1 if they come last, UNKNOWN_LAYOUT if no mark tells."""
+    with np.errstate(all="ignore"):
+        tiles = (np.asarray(flat[:SOME], np.float32) @ folds()).reshape(-1, TILE * TILE)
+        tiles -= tiles.mean(axis=1, keepdims=True)
+        likeness = np.abs(tiles @ candidates()).max(axis=1) / np.linalg.norm(tiles, axis=1)
+    first, last = likeness.reshape(-1, 2).mean(axis=0)
+    return int(last > first) if abs(last - first) > AHEAD else UNKNOWN_LAYOUT
 
 
 def read(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

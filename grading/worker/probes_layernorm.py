@@ -117,11 +117,11 @@ def put(module: torch.nn.Module, path: str, value: torch.Tensor) -> torch.Tensor
     return value
 
 
-def send_gradients(task: Task, *inputs: torch.Tensor) -> None:
-    """Of the input, gamma and beta."""
+def send_gradients(task: Task, *inputs: torch.Tensor, otherwise: str = "No gradient arrives at {}") -> None:
+    """Of the input, gamma and beta. otherwise: what is said of one without."""
     for name, tensor in zip(("input", "gamma", "beta"), inputs, strict=True):
         if tensor.grad is None:
-            task.note(f"{name} failed", f"Absent: No gradient arrives at {name}")
+            task.note(f"{name} failed", f"Absent: {otherwise.format(name)}")
         else:
             task.send(name, tensor.grad)
 
@@ -247,7 +247,7 @@ def norm_function(task: Task) -> None:
         task.note("dtype", str(y.dtype).removeprefix("torch."))
         y.backward(dout)
     operators.note(task)
-    send_gradients(task, *inputs)
+    send_gradients(task, *inputs, otherwise="{} gets None where a gradient is wanted")
 
 
 @probe
@@ -343,6 +343,9 @@ def norm_calls(task: Task) -> None:
     def forward(ctx: Any, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, *rest: Any,
                 eps: float = 1e-5) -> torch.Tensor:
         ctx.rest, ctx.shapes = len(rest), (gamma.shape, beta.shape)
+        for role, value in (("input", x), ("gamma", gamma), ("beta", beta)):
+            task.send(f"given {role}", value)
+        task.note("given eps", float(rest[0]) if rest else None)
         return a * x + b * gamma.reshape(-1) + c * beta.reshape(-1) + d * float(rest[0] if rest else eps)
 
     def backward(ctx: Any, dout: torch.Tensor) -> tuple:

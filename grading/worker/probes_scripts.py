@@ -1,8 +1,8 @@
 """Probe of the training scripts: run one with flags, and watch what its model is given and what changes its weights.
 
-What is printed counts for nothing. Recorded are the model's forward passes (how many images, in which mode, from
-which split), the updates, the folder the data came from, and the class the trained model gives to images whose labels
-the worker never has.
+Recorded are the model's forward passes (how many images, in which mode and form, from which split), the updates, the
+folder the data came from, and the class the trained model gives to images whose labels the worker never has. What is
+printed earns nothing; it shows whether the accuracy that is reported is that of a part of the images alone.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 
 from grading.worker import marks
+from grading.worker.images import Images, Numbers
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
+SAME_SCALE = 1.5  # images that are no more than so many times as large are prepared alike
 IMAGE_FORMS = ((4, 3072), (4, 3, 32, 32))
 OWN_FOLDER = "cifar10/cifar-10-batches-py"  # where the assignment's default has the data
 
@@ -54,7 +56,10 @@ class Watch:
         self.model: Any = None
         self.input: Any = None  # of the last forward pass that came to its end
         self.loss: tuple[Any, Any] | None = None  # the first training output, and the loss's gradient at it
+        self.images: Images | None = None  # for runs of which the images are looked at
+        self.first: tuple[int, ...] = ()  # the event of the pass that the loss is of
         self.on = True
+        self.inside = False  # a forward pass, which may call itself for each layer
         self.marked, self.most, self.updates = marked, most, 0
         self.seen: set[int] = set()
         self.initialise, self.run = model_class.__init__, model_class.forward
@@ -67,13 +72,20 @@ class Watch:
                 self.model = model
 
         def watched(model: Any, x: Any, *arguments: Any, **keywords: Any) -> Any:
-            if not self.on or len(np.shape(x)) < 2:
+            if not self.on or self.inside or len(np.shape(x)) < 2:
                 return self.run(model, x, *arguments, **keywords)
             if self.most is not None and self.updates > self.most:
                 raise Enough
             event = self.forward(model, x)
-            output = self.output(model, x, *arguments, **keywords)
+            self.inside = True
+            try:
+                output = self.output(model, x, *arguments, **keywords)
+            finally:
+                self.inside = False
             self.input = x  # which the model takes
+            if self.images:
+                with contextlib.suppress(Exception):  # an output of another kind: then nothing is known of the pass
+                    self.images.add(event, self.updates, numbers(x), numbers(output), self.loss is None)
             return self.returned(output, event)
 
         model_class.__init__, model_class.forward = __init__, watched
@@ -129,6 +141,9 @@ class Watch:
     def changed(self, kind: int, event: tuple[int, ...] = (0,) * 8) -> None:
         """Record a backward pass or an update."""
         self.events.append((kind, *event))
+        if self.images and kind == BACKWARD:
+            self.images.trained(event)
+            self.first = self.first or event
         self.seen.clear()
         self.updates += kind == UPDATE
 
@@ -137,6 +152,9 @@ class Watch:
         task.note("models", self.made)
         for name, value in zip(("output", "output gradient"), self.loss or (), strict=False):
             task.send(name, value)
+        if self.images:
+            task.send("passes", np.array(self.images.passes, float).reshape(-1, 9))
+            task.send("labels", self.images.labels.get(self.first, np.zeros(0, int)))
 
 
 class Rate:
@@ -392,6 +410,15 @@ def numbers(x: Any) -> np.ndarray:
     return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
 
 
+def alike(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The images in the scale of others, which a script may have prepared in its own way."""
+    (mean, size), (other_mean, other_size) = ((float(part.mean(dtype=float)), float(part.std(dtype=float)))
+                                              for part in (images, others))
+    if not other_size or (1 / SAME_SCALE < other_size / size < SAME_SCALE and abs(mean - other_mean) < size / 2):
+        return images
+    return ((images - mean) / size * other_size + other_mean).astype(images.dtype)
+
+
 def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
@@ -515,10 +542,17 @@ def script(task: Task) -> None:
     most = options["most"]
     watch: NumpyWatch | TorchWatch = (NumpyWatch(marked, most) if options["model"] is None else
                                       TorchWatch(options["model"], marked, most, options["stub"]))
+    said = Numbers() if options["images"] else None
+    watch.images = Images(folder) if options["images"] else None
     folders = watch_folders()
     stop_in_time(options["seconds"])
-    status, module = run(task, name, [*options["flags"], "--data_dir", folder])
+    with said.taken(name) if said else contextlib.nullcontext():
+        status, module = run(task, name, [*options["flags"], "--data_dir", folder])
     watch.on = False
+    if said:
+        said.take_all(list(vars(module).values()))
+        task.send("printed", np.array(sorted(said.printed), float).reshape(-1, 2))
+        task.send("kept", np.array(sorted(said.kept), float))
     task.note("status", status)
     if callable(accuracy := getattr(module, "accuracy", None)):
         task.note("accuracies", accuracies(accuracy, task.arrays["predicted"], task.arrays["labels"],
@@ -529,7 +563,7 @@ def script(task: Task) -> None:
         def predict(name: str, images: np.ndarray) -> None:
             task.send(name, np.concatenate([watch.predict(images[i:i + 500]) for i in range(0, len(images), 500)]))
 
-        images = task.arrays["hidden"]
+        images = alike(task.arrays["hidden"], numbers(watch.input))
         task.attempt("predictions", predict, "predictions", images)
         if len(watch.input.shape) == 2:  # the script may have laid the pixels out channels last
             last = images.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1).reshape(len(images), -1)

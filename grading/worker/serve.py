@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import errno
 import io
+import itertools
 import json
 import math
 import os
@@ -23,6 +24,7 @@ import resource
 import select
 import shutil
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -34,13 +36,15 @@ LOG_BYTES = 20_000
 REPLY_BYTES = 64 * 2**20
 POLL_SECONDS = 0.1
 PATIENCE = 5
-PR_SET_DUMPABLE, KEYCTL_JOIN_SESSION_KEYRING = 4, 1
+MOST_FILES = 20_000  # that a probe may make; each takes a kilobyte of the kernel's memory, besides its content
+PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, KEYCTL_JOIN_SESSION_KEYRING = 4, 22, 2, 1
 
 
 class Namespace:
     """The place that bubblewrap made: its first process is the worker, and all other processes are the worker's."""
 
     root = ""
+    shared = ("/tmp", "/dev/shm")  # where a submission may write besides its home
 
     def unconfined(self, canary: str, network: bool) -> str:
         return unconfined(canary, network)
@@ -123,6 +127,12 @@ class Worker:
         self.job, self.inputs, self.out, self.limits = job, inputs, out, job["limits"]
         self.place = place or Namespace()
 
+    def leave(self, reason: str) -> None:
+        """End, with all processes, because of what the submission did."""
+        self.out.write(json.dumps({"left": reason}).encode() + b"\n")
+        self.out.flush()
+        self.place.leave()
+
     def run(self) -> None:
         left = self.limits["seconds"]
         for number, probe in enumerate(self.job["probes"]):
@@ -137,41 +147,70 @@ class Worker:
 
     def one(self, probe: dict[str, Any], seconds: float, home: str) -> tuple[Any, ...]:
         """Run one probe in a child: how it ended, its reply (JSON), its arrays (.npz), the end of its output."""
+        code = Path(f"{self.place.root}{CODE}")
+        self.clear()
         try:
-            shutil.copytree(f"{self.place.root}{CODE}", f"{home}/code", copy_function=shutil.copyfile)  # not its modes
+            shutil.copytree(code, f"{home}/code", copy_function=shutil.copyfile)  # not its modes
             os.mkdir(f"{home}/tmp")
-        except OSError as error:
-            end = f"no room for the submission's files: {error.strerror or 'the disk is full'}"
-            return {"end": end, "seconds": 0}, b"", b"", b""
+        except OSError:
+            if sum(path.stat().st_size for path in code.rglob("*")) < self.limits["disk_mb"] * 2**20:
+                raise  # the machine's trouble
+            return {"end": "no room for the submission's files", "seconds": 0}, b"", b"", b""
         with contextlib.ExitStack() as files:
             reply, arrays, log = (files.enter_context(os.fdopen(os.memfd_create("reply"), "w+b", buffering=0))
                                   for _ in range(3))
             seen, told = (files.enter_context(os.fdopen(fd, mode, buffering=0))
                           for fd, mode in zip(os.pipe2(os.O_NONBLOCK), ("rb", "wb"), strict=True))
             at_end = 64 + os.urandom(1)[0] % 128  # the exit code of a child that has come to its end
-            started = time.monotonic()
+            begun = os.pipe()
+            killed, started = out_of_memory(), time.monotonic()
             pid = os.fork()
             if pid == 0:
-                self.child(probe, seconds, home, at_end, told.fileno(), reply.fileno(), arrays.fileno(), log.fileno())
-            end, code, waited = self.wait(pid, started, seconds)
-            end_all(self.place)
+                self.child(probe, seconds, home, at_end, told.fileno(), reply.fileno(), arrays.fileno(), log.fileno(),
+                           begun[1])
+            os.close(begun[1])
+            end, code_, waited = self.wait(pid, started, seconds)
+            self.end_all()
+            with os.fdopen(begun[0], "rb") as said:
+                if not said.read():
+                    sys.exit(f"a probe could not be started: {read(log, 200, tail=True).decode(errors='replace')}")
+            if end == "ended" and code_ == -signal.SIGKILL and out_of_memory() > killed:
+                sys.exit("the memory of this machine ran out")
+            self.clear()  # in the submission's own time
             if end == "ended":
-                end, code = ("ended", 0) if code == at_end else ("early" if code >= 0 else end, code)
-            status = {"end": end, "code": code, "seconds": round(time.monotonic() - started - waited, 3),
+                end, code_ = ("ended", 0) if code_ == at_end else ("early" if code_ >= 0 else end, code_)
+            status = {"end": end, "code": code_, "seconds": round(time.monotonic() - started - waited, 3),
                       "seen": (seen.read(4096) or b"").decode(errors="replace").split("\n")}
-            shutil.rmtree(home, ignore_errors=True)
             return status, read(reply, 2**20), read(arrays, REPLY_BYTES), read(log, LOG_BYTES, tail=True)
 
-    def wait(self, pid: int, started: float, seconds: float) -> tuple[str, int, float]:
-        """Wait for `pid`, watching the clock and the memory of all processes.
+    def clear(self) -> None:
+        """Remove what a submission has left behind."""
+        for folder in (f"{self.place.root}{HOME}", *self.place.shared):
+            empty(folder)
 
-        Time in which it was ready to run and the processor was busy with others does not count against it, so that a
-        loaded machine costs nobody points; but no more than `PATIENCE` seconds in one.
+    def end_all(self) -> None:
+        """End whatever the child has left running, and collect it."""
+        give_up = time.monotonic() + 5
+        while self.place.others() and time.monotonic() < give_up:
+            self.place.kill_others()
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(0.002)
+        if self.place.others():
+            self.leave("it started processes faster than they can be ended")
+
+    def wait(self, pid: int, started: float, seconds: float) -> tuple[str, int, float]:
+        """Wait for `pid`, watching the clock, the memory of all processes and the number of files.
+
+        Time in which it was ready to run and the processor was busy with others, its own processes aside, does not
+        count against it, so that a loaded machine costs nobody points; but no more than `PATIENCE` seconds in one.
 
         Returns:
             How it ended, its exit code, and the seconds that do not count.
         """
         waited = 0.0
+        files, others = self.files(), busy_seconds() - own_seconds(self.place.others())
         with contextlib.ExitStack() as stack:
             watch = select.poll()
             fd = os.pidfd_open(pid)
@@ -181,19 +220,30 @@ class Worker:
             while True:
                 if (0, select.POLLHUP) in watch.poll(1000 * POLL_SECONDS):
                     self.place.leave()
+                pids = self.place.others()
+                by_others = (busy_seconds() - own_seconds(pids) - others) / len(os.sched_getaffinity(0))
+                elapsed = time.monotonic() - started
+                waited = max(waited, min(waiting_seconds(pids), by_others, elapsed * (1 - 1 / PATIENCE)))
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
                     code = os.waitstatus_to_exitcode(status)
                     return ("cpu time" if code == -signal.SIGXCPU else "ended"), code, waited
-                elapsed = time.monotonic() - started
-                waited = min(waiting_seconds(pid), elapsed * (1 - 1 / PATIENCE))
                 if elapsed - waited > seconds:
                     return "wall time", 0, waited
-                if used_memory(self.place.others()) > self.limits["memory_mb"] * 2**20:
+                if used_memory(pids) > self.limits["memory_mb"] * 2**20:
                     return "memory", 0, waited
+                if self.files() - files > MOST_FILES:
+                    return "files", 0, waited
+
+    def files(self) -> int:
+        """Files in the memory-backed folders, those without a name among them; 0 where they are not its own."""
+        if self.place.root:
+            return 0
+        status = [os.statvfs(folder) for folder in (HOME, *self.place.shared)]
+        return sum(one.f_files - one.f_ffree for one in status)
 
     def child(self, probe: dict[str, Any], seconds: float, home: str, at_end: int, told: int, reply: int, arrays: int,
-              log: int) -> None:
+              log: int, begun: int) -> None:
         """The forked child, where the submission's code runs. Never returns."""
         try:
             import numpy as np
@@ -205,7 +255,7 @@ class Worker:
             os.dup2(log, 1)
             os.dup2(log, 2)
             for fd in range(3, 256):
-                if fd not in (told, reply, arrays):
+                if fd not in (told, reply, arrays, begun):
                     with contextlib.suppress(OSError):
                         os.close(fd)
             prctl(PR_SET_DUMPABLE, 1)
@@ -219,6 +269,10 @@ class Worker:
             inputs = {key.partition("/")[2]: value for key, value in self.inputs.items()
                       if key.partition("/")[0] == probe["name"]}
             watch.watch(f"{home}/code", told)
+            if program := self.job.get("filter"):
+                refuse(bytes.fromhex(program))
+            os.write(begun, b"x")
+            os.close(begun)
             student.answer(probe, inputs, self.job["data"], reply, arrays)
         except BaseException:
             traceback.print_exc()
@@ -242,41 +296,101 @@ def limit(cpu_seconds: int, limits: dict[str, Any]) -> None:
         resource.setrlimit(kind, (value, more if hard == resource.RLIM_INFINITY else min(more, hard)))
 
 
-def end_all(place: Any) -> None:
-    """End whatever the child has left running, and collect it."""
-    give_up = time.monotonic() + 5
-    while place.others() and time.monotonic() < give_up:
-        place.kill_others()
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        time.sleep(0.002)
-    if place.others():
-        place.leave()  # what multiplies faster than it can be ended goes with the namespace
+def refuse(program: bytes) -> None:
+    """Have the kernel refuse this process and its children what `program` says (grading/syscalls.py)."""
+    class Program(ctypes.Structure):
+        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
+
+    made = Program(len(program) // 8, program)
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(made)):
+        raise OSError(ctypes.get_errno(), "system calls cannot be filtered")
+    with contextlib.suppress(PermissionError):
+        os.close(os.memfd_create("tried"))
+        raise OSError("system calls are not filtered")
 
 
-def waiting_seconds(pid: int) -> float:
-    """Seconds that the threads of `pid` were ready to run but had no processor; 0 where nobody keeps count."""
+def empty(folder: str) -> None:
+    """Remove all that this user has in `folder`. Folders are moved up first, so that no depth is too deep."""
+    mark, number = os.urandom(8).hex(), itertools.count()
+    left = [entry.path for entry in os.scandir(folder) if entry.stat(follow_symlinks=False).st_uid == os.getuid()]
+    while left:
+        path = left.pop()
+        with contextlib.suppress(OSError):
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+                continue
+            os.chmod(path, 0o700)
+            for inner in list(os.scandir(path)):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, 0o700)
+                    os.rename(inner.path, moved := f"{folder}/{mark}-{next(number)}")
+                    left.append(moved)
+                else:
+                    os.unlink(inner.path)
+            os.rmdir(path)
+
+
+def busy_seconds() -> float:
+    """Seconds that this process's processors have worked so far, for whomever."""
+    ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
     total = 0
-    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name in ours:
+            total += sum(map(int, [*ticks[:3], *ticks[5:8]]))  # user, nice, system; irq, softirq, steal
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def own_seconds(pids: list[int]) -> float:
+    """Seconds of processor time of this worker and all it has started, those which have ended among them."""
+    total = sum(os.times()[:4])
+    for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            total += int(task.read_text().split()[1])
-    return total / 1e9
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def waiting_seconds(pids: list[int]) -> float:
+    """Seconds that a thread of these was ready to run but had no processor, the longest; 0 where nobody keeps count."""
+    longest = 0
+    for pid in pids:
+        for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                longest = max(longest, int(task.read_text().split()[1]))
+    return longest / 1e9
+
+
+def out_of_memory() -> int:
+    """How many processes the kernel has ended for lack of memory, on this machine."""
+    with contextlib.suppress(OSError, ValueError):
+        fields = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+        return int(fields.get("oom_kill", 0))
+    return 0
+
+
+def socket_bytes() -> int:
+    """What an unread socket may hold."""
+    with contextlib.suppress(OSError, ValueError):
+        return 2 * int(Path("/proc/sys/net/core/wmem_max").read_text())  # as much again is the kernel's own
+    return 2 * 212_992
 
 
 def used_memory(pids: list[int]) -> int:
     """Bytes that `pids` hold together: memory of their own and shared, files without a name, System V segments."""
-    total, files = 0, {}
+    total, files, socket = 0, {}, socket_bytes()
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith(("RssAnon:", "RssShmem:")):
+                if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")):
                     total += 1024 * int(line.split()[1])
         with contextlib.suppress(OSError):
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     status = os.stat(entry.path)
-                    if status.st_nlink == 0:
+                    if stat.S_ISSOCK(status.st_mode):
+                        files[status.st_dev, status.st_ino] = socket
+                    elif status.st_nlink == 0:
                         files[status.st_dev, status.st_ino] = 512 * status.st_blocks
     with contextlib.suppress(OSError, ValueError, IndexError):
         total += sum(int(line.split()[-2]) for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:])

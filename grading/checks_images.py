@@ -1,0 +1,129 @@
+"""What a script's images and numbers say: whether it prepares and labels images right, and reports on all of them.
+
+Nothing is said of what was not seen (`grading.worker.images`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from grading.replies import Reply
+from grading.worker.images import UNKNOWN
+
+LAYOUTS = {0: "channels first", 1: "channels last"}
+OTHER_SCALE, OTHER_MEAN = 1.5, 0.5  # times as large; standard deviations apart
+NEEDED = 10  # known labels, to say anything of them
+WHOLE = 0.99  # of the test images: a last batch that is not full may be left out
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass (`worker.images.Images`)."""
+
+    updates: float
+    trained: float
+    images: float
+    tests: float
+    layout: float
+    mean: float
+    deviation: float
+    first: float
+    right: float
+
+
+class Seen:
+    """What was seen of a run; empty where nothing was."""
+
+    def __init__(self, reply: Reply):
+        rows = reply.arrays.get("passes", np.zeros((0, 9)))
+        if rows.shape[1:] != (9,):
+            raise ValueError("passes that no training script leaves")
+        self.passes = [Pass(*map(float, row)) for row in rows if np.isfinite(row).all()]  # those of images
+        self.training = [one for one in self.passes if one.trained]
+        self.testing = [one for one in self.passes if not one.trained and one.tests == one.images]
+        self.labels = reply.arrays.get("labels", np.zeros(0, int))
+        printed = reply.arrays.get("printed", np.zeros((0, 2))).reshape(-1, 2)
+        self.printed = printed[np.isfinite(printed).all(axis=1)]
+        kept = reply.arrays.get("kept", np.zeros(0)).ravel()
+        self.kept = np.sort(kept[np.isfinite(kept)])
+
+    @property
+    def layout(self) -> float:
+        """That of the images that it trains on."""
+        found = {one.layout for one in self.training}
+        return found.pop() if len(found) == 1 else UNKNOWN
+
+    @property
+    def unlike(self) -> str:
+        """In what the test images differ from the training images; '' for nothing."""
+        if not self.training or not self.testing:
+            return ""
+        layouts = [{one.layout for one in passes} for passes in (self.training, self.testing)]
+        if all(len(found) == 1 and found < set(LAYOUTS) for found in layouts) and layouts[0] != layouts[1]:
+            trained, tested = (LAYOUTS[int(found.pop())] for found in layouts)
+            return (f"The network is trained on images with their {trained}, and evaluated on images with their "
+                    f"{tested}: prepare both alike.")
+        (mean, deviation), (other_mean, other_deviation) = (
+            [float(np.median([getattr(one, name) for one in passes])) for name in ("mean", "deviation")]
+            for passes in (self.training, self.testing))
+        small, large = sorted((deviation, other_deviation))
+        if large > OTHER_SCALE * small or abs(mean - other_mean) > OTHER_MEAN * large:
+            return (f"The network is trained on images of mean {mean:.3g} and standard deviation {deviation:.3g}, and "
+                    f"evaluated on images of mean {other_mean:.3g} and standard deviation {other_deviation:.3g}: scale "
+                    "both alike.")
+        return ""
+
+    def mislabelled(self, classes: np.ndarray) -> bool:
+        """Whether the classes that the loss took for a first batch are those of other images."""
+        known = self.labels != UNKNOWN
+        return bool(len(classes) == len(self.labels) and known.sum() >= NEEDED
+                    and (classes == self.labels)[known].mean() < 0.5)
+
+    def sweeps(self, number: int) -> list[list[Pass]]:
+        """Evaluations that go through the test images in their order."""
+        found: list[list[Pass]] = []
+        for one in self.testing:
+            if one.first == 0:
+                found.append([])
+            if found and one.first == sum(other.images for other in found[-1]):
+                found[-1].append(one)
+        return [passes for passes in found if len(passes) > 1 and sum(one.images for one in passes) >= WHOLE * number]
+
+    def shows(self, value: float) -> bool:
+        """Whether a fraction is among the numbers, also in percent, or as what is left of 1."""
+        return any(self.keeps(form) or self.prints(form, places) for form, places in (
+            (value, 2), (100 * value, 1), (1 - value, 2), (100 - 100 * value, 1)))
+
+    def keeps(self, value: float) -> bool:
+        at = np.searchsorted(self.kept, value)
+        near = self.kept[max(at - 1, 0):at + 1]
+        return bool((np.abs(near - value) <= 1e-5 * max(abs(value), 1e-3)).any())
+
+    def prints(self, value: float, places: int) -> bool:
+        """Whether it is printed with at least so many places."""
+        far = np.abs(self.printed[:, 0] - value) > 0.505 * 10.0 ** -self.printed[:, 1]
+        return bool((~far & (self.printed[:, 1] >= places)).any())
+
+    def part_reported(self, number: int) -> str:
+        """Whether the accuracy is that of the last batch of test images instead of all; '' where it is not seen so."""
+        sweeps = self.sweeps(number)
+        if not sweeps or any(self.whole_reported(passes) for passes in sweeps):
+            return ""
+        last = [passes[-1] for passes in sweeps]
+        if not all(self.shows(one.right / one.images) for one in last):
+            return ""
+        return (f"The accuracy that is reported is that of the last {last[-1].images:.0f} test images alone: it must "
+                f"come from all {number}.")
+
+    def whole_reported(self, passes: Sequence[Pass]) -> bool:
+        """Whether the accuracy over all of these passes is seen, or over all but the last, however it is averaged."""
+        for some in (passes, passes[:-1]):
+            right, images = sum(one.right for one in some), sum(one.images for one in some)
+            means = [one.right / one.images for one in some]
+            sums = sum(means)
+            if self.shows(right / images) or self.shows(sums / len(some)) or self.keeps(right) or self.keeps(sums):
+                return True
+        return False
