@@ -13,8 +13,6 @@ Half-precision input (bfloat16, float16) is normalized in float32 and returned i
 does; γ and β may then be float32, as they are under autocast.
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,22 +63,6 @@ class CustomLayerNormAutograd(nn.Module):
         return f"{self.n_neurons}, eps={self.eps}"
 
 
-def _refuse_vmap(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """`backward`, which works in place, with an error that says so where vmap batches its gradients."""
-
-    @functools.wraps(backward)
-    def checked(ctx: Any, dy: Tensor) -> Any:
-        try:
-            return backward(ctx, dy)
-        except RuntimeError as error:
-            if "vmap" not in str(error):
-                raise
-            raise RuntimeError("CustomLayerNormManualFunction has no vmap, so neither is_grads_batched nor "
-                               "jacobian(vectorize=True) works; CustomLayerNormAutograd has it") from error
-
-    return checked
-
-
 class CustomLayerNormManualFunction(torch.autograd.Function):
     """Layer normalization with its backward pass by hand (questions 3.2a, 3.2b).
 
@@ -125,7 +107,6 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @_refuse_vmap
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         """dL/dX, dL/dγ, dL/dβ, each None where ctx.needs_input_grad asks for none, and None for ε.
 

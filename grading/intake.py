@@ -7,7 +7,6 @@ submission's error.
 from __future__ import annotations
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -55,6 +54,8 @@ def take_in(one: Submission, folder: Path) -> None:
 
 
 def main() -> None:
+    import resource  # not on Windows, where students import this package
+
     request = json.load(sys.stdin)
     resource.setrlimit(resource.RLIMIT_CPU, (request["seconds"], request["seconds"] + 1))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))

@@ -262,7 +262,7 @@ class FunctionChecks(ValueChecks):
                 transform()
         for batched in (lambda: torch.autograd.grad(norm(x), x, dy.expand(3, 5, 7), is_grads_batched=True),
                         lambda: jacobian(norm, x, vectorize=True)):
-            with pytest.raises(RuntimeError, match=f"^{self.function.__name__} has no vmap, so neither is_grads_batched "):
+            with pytest.raises(RuntimeError, match=r"^vmap: "):
                 batched()
         with torch.autograd.forward_ad.dual_level(), pytest.raises(NotImplementedError, match="jvp"):
             norm(torch.autograd.forward_ad.make_dual(x, x))

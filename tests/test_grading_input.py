@@ -60,11 +60,12 @@ def test_a_mistake_of_the_grader_costs_one_question_of_one_submission(monkeypatc
         raise error
 
     monkeypatch.setattr(submission, "grade", fail)
-    one = SimpleNamespace(lock=threading.Lock(), flags=[])
+    one = SimpleNamespace(lock=threading.Lock(), flags=[], questions={})
     error: Exception = ZeroDivisionError("of the grader")
-    arguments = (SimpleNamespace(sandbox=None, rubric=None), one, SimpleNamespace(number="1.1b"), None)
+    arguments = (SimpleNamespace(sandbox=None, rubric=None), one, SimpleNamespace(number="1.1b", checks=()), None)
     Classroom._question(*arguments)
     assert one.flags == ["1.1b: the grader failed (ZeroDivisionError: of the grader)"]
+    assert one.questions["1.1b"]["ungraded"] == "the grader failed (ZeroDivisionError: of the grader)"
     error = ConfinementError("no bubblewrap")
     with pytest.raises(ConfinementError):
         Classroom._question(*arguments)

@@ -97,6 +97,7 @@ UNSOUND = {
     "test labels for train": (changed(train_labels=arrays()[TEST_LABELS]), "30 train images, but 20 labels"),
     "label 10": (changed(test_labels=np.full(20, 10, np.uint8)), "t10k labels up to 10, not 0..9"),
     "other size": (changed(train_images=np.zeros((30, 32, 32), np.uint8)), r"shape \(30, 32, 32\), not \(N, 28, 28\)"),
+    "no images of any size": ({TRAIN_IMAGES: struct.pack(">4I", 2051, 0, *[2**32 - 1] * 2)}, r"shape \(0, 4294967295"),
     "no images": (changed(train_images=np.zeros((0, 28, 28), np.uint8)), r"shape \(0, 28, 28\)"),
     "gz cut off": ({f"{TRAIN_IMAGES}.gz": gzip.compress(WHOLE)[:-20], TRAIN_IMAGES: None}, r"\.gz cannot be read"),
     "gz corrupt": ({f"{TRAIN_IMAGES}.gz": b"\x1f\x8b\x08\x00" + bytes(99), TRAIN_IMAGES: None}, r"\.gz cannot be read"),

@@ -159,6 +159,8 @@ def train(patch, script: str, flags: list[str]) -> None:
     assert shell(patch, script, flags) == 0
     [summary] = Path("results").glob(f"{script}/*/summary.json")
     used = json.loads((summary.parent / "config.json").read_text())["flags"]
+    if wanted.get("precision") == "auto":  # what was chosen is recorded
+        wanted["precision"] = used["precision"]
     assert all(used[name] == value for name, value in wanted.items() if name not in ("resume", "output_dir"))
     if "epochs" not in shlex.join(flags) and not wanted["epochs"]:
         assert json.loads(summary.read_text())["steps"] == LONGEST["max_steps"]

@@ -50,7 +50,7 @@ FLAGS = {
 }
 NEEDED = {  # by a flag to have an effect
     "momentum": ["--optimizer", "sgd"], "norm_before": ["--normalization", "layer"], "expansion": ["--blocks", "1"],
-    "shift_fill": ["--shift", "2"]}
+    "shift_fill": ["--shift", "2"], "tf32": ["--device", "auto"], "deterministic": ["--device", "auto"]}
 BASE = {"train_convnet_pytorch": ["--model", "study"]}  # the small net, for tests of one flag that take no minutes
 ELSEWHERE = {"data_dir", "output_dir", "resume", "dataset", "compile"}  # flags with tests of their own
 

@@ -214,8 +214,8 @@ def test_a_gpu_computes_as_the_flags_say_and_as_before_when_the_run_ends(standin
     monkeypatch.setattr(Trainer, "step", lambda self: (seen.append(now()), step(self))[1])
     before = now()
     for number, flags in enumerate((["--tf32", "on"], ["--deterministic", "on"])):
-        assert run("train_mlp_pytorch", "--data_dir", standin, *FEW, "--max_steps", 1, *flags, "--output_dir",
-                   tmp_path / str(number)) == 0
+        assert run("train_mlp_pytorch", "--data_dir", standin, *FEW, "--max_steps", 1, "--device", "auto", *flags,
+                   "--output_dir", tmp_path / str(number)) == 0
         assert now() == before
     assert seen == [("high", True, False), ("highest", False, True)]
 
