@@ -18,10 +18,12 @@ A worker, and what keeps a submission inside it:
     sandbox               sends probes, reads replies;  replies: their form
     confinement           starts a worker in bubblewrap, and proves it confined;  container: where that cannot be had
     worker/serve          the worker's own loop;  worker/at_home: the same without confinement, for --check
-    worker/student        a probe's task;  worker/packages: imports;  worker/marks: train or test image
+    worker/student        a probe's task;  worker/packages: imports;  worker/stub: what lies over a framework
+    worker/marks          train or test image
     worker/images         which images a script shows its network, and what it reports of them
     worker/interface      the assignment's classes and names;  worker/construct: networks as the script makes them
     worker/graph          the operators of a network;  worker/weights: its parameters, made from a number
+    worker/watch          what a submission does that no answer needs
     worker/container      what a worker checks about its container
     syscalls              system calls that submissions are refused;  cgroups: control groups
     datasets              the data that scripts are run on

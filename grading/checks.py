@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from grading.compare import ANY, Outcome
+from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 from grading.rubric import Check
 
@@ -22,7 +23,7 @@ class Context:
     data: folders of data sets, by the name that workers know them by. hidden_images: float32 (N, 3072), less the mean
     image, whose labels (N,) no worker sees. real: whether they are CIFAR-10 or the small stand-in.
     accuracy: per question, the bounds of the rubric. accuracy_seconds: for a training run on real data. expected: what
-    is right, and what well-known mistakes give instead, by name (`grading.expected`).
+    is right for `inputs`, and what well-known mistakes give instead, by name (`grading.expected`).
     """
 
     data: Mapping[str, Path]
@@ -32,6 +33,10 @@ class Context:
     accuracy: Mapping[str, Any] = field(default_factory=dict)
     accuracy_seconds: float = 400
     expected: Mapping[str, np.ndarray] = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=Inputs)
+
+
+NOTHING_COMPARED = "Not judged: no number that this question was asked for is right."
 
 
 class Replies(dict[str, Reply]):
@@ -92,8 +97,15 @@ class Question:
         return {name: replace(probe, needs=probe.needs or self.file) for name, probe in probes.items()}
 
     def judged(self, checks: Collection[Check], replies: Replies, context: Context) -> dict[str, Outcome]:
-        """{id: outcome} of the rubric's `checks`. One fault costs one share, once: see `settled`."""
-        return settled(checks, {check.id: self.outcome(check.id, replies, context) for check in checks})
+        """{id: outcome} of the rubric's `checks`. One fault costs one share, once: see `settled`.
+
+        What a submission says of itself can be forged, so that it counts only beside an answer that was compared.
+        """
+        found = {check.id: self.outcome(check.id, replies, context) for check in checks}
+        if not any(outcome.compared for outcome in found.values()):
+            found = {id: replace(outcome, fraction=0.0, diagnosis=outcome.diagnosis or NOTHING_COMPARED)
+                     for id, outcome in found.items()}
+        return settled(checks, found)
 
     def outcome(self, check: str, replies: Replies, context: Context) -> Outcome:
         """The outcome of a check; an answer that the check itself stumbles over earns nothing."""

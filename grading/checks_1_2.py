@@ -1,4 +1,4 @@
-"""Question 1.2: the modules and the MLP in NumPy, on the inputs in `grading.inputs`.
+"""Question 1.2: the modules and the MLP in NumPy, on inputs that are drawn (`grading.inputs`).
 
 What is right for them, and what well-known mistakes give, is recorded in `Context.expected`: no formula stands here.
 """
@@ -13,24 +13,21 @@ import numpy as np
 from grading import checks_scripts, networks
 from grading.checks import Context, Question, Replies
 from grading.compare import PASSED, Outcome, all_of, close, failed, judge_by, missing, share
-from grading.inputs import MODULES as INPUTS
-from grading.networks import NETWORKS
+from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 from grading.worker.weights import mixed
 
-INIT = {"in": 400, "out": 300}
-SIZES = [[4, 3], [4, 3], [64, 3], [4, 48]]  # the first is a warm-up
-SHIFTS = {"ELUModule": 1.0, "SoftMaxModule": 2.0}  # of the functions in their places in the probe of the MLP's calls
 BATCH = "It is divided by the batch size here as well: the loss has already done so."
 SIGN = "The sign is wrong."
 
 
-def given(**names: str) -> dict[str, np.ndarray]:
-    """{a probe's name of an input: the input}."""
-    return {key: INPUTS[name] for key, name in names.items()}
-
-
 def probes(context: Context) -> dict[str, Probe]:
+    inputs = context.inputs
+
+    def given(**names: str) -> dict[str, np.ndarray]:
+        """{a probe's name of an input: the input}."""
+        return {key: inputs.modules[name] for key, name in names.items()}
+
     def elementwise(module: str, x: str, dout: str, samples: int | None = None) -> Probe:
         arrays = {key: array[:samples] for key, array in given(x=x, dout=dout).items()}
         return Probe("elementwise", arrays, {"module": module})
@@ -39,7 +36,7 @@ def probes(context: Context) -> dict[str, Probe]:
     return {
         "linear": Probe("linear", linear),
         "linear_twice": Probe("linear_twice", linear),
-        "linear_init": Probe("linear_init", options=INIT),
+        "linear_init": Probe("linear_init", options=inputs.initial),
         "elu": elementwise("ELUModule", "kinks", "kinks_dout"),
         "elu_zero": elementwise("ELUModule", "zero", "zero_dout"),
         "elu_large": elementwise("ELUModule", "large", "large_dout"),
@@ -49,13 +46,13 @@ def probes(context: Context) -> dict[str, Probe]:
         "loss": Probe("loss", given(x="p", y="targets")),
         "loss_zero": Probe("loss", given(x="zero_p", y="zero_t")),
         "loss_wrong": Probe("loss", given(x="wrong_p", y="wrong_t")),
-        "loss_one": Probe("loss", {"x": INPUTS["p"][:1], "y": INPUTS["targets"][:1]}),
+        "loss_one": Probe("loss", {"x": inputs.modules["p"][:1], "y": inputs.modules["targets"][:1]}),
         "state": Probe("two_of_each", linear | given(other="other", wide_dout="wide_dout")),
-        "steps": Probe("steps", options={"sizes": SIZES}),
-        **{name: Probe("mlp", networks.arrays(name), {"sizes": sizes}, needs="mlp_numpy.py")
-           for name, sizes in NETWORKS.items()},
-        **{f"{name} calls": Probe("mlp_calls", networks.arrays(name), {"sizes": sizes, "shifts": SHIFTS},
-                                  needs="mlp_numpy.py") for name, sizes in NETWORKS.items()},
+        "steps": Probe("steps", options={"sizes": inputs.lengths}),
+        **{name: Probe("mlp", inputs.network(name), {"sizes": sizes}, needs="mlp_numpy.py")
+           for name, sizes in inputs.networks.items()},
+        **{f"{name} calls": Probe("mlp_calls", inputs.network(name), {"sizes": sizes, "shifts": inputs.shifts},
+                                  needs="mlp_numpy.py") for name, sizes in inputs.networks.items()},
     }
 
 
@@ -118,11 +115,11 @@ def linear_backward_bias(replies: Replies, context: Context) -> Outcome:
 
 
 def linear_init(replies: Replies, context: Context) -> Outcome:
-    reply = replies["linear_init"]
+    reply, sizes = replies["linear_init"], context.inputs.initial
     if "weight" not in reply.arrays or "bias" not in reply.arrays:
         return failed(reply)
     weight, bias = (reply.arrays[key].astype(float) for key in ("weight", "bias"))
-    if weight.size != INIT["in"] * INIT["out"] or bias.size != INIT["out"]:
+    if weight.size != sizes["in"] * sizes["out"] or bias.size != sizes["out"]:
         return Outcome(0.0, "weight and bias do not have one number per connection and per output.",
                        f"received shapes {weight.shape} and {bias.shape}")
     if misnamed := reply.notes.get("misnamed"):
@@ -142,7 +139,7 @@ def sentence(text: str) -> str:
 
 def other_alpha(replies: Replies, context: Context, name: str) -> Outcome | None:
     """ELU with a constant in front of the exponential, read off the answer; None where it is not that."""
-    right, negative = context.expected[f"1.2 elu {name}"], INPUTS["kinks"] < 0
+    right, negative = context.expected[f"1.2 elu {name}"], context.inputs.modules["kinks"] < 0
     received = replies["elu"].arrays.get(name, np.zeros(0))
     if received.shape != right.shape or received.dtype.kind != "f":
         return None
@@ -283,24 +280,25 @@ def unjudged(reply: Reply) -> Outcome:
 def vectorised(replies: Replies, context: Context) -> Outcome:
     """No Python loops in the modules; those of an MLP count where its modules have none."""
     judged = [outcome for module in (*ALONE, "CrossEntropyModule", "MLP")
-              if (outcome := loops(replies["steps"], module)) is not None]
+              if (outcome := loops(replies["steps"], module, context.inputs.lengths)) is not None]
     if not judged:
         return Outcome(0.0, missing(replies["steps"], "LinearModule"))
     return next((outcome for outcome in judged if not outcome.passed), PASSED)
 
 
-def loops(reply: Reply, module: str) -> Outcome | None:
+def loops(reply: Reply, module: str, lengths: list[list[int]]) -> Outcome | None:
     """The outcome of one class, None where it did not run, which its own checks tell."""
     counts = reply.arrays.get(module)
-    if counts is None or counts.shape != (len(SIZES), 2) or counts[1].min() < 1:
+    if counts is None or counts.shape != (len(lengths), 2) or counts[1].min() < 1:
         return None
     for column, direction in enumerate(("forward", "backward")):
         small, tall, wide = (int(counts[row, column]) for row in (1, 2, 3))
-        for grown, what, least, most in ((tall, "samples", "4 samples", "64"), (wide, "features", "3 features", "48")):
+        for i, grown, what in ((0, tall, "samples"), (1, wide, "features")):
             if grown > 1.5 * small + 20:
                 return Outcome(0.0, f"{module}.{direction} loops over {what} in Python: use matrix products and "
                                     "whole-array functions.",
-                               f"a call takes {small} Python instructions for {least}, {grown} for {most}")
+                               f"a call takes {small} Python instructions for {lengths[1][i]} {what}, {grown} for "
+                               f"{lengths[2 + i][i]}")
     return PASSED
 
 
@@ -312,8 +310,10 @@ def mlp(name: str, replies: Replies, context: Context) -> Outcome:
     wrong = " and ".join(module for module, check in ALONE.items() if not check(replies, context).passed)
     if not wrong and state(replies, context).passed:
         return found
-    if any(right_calls(name, replies[f"{name} calls"], softmax) for softmax in (True, softmax_inside(replies))):
-        return Outcome(1.0, "", "judged by its calls of the modules, which are not all right themselves")
+    calls = replies[f"{name} calls"]
+    if any(right_calls(context.inputs, name, calls, softmax) for softmax in (True, softmax_inside(replies))):
+        return Outcome(1.0, "", "judged by its calls of the modules, which are not all right themselves",
+                       compared=True)
     if not wrong or "forward" not in replies[name].arrays:
         return found
     return replace(found, diagnosis=f"Wrong numbers, perhaps from what is wrong above in {wrong}: {found.diagnosis}")
@@ -324,20 +324,21 @@ def softmax_inside(replies: Replies) -> bool:
     return networks.reading(replies, otherwise="probabilities") != "logits"
 
 
-def right_calls(name: str, reply: Reply, softmax: bool) -> bool:
+def right_calls(inputs: Inputs, name: str, reply: Reply, softmax: bool) -> bool:
     """Whether every module was given what the one before it, or after it on the way back, returned.
 
     The functions are those that the probe puts into the modules' places. softmax: whether one comes last.
     """
-    arrays, layers = networks.arrays(name), networks.layers(name)
+    arrays, layers, sizes = inputs.network(name), inputs.layers(name), inputs.networks[name]
     x, dout, douts = arrays["x"], arrays["dout"], {}
-    after = dict.fromkeys(layers, SHIFTS["ELUModule"]) | {layers[-1]: SHIFTS["SoftMaxModule"] if softmax else None}
+    after = dict.fromkeys(layers, inputs.shifts["ELUModule"]) | {
+        layers[-1]: inputs.shifts["SoftMaxModule"] if softmax else None}
     for i in layers:
-        x = mixed(x, NETWORKS[name][i + 1], i)
+        x = mixed(x, sizes[i + 1], i)
         x = x if after[i] is None else np.sin(x + after[i])
     for i in reversed(layers):
         douts[i] = dout = dout if after[i] is None else np.sin(dout - after[i])
-        dout = mixed(dout, NETWORKS[name][i], -i)
+        dout = mixed(dout, sizes[i], -i)
     expected = {"forward": x, **{f"{i} dout": value for i, value in douts.items()}}
     return reply.notes.get("shared") == 0 and all(
         key in reply.arrays and close(value, reply.arrays[key]) for key, value in expected.items())
@@ -345,7 +346,7 @@ def right_calls(name: str, reply: Reply, softmax: bool) -> bool:
 
 def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
     """Probabilities 40 %, gradients 60 %; of logits where softmax is applied by the script."""
-    reply, sizes = replies[name], NETWORKS[name]
+    reply, sizes = replies[name], context.inputs.networks[name]
     if "forward" not in reply.arrays:
         layers, wanted = reply.notes.get("layers"), [sorted(pair) for pair in pairwise(sizes)]
         if reply.error is None and layers != wanted:
@@ -362,7 +363,7 @@ def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
         right, forward = ("no softmax", logits) if logits.passed else (right, forward)
     found = {key: compared(replies, context, f"{name} {key}",
                            f"The gradient of linear layer {i + 1}'s {kind} is wrong.", right)
-             for i in networks.layers(name) for kind in ("weight", "bias") for key in [f"{i} {kind}"]}
+             for i in context.inputs.layers(name) for kind in ("weight", "bias") for key in [f"{i} {kind}"]}
     wrong = {key: outcome for key, outcome in found.items() if not outcome.passed}
     value = 0.4 * forward.fraction + 0.6 * (not wrong)
     if not forward.passed or not wrong:

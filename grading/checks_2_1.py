@@ -10,10 +10,10 @@ import numpy as np
 from grading import checks_scripts, networks
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome, all_of, judge, missing
-from grading.networks import NETWORKS
+from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 
-HIDDEN = {name: sizes for name, sizes in NETWORKS.items() if len(sizes) > 2}
+HIDDEN = ("mlp_1", "mlp_3")  # those with hidden layers
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
     "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})
 ACTIVATIONS = {"ELU", "ReLU", "LeakyReLU", "tanh", "sigmoid", "GELU", "CELU", "SELU", "SiLU", "softplus", "hardtanh",
@@ -27,12 +27,13 @@ RIGHT = {
 
 
 def probes(context: Context) -> dict[str, Probe]:
-    arrays = {f"{name} {key}": value for name in NETWORKS for key, value in networks.arrays(name).items()}
-    return {"networks": Probe("mlp_torch", arrays, {"networks": NETWORKS})}
+    inputs = context.inputs
+    arrays = {f"{name} {key}": value for name in inputs.networks for key, value in inputs.network(name).items()}
+    return {"networks": Probe("mlp_torch", arrays, {"networks": inputs.networks})}
 
 
-def called(name: str) -> str:
-    sizes = NETWORKS[name]
+def called(inputs: Inputs, name: str) -> str:
+    sizes = inputs.networks[name]
     return f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]})"
 
 
@@ -51,38 +52,40 @@ def unanswered(reply: Reply, name: str) -> Outcome:
 
 def mlp_no_hidden(replies: Replies, context: Context) -> Outcome:
     """MLP(n_inputs, [], n_classes) is one linear layer; what is wrong with every network is for other checks to say."""
-    layers, values = layers_of(replies["networks"], "mlp_0"), values_of(replies, context, "mlp_0")
+    layers, values = layers_of(replies["networks"], context.inputs, "mlp_0"), values_of(replies, context, "mlp_0")
     return values if layers.passed and values_of(replies, context, "mlp_1").passed else layers
 
 
 def mlp_shape(replies: Replies, context: Context) -> Outcome:
-    reply, outcomes = replies["networks"], []
-    for name, sizes in HIDDEN.items():
-        hint = f"For input of shape (5, {sizes[0]}) the output's shape must be (5, {sizes[-1]})."
+    reply, outcomes, samples = replies["networks"], [], context.inputs.samples
+    for name in HIDDEN:
+        inputs, *_, classes = context.inputs.networks[name]
+        hint = f"For input of shape ({samples}, {inputs}) the output's shape must be ({samples}, {classes})."
         received = reply.arrays.get(f"{name} shape")
-        right = received is not None and received.tolist() == [5, sizes[-1]]
+        right = received is not None and received.tolist() == [samples, classes]
         outcomes.append(unanswered(reply, name) if received is None else Outcome(
             float(right), "" if right else hint, f"received {tuple(received.tolist())}"))
     return all_of(*outcomes)
 
 
-def layers_of(reply: Reply, name: str) -> Outcome:
-    found, wanted = fact(reply, name, "layers"), [list(pair) for pair in pairwise(NETWORKS[name])]
+def layers_of(reply: Reply, inputs: Inputs, name: str) -> Outcome:
+    found, wanted = fact(reply, name, "layers"), [list(pair) for pair in pairwise(inputs.networks[name])]
     if found is None:
         return unanswered(reply, name)
-    return Outcome(float(found == wanted), "" if found == wanted else f"{called(name)} has the wrong linear layers.",
+    wrong = f"{called(inputs, name)} has the wrong linear layers."
+    return Outcome(float(found == wanted), "" if found == wanted else wrong,
                    f"expected (in, out) {wanted}, received {str(found)[:200]}")
 
 
 def mlp_layers(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(layers_of(replies["networks"], name) for name in HIDDEN))
+    return all_of(*(layers_of(replies["networks"], context.inputs, name) for name in HIDDEN))
 
 
 def mlp_parameters(replies: Replies, context: Context) -> Outcome:
     """One weight a connection and one bias an output; those of normalization layers and the like come on top."""
     reply, outcomes = replies["networks"], []
-    for name, sizes in HIDDEN.items():
-        found = fact(reply, name, "parameters")
+    for name in HIDDEN:
+        sizes, found = context.inputs.networks[name], fact(reply, name, "parameters")
         if found is None:
             outcomes.append(unanswered(reply, name))
             continue
@@ -92,7 +95,7 @@ def mlp_parameters(replies: Replies, context: Context) -> Outcome:
                   "nn.Sequential, not a Python list." if lost else f"{layer(bare)} without a bias." if bare else
                   "The number of parameters is wrong: one weight a connection and one bias an output.")
         outcomes.append(Outcome(float(found == wanted), "" if found == wanted else reason,
-                                f"{called(name)}: expected {wanted}, received {found}"))
+                                f"{called(context.inputs, name)}: expected {wanted}, received {found}"))
     return all_of(*outcomes)
 
 
@@ -155,7 +158,7 @@ def mlp_gradients(replies: Replies, context: Context) -> Outcome:
             outcomes.append(unanswered(reply, name))
             continue
         right = values_of(replies, context, name).passed and not fact(reply, name, "without bias")
-        for i in networks.layers(name):
+        for i in context.inputs.layers(name):
             for kind in ("weight", "bias"):
                 outcomes.append(gradient(reply, context, name, reading, f"{i} {kind}", right))
     return all_of(*outcomes)

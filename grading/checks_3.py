@@ -1,71 +1,71 @@
-"""Questions 3.1, 3.2b and 3.2c: layer normalization, on the inputs in `grading.inputs`.
+"""Questions 3.1, 3.2b and 3.2c: layer normalization, on inputs that are drawn (`grading.inputs`).
 
 What is right for them, and what well-known mistakes give, is recorded in `Context.expected`: no formula stands here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from grading.checks import Context, Question, Replies
-from grading.compare import PASSED, Outcome, all_of, close, failed, judge, judge_by
-from grading.inputs import EPS
-from grading.inputs import LAYER_NORM as INPUTS
+from grading.compare import PASSED, Outcome, all_of, close, error_sentence, failed, judge, judge_by
+from grading.inputs import EPS, Arrays, Inputs
 from grading.replies import Probe, Reply
 
-NEURONS = 6
-RIGHT, FEATURES, DIMENSIONS = (4, NEURONS), [(4, 1), (4, NEURONS + 1)], [(2, 4, NEURONS), (NEURONS,)]
 BESSEL = "The variance has Bessel's correction: use unbiased=False (or correction=0)."
 
 
-def norm_arrays(prefix: str = "") -> dict[str, np.ndarray]:
-    return {name: INPUTS[prefix + name] for name in ("x", "gamma", "beta", "dout")}
+def norm_arrays(inputs: Inputs, prefix: str = "") -> Arrays:
+    return {name: inputs.layer_norm[prefix + name] for name in ("x", "gamma", "beta", "dout")}
 
 
-def value_probes(function: str, **options: str) -> dict[str, Probe]:
+def value_probes(inputs: Inputs, function: str, **options: str) -> dict[str, Probe]:
     small = {"eps": EPS["value"], **options}
     return {
-        **{name: Probe(function, norm_arrays(), {"eps": eps, **options}) for name, eps in EPS.items()},
-        "float32": Probe(function, norm_arrays(), {"dtype": "float32", **small}),
-        "narrow": Probe(function, norm_arrays("narrow_"), small),
+        **{name: Probe(function, norm_arrays(inputs), {"eps": eps, **options}) for name, eps in EPS.items()},
+        "float32": Probe(function, norm_arrays(inputs), {"dtype": "float32", **small}),
+        "narrow": Probe(function, norm_arrays(inputs, "narrow_"), small),
     }
 
 
-def module_probes(name: str) -> dict[str, Probe]:
-    options = {"class": name, "n_neurons": NEURONS}
+def module_probes(inputs: Inputs, name: str) -> dict[str, Probe]:
+    options = {"class": name, "n_neurons": inputs.neurons}
     return {"parameters": Probe("norm_parameters", options=options),
-            "shapes": Probe("norm_shapes", options={**options, "right": RIGHT, "wrong": FEATURES + DIMENSIONS})}
+            "shapes": Probe("norm_shapes", inputs.shown, options)}
 
 
 def probes_autograd(context: Context) -> dict[str, Probe]:
     name = "CustomLayerNormAutograd"
-    return module_probes(name) | value_probes("norm_module", **{"class": name})
+    return module_probes(context.inputs, name) | value_probes(context.inputs, "norm_module", **{"class": name})
 
 
 def probes_function(context: Context) -> dict[str, Probe]:
-    return value_probes("norm_function") | {
-        "needs": Probe("norm_needs", norm_arrays(), {"eps": EPS["value"]}),
-        "saved": Probe("norm_saved", norm_arrays(), {"eps": EPS["value"]})}
+    arrays, eps = norm_arrays(context.inputs), {"eps": EPS["value"]}
+    return value_probes(context.inputs, "norm_function") | {
+        "needs": Probe("norm_needs", arrays, eps), "saved": Probe("norm_saved", arrays, eps)}
 
 
 def probes_module(context: Context) -> dict[str, Probe]:
     name = "CustomLayerNormManualModule"
-    return module_probes(name) | {"calls": Probe("norm_calls", norm_arrays() | {"mix": INPUTS["mix"]},
-                                                 {"class": name, "eps": EPS["large_eps"]})}
+    arrays = norm_arrays(context.inputs) | {"mix": context.inputs.layer_norm["mix"]}
+    return module_probes(context.inputs, name) | {
+        "calls": Probe("norm_calls", arrays, {"class": name, "eps": EPS["large_eps"]})}
 
 
 def norm_parameters(replies: Replies, context: Context) -> Outcome:
-    reply = replies["parameters"]
+    reply, neurons = replies["parameters"], context.inputs.neurons
     if reply.error:
         return failed(reply)
-    return all_of(*(
+    found = all_of(*(
         Outcome(0.0, f"{name} is not an nn.Parameter: the module does not register it.")
         if f"{name} is not a parameter" in reply.notes else
         judge(reply, name, value, f"{name} must be a parameter with a number for each neuron that starts as {start}.")
-        for name, value, start in (("gamma", np.ones(NEURONS), "1"), ("beta", np.zeros(NEURONS), "0"))))
+        for name, value, start in (("gamma", np.ones(neurons), "1"), ("beta", np.zeros(neurons), "0"))))
+    return replace(found, compared=False)  # with what is the same for every class
 
 
 OWN_EPS = "The eps that is passed in is not used."
@@ -105,6 +105,7 @@ GRADIENTS = {
         "features": "The gradient of beta is summed over the features, not over the batch."})}
 
 
+HELD = 1.2  # times the size of the input: one tensor like it, and numbers for each row
 KEPT = {"normalized": "the normalized input", "normalized and scaled": "the normalized input times gamma",
         "output": "the output", "centred": "the centred input"}
 
@@ -150,8 +151,9 @@ def norm_float32(replies: Replies, context: Context) -> Outcome:
     known = [name for name in ("forward", *GRADIENTS) if f"3 value {name}" in expected]
     if not known:
         return failed(reply) if reply.error else Outcome(0.0, "It cannot be judged before float64 works.")
-    return all_of(*(judge_by(expected, f"3 value {name}", reply, name, "In float32 it differs from float64.",
-                             tolerance=5e-3) for name in known))
+    found = all_of(*(judge_by(expected, f"3 value {name}", reply, name, "In float32 it differs from float64.",
+                              tolerance=5e-3) for name in known))
+    return replace(found, compared=False)  # with another answer
 
 
 def norm_variance(replies: Replies, context: Context) -> Outcome:
@@ -162,35 +164,48 @@ def norm_variance(replies: Replies, context: Context) -> Outcome:
     return PASSED if follows and "forward" in replies["narrow"].arrays else found
 
 
-def accepted(replies: Replies, wrong: Sequence[tuple[int, ...]], sentence: str) -> Outcome:
-    """The outcome of a check that these shapes are refused, in whatever way."""
-    reply = replies["shapes"]
+def accepted(replies: Replies, context: Context, wrong: str, sentence: str) -> Outcome:
+    """The outcome of a check that shapes which are `wrong` are refused, in whatever way, and right ones are not."""
+    reply, inputs = replies["shapes"], context.inputs
     refused = reply.notes.get("refused")
-    if not isinstance(refused, list) or "right" not in reply.arrays:
+    if not isinstance(refused, list) or reply.error:
         return failed(reply)
-    if reply.arrays["right"].shape != RIGHT:
-        return Outcome(0.0, f"An input of shape {RIGHT} must give an output of the same shape.")
     if any(str(error).startswith("NotImplementedError") for error in refused):
         return Outcome(0.0, "It is not implemented.")
-    answers = dict(zip(FEATURES + DIMENSIONS, refused, strict=True))
-    found = [str(shape) for shape in wrong if answers[shape] is None]
-    return Outcome(0.0, sentence, f"with n_neurons {NEURONS}, accepted {', '.join(found)}") if found else PASSED
+    accepted, compared = [], False
+    for i, ((kind, shape), error) in enumerate(zip(inputs.offered, refused, strict=True)):
+        if not kind and error is not None:
+            return Outcome(0.0, error_sentence(str(error)), f"for an input of shape {shape}")
+        if not kind and (f"{i}" not in reply.arrays or reply.arrays[f"{i}"].shape != shape):
+            return Outcome(0.0, f"An input of shape {shape} must give an output of the same shape.")
+        accepted += [str(shape)] if kind == wrong and error is None else []
+        compared |= not kind and close(context.expected[f"3 shown {i}"], reply.arrays[f"{i}"], 1e-3)
+    numbers = f"with n_neurons {inputs.neurons}, accepted {', '.join(accepted)}"
+    return Outcome(0.0, sentence, numbers, compared=compared) if accepted else replace(PASSED, compared=compared)
 
 
 def norm_shapes(replies: Replies, context: Context) -> Outcome:
-    return accepted(replies, FEATURES, "An input with another number of features than n_neurons must be refused: "
-                                       "compare input.shape.")
+    return accepted(replies, context, "features", "An input with another number of features than n_neurons must be "
+                                                  "refused: compare input.shape.")
 
 
 def norm_dimensions(replies: Replies, context: Context) -> Outcome:
-    return accepted(replies, DIMENSIONS, "An input that is not of shape (batch, n_neurons) should be refused as well.")
+    return accepted(replies, context, "dimensions", "An input that is not of shape (batch, n_neurons) should be "
+                                                    "refused as well.")
 
 
 def norm_none(replies: Replies, context: Context) -> Outcome:
-    reply = replies["needs"]
-    returned = reply.notes.get("returned")
-    if not isinstance(returned, dict) or reply.error:
+    reply, names = replies["needs"], ("input", "gamma", "beta")
+    right_at_all = all_of(*gradients(replies["value"], context.expected, "value", 1e-4)).passed
+    if reply.error:
         return failed(reply)
+    returned: dict[str, list[bool]] = {}
+    for needs in ("".join(choice) for choice in itertools.product("01", repeat=3) if "1" in choice):
+        returned[needs] = [f"{needs} {name}" in reply.arrays for name in names]
+        if right_at_all and not all(close(context.expected[f"3 value {name}"], reply.arrays[f"{needs} {name}"])
+                                    for name, has, need in zip(names, returned[needs], needs, strict=True)
+                                    if has and need == "1"):
+            return Outcome(0.0, "backward returns other gradients where not every input needs one.")
     answers = [(name, need == "1", has) for needs, given in returned.items()
                for name, need, has in zip(("input", "gamma", "beta"), needs, given, strict=True)]
     known = [name for name in ("input", "gamma", "beta") if (name, True, True) in answers]
@@ -213,7 +228,8 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
     """Of tensors as large as the input one is needed, the input or the normalized one; another is waste, as is beta."""
-    reply, size = replies["saved"], INPUTS["x"].size
+    reply, inputs = replies["saved"], context.inputs.layer_norm
+    size = inputs["x"].size
     kept, blocks = list(reply.arrays.values()), reply.notes.get("saved")
     if reply.error or not isinstance(blocks, list):
         return failed(reply)
@@ -221,10 +237,14 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
         return Outcome(0.0, "Nothing is kept with ctx.save_for_backward, so that backward cannot be right.")
     numbers = f"{len(kept)} tensors kept, {sum(blocks)} numbers for an input of {size}"
     if sum(block for block in blocks if block >= size) <= size:
-        if any(close(INPUTS["beta"], array, 1e-5) for array in kept):
+        if any(close(inputs["beta"], array, 1e-5) for array in kept):
             return Outcome(0.0, "beta is kept for backward, which does not need it.", numbers)
+        if (times := reply.notes.get("held", 0)) > HELD:
+            return Outcome(0.0, "More than one tensor of the input's size is kept for backward, outside of "
+                                "ctx.save_for_backward. Keep one of them, and compute the others from it.",
+                           f"memory of {times} times the input's size is kept")
         return Outcome(1.0, "", numbers)
-    known = {"the input": INPUTS["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
+    known = {"the input": inputs["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
     found = [text for text, value in known.items()
              if any(close(value, array, 1e-5) or close(value.T, array, 1e-5) for array in kept)]
     return Outcome(0.0, f"More than one tensor of the input's size is kept for backward{': ' * bool(found)}"
@@ -233,23 +253,24 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
 
 def norm_calls(replies: Replies, context: Context) -> Outcome:
     """The probe puts a mixture of its inputs in the function's place, of which a student need not know."""
-    reply, (a, b, c, d) = replies["calls"], INPUTS["mix"]
-    summed, eps = INPUTS["dout"].sum(axis=0), EPS["large_eps"]
-    mixed = a * INPUTS["x"] + b * INPUTS["gamma"] + c * INPUTS["beta"] + d * eps
+    reply, (a, b, c, d) = replies["calls"], context.inputs.layer_norm["mix"]
+    inputs, eps = context.inputs.layer_norm, EPS["large_eps"]
+    summed = inputs["dout"].sum(axis=0)
+    mixed = a * inputs["x"] + b * inputs["gamma"] + c * inputs["beta"] + d * eps
     value = judge(reply, "forward", mixed,
                   "forward must return CustomLayerNormManualFunction.apply(input, gamma, beta, eps) as it is.",
                   suspects=[(context.expected["3 large_eps forward"],
                              "The module normalizes by itself: it must call CustomLayerNormManualFunction.apply.")])
     hint = "The gradients of input, gamma and beta must come from the function alone."
     found = all_of(value, *(judge(reply, name, expected, hint) for name, expected in (
-        ("input", a * INPUTS["dout"]), ("gamma", b * summed), ("beta", c * summed))))
-    sentence, numbers = wrongly_given(reply, eps)
+        ("input", a * inputs["dout"]), ("gamma", b * summed), ("beta", c * summed))))
+    sentence, numbers = wrongly_given(reply, inputs, eps)
     return replace(found, diagnosis=sentence or found.diagnosis, numbers=numbers)
 
 
-def wrongly_given(reply: Reply, eps: float) -> tuple[str, str]:
+def wrongly_given(reply: Reply, inputs: Arrays, eps: float) -> tuple[str, str]:
     """Which argument of the function is not what it should be, and numbers; '' for none."""
-    wanted = {"input": INPUTS["x"], "gamma": INPUTS["gamma"], "beta": INPUTS["beta"]}
+    wanted = {"input": inputs["x"], "gamma": inputs["gamma"], "beta": inputs["beta"]}
     given = {role: reply.arrays[f"given {role}"] for role in wanted if f"given {role}" in reply.arrays}
     for role, array in given.items():
         if not close(wanted[role], array):

@@ -12,8 +12,6 @@ from grading.compare import Outcome, failed, judge, missing
 from grading.replies import Probe, Reply
 
 PARAMETERS = 11_138_122
-TRAINING = (40 * np.random.default_rng(5).standard_normal((4, 3, 32, 32))).astype(np.float32)
-LABELS = np.array([3, 1, 4, 1])
 STEPS, LEARNING_RATE = 5, 1e-3
 SCRIPT = checks_scripts.Script("train_convnet_pytorch.py", "4a", ("convnet_pytorch", "ConvNet"), {
     "learning_rate": 1e-4, "batch_size": 32, "max_steps": 5000, "eval_freq": 500, "optimizer": "Adam"})
@@ -21,8 +19,9 @@ MOST_NODES = 2000
 
 
 def probes(context: Context) -> dict[str, Probe]:
-    return {"network": Probe("convnet", {"x": networks.IMAGES}),
-            "training": Probe("convnet_training", {"x": TRAINING, "labels": LABELS},
+    inputs = context.inputs
+    return {"network": Probe("convnet", {"x": inputs.images}, {"weights": inputs.weights, "other": inputs.other_sizes}),
+            "training": Probe("convnet_training", inputs.training,
                               {"steps": STEPS, "learning_rate": LEARNING_RATE}, 60)}
 
 
@@ -37,16 +36,18 @@ def read(reply: Reply) -> tuple[dict[str, str], dict[str, str]] | None:
 
 
 def convnet_sizes(replies: Replies, context: Context) -> Outcome:
-    """ConvNet(1, 7) on images of one channel."""
-    reply = replies["network"]
+    """A ConvNet for images of other channels, and for other classes."""
+    reply, (images, channels, classes) = replies["network"], context.inputs.other_sizes
     shape = reply.notes.get("other sizes")
     if shape is None:
         found = failed(reply) if "other failed" not in reply.notes else Outcome(0.0, missing(reply, "other sizes"))
         return unseen(replies, Outcome(
-            0.0, f"ConvNet(1, 7) does not work on images of one channel. {found.diagnosis}"))
-    right = shape == [2, 7]
+            0.0, f"ConvNet({channels}, {classes}) does not work on images of shape ({channels}, 32, 32). "
+                 f"{found.diagnosis}"))
+    right = shape == [images, classes]
     return Outcome(float(right), "" if right else "The number of classes is an argument of ConvNet: use n_classes.",
-                   f"ConvNet(1, 7), two images: expected shape [2, 7], received {str(shape)[:40]}")
+                   f"ConvNet({channels}, {classes}), {images} images: expected shape {[images, classes]}, received "
+                   f"{str(shape)[:40]}", compared=right)
 
 
 def convnet_parameters(replies: Replies, context: Context) -> Outcome:
@@ -141,7 +142,8 @@ def convnet_learns(replies: Replies, context: Context) -> Outcome:
     if losses is None or losses.shape != (STEPS,):
         return unseen(replies, failed(reply))
     fell = 1 - losses[-1] / losses[0] if np.isfinite(losses).all() else 0.0
-    numbers = f"loss {losses[0]:.2f} before, {losses[-1]:.2f} after {STEPS - 1} steps of Adam on {len(LABELS)} images"
+    numbers = (f"loss {losses[0]:.2f} before, {losses[-1]:.2f} after {STEPS - 1} steps of Adam on "
+               f"{len(context.inputs.training['labels'])} images")
     if fell >= 0.3:
         return Outcome(1.0, "", numbers)
     return Outcome(0.0, "The loss does not fall on a handful of images: check that every layer lies on the path from "

@@ -13,10 +13,11 @@ from grading.checks import CheckFunction, Context, Replies
 from grading.checks_images import LAYOUTS, WHOLE, Seen
 from grading.compare import ANY, Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
+from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 from grading.worker.probes_scripts import BACKWARD, FORWARD, UPDATE
 
-FLAGS = {"learning_rate": 4e-4, "max_steps": 7, "batch_size": 40, "eval_freq": 3}
+FLAGS = ("learning_rate", "max_steps", "batch_size", "eval_freq")  # of every script
 STANDIN_STEPS = 101  # of a default run: one more than evaluation needs to be seen
 CONVNET_STEPS = 501  # of the network that is stubbed
 MOST_EVENTS = 200_000
@@ -26,15 +27,12 @@ EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.ev
 TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
 SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the "
                  "network's output is not that of the cross-entropy of its probabilities.")
-LABELS = np.array([3, 1, 4, 1, 5, 9, 2, 6])
-PREDICTIONS = np.random.default_rng(5).normal(size=(8, 10)).astype(np.float32)  # right in the first 5 of 8
-PREDICTIONS[np.arange(8), (LABELS + (np.arange(8) >= 5)) % 10] = 4
 MISLABELLED = ("The labels that the loss is given are not those of the images that the network is given: take both "
-               "from one call of next_batch.")
+                "from one call of next_batch.")
 
 
 class Run:
-    """A run of a script, recorded.
+    """A run of a script, recorded. Raises ValueError where that cannot be a run on the data of these `inputs`.
 
     updates: number of weight updates. evaluations: {updates before it: different test images seen}. moments: updates
     before passes on any images that no update was made from. batch_sizes: images of each update. trained_on_test:
@@ -43,14 +41,15 @@ class Run:
     updates, whether all of it was.
     """
 
-    def __init__(self, reply: Reply, steps: int | None = None):
-        self.reply, self.notes, self.steps = reply, reply.notes, steps
+    def __init__(self, reply: Reply, inputs: Inputs, steps: int | None = None):
+        self.reply, self.notes, self.steps, self.scores = reply, reply.notes, steps, inputs.scores
         events = reply.arrays["events"]
-        if events.shape[1:] != (8,) or len(events) > MOST_EVENTS or (events < 0).any():
+        if events.shape[1:] != (9,) or len(events) > MOST_EVENTS or (events < 0).any():
             raise ValueError("events that no training script leaves")
         self.seen = Seen(reply)
         self.updates = 0
         self.evaluations: dict[int, int] = {}
+        self.bright: dict[int, int] = {}  # of the images of an evaluation
         self.moments: list[int] = []
         self.other_modes: list[bool] = []  # of passes on any images that no update was made from
         self.batches: set[int] = set()  # different ones that updates were made from
@@ -79,16 +78,23 @@ class Run:
                     self.training_modes.append(all(batch[5] for batch in batches))
                 batches, others = [], []
         self._evaluated(others)
+        for seen, bright in zip(self.evaluations.values(), self.bright.values(), strict=True):
+            times = max(1, round(seen / TEST_IMAGES))  # it may show each image in several forms
+            wanted = [times * all for all in (inputs.bright, TEST_IMAGES - inputs.bright)]  # or turn its sign round
+            unread = abs(times * TEST_IMAGES - seen)
+            if not any(bright - unread <= all <= bright + unread for all in wanted):
+                raise ValueError("test images that are not those of this class")
         self.in_evaluation = bool(len(events) and events[-1, 0] == FORWARD and events[-1, 3])
 
     def _evaluated(self, passes: Sequence[Sequence[int]]) -> None:
         """Take in the forward passes between two updates that no update was made from."""
         if passes:
             self.moments.append(self.updates)
-        for _, _, test, new, any_training, *_ in passes:
+        for _, _, test, new, any_training, _, _, bright in passes:
             self.other_modes.append(bool(any_training))
             if test:
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
+                self.bright[self.updates] = self.bright.get(self.updates, 0) + bright
                 self.evaluation_modes.append(bool(any_training))
 
     @property
@@ -169,10 +175,12 @@ class Run:
     def measure_wrong(self) -> str:
         """What is wrong with the function `accuracy`; '' for nothing, and for a script that has none."""
         found = self.notes.get("accuracies")
-        right = (PREDICTIONS.argmax(axis=1) == LABELS).mean()
+        right = (self.scores["predicted"].argmax(axis=1) == self.scores["labels"]).mean()
         if not isinstance(found, list) or any(np.isclose(value, right) for value in found):
             return ""
-        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where 5 of 8 predictions are right, not {right}."
+        number = len(self.scores["labels"])
+        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where {right * number:.0f} of {number} "
+                f"predictions are right, not {right:.3g}."
                 if found else "accuracy(predictions, targets) raises an error or returns nothing.")
 
     @property
@@ -297,25 +305,25 @@ class Script:
         last: dict[str, CheckFunction] = {"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode}
         return {"script_flags": self.flags, "script_loop": self.loop, "test_split": self.test_split, **last}
 
-    def flags_of(self, name: str, real: bool) -> dict[str, Any]:
+    def flags_of(self, name: str, context: Context) -> dict[str, Any]:
         """The flags of a run. Every run also has --data_dir."""
         if name == "script":
-            return {"dnn_hidden_units": "7,5", **FLAGS} if self.is_mlp else FLAGS
+            return {flag: value for flag, value in context.inputs.flags.items() if self.is_mlp or flag in FLAGS}
         if name == "script_none":
             return {"dnn_hidden_units": "", "max_steps": 2, "eval_freq": 2}
         if not self.is_mlp:
             return {"max_steps": CONVNET_STEPS}
-        return {} if real else {"max_steps": STANDIN_STEPS}
+        return {} if context.real else {"max_steps": STANDIN_STEPS}
 
     def probes(self, context: Context) -> dict[str, Probe]:
         found = {}
         for name in ("script", *(["script_none"] if self.is_mlp else []), "script_default"):
-            flags = self.flags_of(name, context.real)
+            flags = self.flags_of(name, context)
             trained = self.is_mlp and name == "script_default"
             real = trained and context.real
             seconds = context.accuracy_seconds if real else SECONDS
-            arrays = {"predicted": PREDICTIONS, "labels": LABELS}
-            found[name] = Probe("script", arrays | ({"hidden": context.hidden_images} if trained else {}), {
+            arrays = context.inputs.scores | ({"hidden": context.hidden_images} if trained else {})
+            found[name] = Probe("script", arrays, {
                 "script": self.file, "model": self.model, "flags": arguments(flags), "stub": not self.is_mlp,
                 "images": name == "script",
                 "data": "accuracy" if real else "marked", "seconds": 0.9 * seconds,
@@ -324,30 +332,32 @@ class Script:
 
     def run(self, replies: Replies, name: str, context: Context) -> Run | None:
         reply = replies[name]
-        steps = self.flags_of(name, context.real).get("max_steps", 1400)
-        return Run(reply, steps) if "events" in reply.arrays else None
+        steps = self.flags_of(name, context).get("max_steps", 1400)
+        return Run(reply, context.inputs, steps) if "events" in reply.arrays else None
 
     def flags(self, replies: Replies, context: Context) -> Outcome:
         """Every flag, one share each: it must change what it stands for."""
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
-            return self.no_training(replies, run)
-        shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run)}
+            return self.no_training(replies, run, context)
+        shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run, context)}
         if self.is_mlp:
-            shares["dnn_hidden_units"] = self.hidden_units_ignored(run, self.run(replies, "script_none", context))
+            none = self.run(replies, "script_none", context)
+            shares["dnn_hidden_units"] = self.hidden_units_ignored(run, none, context)
         ignored = {name for name, sentence in shares.items() if sentence}
         shares["defaults"] = self.default_differs(replies, context, ignored)
         wrong = [sentence for sentence in shares.values() if sentence]
-        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command() if wrong else "", shares=True)
+        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "",
+                       shares=True, compared=not shares["batch_size"] and not shares["learning_rate"])
 
     def evaluating(self, run: Run, replies: Replies, context: Context) -> Run:
         """The run to look at for evaluation: `run`, unless only the default one comes to it."""
         default = self.run(replies, "script_default", context)
         return default if default is not None and default.evaluations and not run.evaluations else run
 
-    def no_training(self, replies: Replies, run: Run | None) -> Outcome:
+    def no_training(self, replies: Replies, run: Run | None, context: Context) -> Outcome:
         why = failed(replies["script"]).diagnosis if run is None else run.status
-        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command())
+        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command(context))
 
     def ends_badly(self, replies: Replies, context: Context) -> str:
         """How a run of the script ends that does not end well; two that do so cost no more than one."""
@@ -358,9 +368,10 @@ class Script:
             return f"With the defaults: {default.status[0].lower()}{default.status[1:]}"
         return ""
 
-    def flags_ignored(self, run: Run) -> dict[str, str]:
+    def flags_ignored(self, run: Run, context: Context) -> dict[str, str]:
         """{flag: what is wrong with it, or ''} for the flags that all scripts have."""
-        steps, batch, freq, rate = (FLAGS[name] for name in ("max_steps", "batch_size", "eval_freq", "learning_rate"))
+        steps, batch, freq, rate = (context.inputs.flags[name]
+                                    for name in ("max_steps", "batch_size", "eval_freq", "learning_rate"))
         wrong = dict.fromkeys((*FLAGS, "data_dir"), "")
         if not steps <= run.updates <= steps + 1 and not (run.error and run.updates < steps):
             more = "more than " if run.stopped else ""
@@ -379,9 +390,10 @@ class Script:
             wrong["data_dir"] = "--data_dir is ignored: the images are read from another folder."
         return wrong
 
-    def hidden_units_ignored(self, run: Run, none: Run | None) -> str:
-        if not run.has_hidden_units([7, 5]):
-            return f"--dnn_hidden_units 7,5 makes linear layers of {among(run.notes.get('layers') or [])}."
+    def hidden_units_ignored(self, run: Run, none: Run | None, context: Context) -> str:
+        wanted = context.inputs.flags["dnn_hidden_units"]
+        if not run.has_hidden_units([int(width) for width in wanted.split(",")]):
+            return f"--dnn_hidden_units {wanted} makes linear layers of {among(run.notes.get('layers') or [])}."
         if none is None or not none.updates:
             return ("--dnn_hidden_units '' must train a model without a hidden layer. "
                     + (none.status if none else "")).strip()
@@ -389,9 +401,9 @@ class Script:
             return f"--dnn_hidden_units '' makes linear layers of {among(none.notes.get('layers') or [])}."
         return ""
 
-    def command(self) -> str:
+    def command(self, context: Context) -> str:
         """What was run, to be tried at home."""
-        flags = " ".join(f"--{name} {value}" for name, value in self.flags_of("script", False).items())
+        flags = " ".join(f"--{name} {value}" for name, value in self.flags_of("script", context).items())
         return f"run as: python {self.file} {flags} --data_dir DATA_DIR"
 
     def default_differs(self, replies: Replies, context: Context, ignored: Set[str]) -> str:
@@ -427,7 +439,7 @@ class Script:
         """The loss, the update and the measure of accuracy, one share each."""
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
-            return self.no_training(replies, run)
+            return self.no_training(replies, run, context)
         wrong = [run.update_wrong or self.optimizer_wrong(run), run.measure_wrong,
                  run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         if self.model and self.is_mlp:
@@ -457,7 +469,7 @@ class Script:
         what = "CIFAR-10's test images" if context.real else f"the stand-in after {STANDIN_STEPS} steps"
         numbers = f"accuracy {accuracy:.3f} on {what}, full points from {bounds['full']:.2f} on"
         if fraction >= 1:
-            return Outcome(1.0, "", numbers)
+            return Outcome(1.0, "", numbers, compared=True)
         why = run.status if run is not None and run.cut else ""
         return Outcome(max(0.0, round(fraction, 2)), why or "The trained network is less accurate than it should be: "
                        "check the training loop (loss, backward, update) and the defaults.", numbers, follows=ANY)
@@ -466,7 +478,7 @@ class Script:
         """Evaluation mode on test images (70 %), training mode when weights are updated (30 %)."""
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
-            return self.no_training(replies, run)
+            return self.no_training(replies, run, context)
         run = self.evaluating(run, replies, context)
         if not run.other_modes:
             return Outcome(0.0, run.status or "No evaluation was seen, so that the mode cannot be right.")
@@ -477,7 +489,7 @@ class Script:
         """Every test image at every evaluation, and none in training."""
         run = self.run(replies, "script", context)
         if run is None or not run.trains:
-            return self.no_training(replies, run)
+            return self.no_training(replies, run, context)
         if run.images_wrong:
             return Outcome(0.0, run.images_wrong)
         run = self.evaluating(run, replies, context)
@@ -493,7 +505,7 @@ class Script:
                            f"{fewest} of {TEST_IMAGES} different images")
         if not run.measure_wrong and (wrong := run.seen.part_reported(TEST_IMAGES)):
             return Outcome(0.5, wrong)
-        return Outcome(1.0)
+        return Outcome(1.0, compared=True)  # the number of their bright marks was: see `Run`
 
 
 def among(values: Any, most: int = 6) -> str:

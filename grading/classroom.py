@@ -8,8 +8,10 @@ import itertools
 import json
 import os
 import re
+import secrets
 import shutil
 import sysconfig
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -22,6 +24,7 @@ from grading.archive import EXPECTED, Unreadable
 from grading.checks import Context
 from grading.confinement import ConfinementError, NotStarted
 from grading.files import Trouble, alphabetical, folder_name, write_json
+from grading.inputs import Inputs
 from grading.people import HandIn, People, parse
 from grading.questions import files_of
 from grading.replies import one_line
@@ -32,6 +35,7 @@ from grading.submission import NOT_YET, Record, Submission, blank, scored
 from grading.worker.student import without_places
 
 RECORD = "record.json"
+SEED = "seed"  # in the folder of the class, of what its hand-ins are tried on
 LOCKS = ".locks"  # of students, and of the graders that are at work
 AGAIN_SECONDS = 1.0  # until a student whom another grader has is looked at again
 MOST_CHANGES = 3  # of a submission while it is taken in
@@ -87,6 +91,7 @@ class Classroom:
         self.work, self._in_use = locks.work_folder()
         hidden = [submission.REFERENCE, *copies(), out, *([data_dir] if data_dir else [])]
         self.sandbox = Sandbox(self.work, network, container, hidden)
+        self.inputs = Inputs(class_seed(out))
         self.version = f"{submission.grader_digest()} {rubric.digest} {'real' if data_dir else 'stand-in'}"
         self._context: Context | None = None
 
@@ -109,7 +114,8 @@ class Classroom:
     def context(self) -> Context:
         """The data sets, made when first needed."""
         if self._context is None:
-            self._context = datasets.prepare(self.work / "data", self.rubric, self.data_dir, self.read_batch)
+            self._context = datasets.prepare(self.work / "data", self.rubric, self.data_dir, self.read_batch,
+                                             self.inputs)
         return self._context
 
     def folder(self, student: str) -> Path:
@@ -269,12 +275,26 @@ def copies() -> list[Path]:
     """Files of the reference in Python's environment."""
     folders = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("purelib", "platlib")}
     return [folder / name for folder in folders for name in EXPECTED
-            if (folder / name).is_file() and scan.ours(folder / name)]
+            if (folder / name).is_file() and scan.ours(folder / name, folder)]
 
 
 def what(error: Exception) -> str:
     """An error without the paths that Python adds to it."""
     return (error.strerror if isinstance(error, OSError) else "") or str(error)
+
+
+def class_seed(out: Path) -> str:
+    """The secret seed of the class in `out`, drawn when it is first graded; all graders of a class have the same."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / SEED
+    if not path.exists():
+        handle, name = tempfile.mkstemp(dir=out, prefix=f".{SEED}-")  # for its owner alone
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(16))
+        with contextlib.suppress(FileExistsError):
+            os.link(name, path)  # complete from the start, and never over another grader's
+        os.unlink(name)
+    return path.read_text()
 
 
 def read_record(path: Path) -> Record | None:

@@ -21,6 +21,7 @@ class Outcome:
 
     shares: whether the parts of the check are things of their own, such as the flags of a script, so that each that is
     right keeps its share. Otherwise a check that is passed in part earns at most what the rubric's `partial` says.
+    compared: whether numbers that were drawn for this class are behind it.
     follows: the ids of the checks of which a failure may be the consequence, ANY for all others of its question.
     """
 
@@ -29,6 +30,7 @@ class Outcome:
     numbers: str = ""
     shares: bool = False
     follows: tuple[str, ...] = ()
+    compared: bool = False
 
     @property
     def passed(self) -> bool:
@@ -44,8 +46,10 @@ def all_of(*outcomes: Outcome) -> Outcome:
     """The mean of several, with what the first one that failed says."""
     failed = next((outcome for outcome in outcomes if not outcome.passed), None)
     if failed is None:
-        return Outcome(1.0, "", next((outcome.numbers for outcome in outcomes if outcome.numbers), ""))
-    return Outcome(sum(outcome.fraction for outcome in outcomes) / len(outcomes), failed.diagnosis, failed.numbers)
+        return Outcome(1.0, "", next((outcome.numbers for outcome in outcomes if outcome.numbers), ""),
+                       compared=any(outcome.compared for outcome in outcomes))
+    return Outcome(sum(outcome.fraction for outcome in outcomes) / len(outcomes), failed.diagnosis, failed.numbers,
+                   compared=any(outcome.compared for outcome in outcomes))
 
 
 def share(items: Mapping[str, Outcome | bool]) -> Outcome:
@@ -65,9 +69,9 @@ def squeezed(array: np.ndarray) -> tuple[int, ...]:
 
 
 def relative_errors(expected: np.ndarray, received: np.ndarray) -> np.ndarray:
-    """|expected - received| over the larger of the two, and over 1/1000 of the largest expected number at least."""
+    """|expected - received| over the larger of the two, and over 1/100 of the largest expected number at least."""
     with np.errstate(all="ignore"):
-        size = np.maximum(np.maximum(np.abs(expected), np.abs(received)), 1e-3 * np.abs(expected).max(initial=0))
+        size = np.maximum(np.maximum(np.abs(expected), np.abs(received)), 1e-2 * np.abs(expected).max(initial=0))
         errors = np.abs(expected - received) / np.maximum(size, 1e-12)
     return np.where(np.isfinite(received), errors, np.inf)
 
@@ -113,7 +117,7 @@ def judge(reply: Reply, name: str, expected: np.ndarray, sentence: str, toleranc
         return Outcome(0.0, missing(reply, name))
     received = reply.arrays[name]
     if close(expected, received, tolerance):
-        return Outcome(1.0, "", describe(expected, received) if expected.size else "")
+        return Outcome(1.0, "", describe(expected, received) if expected.size else "", compared=True)
     for wrong, explanation in suspects:
         if close(np.asarray(wrong, float), received, tolerance):
             numbers = describe(expected, received) if squeezed(expected) == squeezed(received) else shapes(

@@ -17,6 +17,7 @@ import numpy as np
 
 from grading import expected
 from grading.checks import Context
+from grading.inputs import Inputs
 from grading.rubric import Rubric
 from grading.worker import marks
 
@@ -61,40 +62,46 @@ def write_folder(folder: Path, train: tuple[np.ndarray, np.ndarray], test: tuple
     return folder
 
 
-def standin(number: int, seed: int, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 (number, 3072) and labels: one pattern for each of 10 classes, the split's mark, and noise.
+def standin(inputs: Inputs, number: int, name: str, code: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels uint8 (number, 3072) and labels: a pattern for each of 10 classes, the mark of a split and noise.
 
-    The patterns are constant over blocks of 8 x 8 pixels, where the mark adds up to 0: neither hides the other.
+    Half of the training split's marks are bright and half are dark, so that the mean image holds none. The patterns are
+    constant over blocks of 8 x 8 pixels, where the mark adds up to 0: neither hides the other.
     """
-    coarse = np.random.default_rng(1).uniform(-PATTERN, PATTERN, (10, 3, 4, 4))
+    coarse = inputs.draw("patterns").uniform(-PATTERN, PATTERN, (10, 3, 4, 4))
     patterns = coarse.repeat(8, axis=2).repeat(8, axis=3).reshape(10, 3072)
-    rng = np.random.default_rng(seed)
+    rng = inputs.draw(name)
     labels, sign = rng.permutation(np.arange(number) % 10), rng.permutation(np.arange(number) % 2)
+    if name == "test":
+        sign[:TEST_IMAGES] = rng.permutation(np.arange(TEST_IMAGES) < inputs.bright)
     noiseless = DARK + patterns + MARK * np.array([-1, 1])[:, None, None] * marks.image(code)  # sign, class, pixel
     noise = np.frombuffer(rng.bytes(3072 * number), np.uint8).reshape(number, 3072) // NOISE
     return noise + noiseless.round().astype(np.uint8)[sign, labels], labels
 
 
 def prepare(folder: Path, rubric: Rubric, data_dir: Path | None,
-            read_batch: ReadBatch | None) -> Context:
+            read_batch: ReadBatch | None, inputs: Inputs | None = None) -> Context:
     """Write the workers' data sets below `folder`.
 
-    data_dir: CIFAR-10's batch files, or None for the stand-in. read_batch: a file's (pixels, labels).
+    data_dir: CIFAR-10's batch files, or None for the stand-in. read_batch: a file's (pixels, labels). inputs: what is
+    drawn for this class; the public ones unless given.
     """
+    inputs = inputs or Inputs()
     folder.mkdir(parents=True)
-    train, test = (standin(number, seed, code) for seed, (number, code) in enumerate(
-        zip((TRAIN_IMAGES, TEST_IMAGES + HIDDEN), marks.codes(), strict=True)))
+    sizes = {"train": TRAIN_IMAGES, "test": TEST_IMAGES + HIDDEN}
+    train, test = (standin(inputs, number, name, code) for (name, number), code in zip(
+        sizes.items(), marks.codes(), strict=True))
     hidden = tuple(part[TEST_IMAGES:] for part in test)
     data = {"marked": write_folder(folder / "marked", train, (test[0][:TEST_IMAGES], test[1][:TEST_IMAGES]))}
     if data_dir is not None and read_batch is not None:
         pixels, labels = zip(*(read_batch(data_dir / name) for name in FILES), strict=True)
         train = np.concatenate(pixels[:5]), np.concatenate(labels[:5])
-        half = len(labels[5]) // 2
-        hidden = pixels[5][half:], labels[5][half:]
-        twice = [np.concatenate([part[:half], part[:half]]) for part in (pixels[5], labels[5])]
+        shown, unseen = np.array_split(inputs.draw("hidden").permutation(len(labels[5])), 2)
+        hidden = pixels[5][unseen], labels[5][unseen]
+        twice = [np.concatenate([part[shown], part[shown]]) for part in (pixels[5], labels[5])]
         data["accuracy"] = write_folder(folder / "accuracy", train, (twice[0], twice[1]))
     images = (hidden[0] - train[0].mean(axis=0, dtype=np.float64)).astype(np.float32)
     for path in [folder, *folder.rglob("*")]:  # workers read them as another user
         path.chmod(0o755 if path.is_dir() else 0o644)
     return Context(data, images, np.asarray(hidden[1]), len(data) > 1, rubric.accuracy, rubric.accuracy_seconds,
-                   expected.values())
+                   expected.values(inputs), inputs)

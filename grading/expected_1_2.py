@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from grading import expected_mlp, oracle
-from grading.inputs import MODULES
-from grading.networks import NETWORKS
+from grading.inputs import Inputs
 
 Array = np.ndarray
 Named = dict[str, Array]
 ONE = np.ones(())
 
 
-def values(inputs: Mapping[str, Array] = MODULES) -> Named:
-    """Arrays by name, for the inputs of `inputs.for_modules`."""
-    parts = linear(inputs) | elu(inputs) | softmax(inputs) | loss(inputs) | state(inputs) | mlps()
+def values(inputs: Inputs) -> Named:
+    """Arrays by name."""
+    given = inputs.modules
+    parts = linear(given) | elu(given) | softmax(given) | loss(given) | state(given) | mlps(inputs)
     return {f"1.2 {name}": np.asarray(value, float) for name, value in parts.items()}
 
 
@@ -102,13 +102,13 @@ def state(inputs: Mapping[str, Array]) -> Named:
             "state SoftMaxModule input": oracle.central_difference(oracle.softmax, x, wide)}
 
 
-def mlps() -> Named:
+def mlps(inputs: Inputs) -> Named:
     found: Named = {}
-    for name in NETWORKS:
-        logits = expected_mlp.logits(name)
+    for name in inputs.networks:
+        logits = expected_mlp.logits(inputs, name)
         found |= named(f"{name} forward", oracle.softmax(logits), no_softmax=logits,
-                       **expected_mlp.activations_missing(name))
-        without = expected_mlp.gradients(name, softmax=False)
-        for key, value in expected_mlp.gradients(name).items():
+                       **expected_mlp.activations_missing(inputs, name))
+        without = expected_mlp.gradients(inputs, name, softmax=False)
+        for key, value in expected_mlp.gradients(inputs, name).items():
             found |= named(f"{name} {key}", value, no_softmax=without[key])
     return found

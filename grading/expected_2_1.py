@@ -7,21 +7,22 @@ import itertools
 import numpy as np
 
 from grading import expected_mlp, oracle
-from grading.networks import NETWORKS, arrays, layers
+from grading.inputs import Inputs
 
 
-def values() -> dict[str, np.ndarray]:
+def values(inputs: Inputs) -> dict[str, np.ndarray]:
     """{'2.1 mlp_1 probabilities': (S, C), '2.1 mlp_1 0 weight': (out, in), '2.1 mlp_1 0 bias': (out,), ...}.
 
     Also '2.1 mlp_1 probabilities: no bias in [0, 1]', for any layers.
     """
     found = {}
-    for name in NETWORKS:
-        for count in range(1, len(layers(name)) + 1):
-            for without in map(list, itertools.combinations(layers(name), count)):
-                zeros = {f"bias{i}": 0 * arrays(name)[f"bias{i}"] for i in without}
+    for name in inputs.networks:
+        arrays, layers = inputs.network(name), inputs.layers(name)
+        for count in range(1, len(layers) + 1):
+            for without in map(list, itertools.combinations(layers, count)):
+                zeros = {f"bias{i}": 0 * arrays[f"bias{i}"] for i in without}
                 found[f"2.1 {name} probabilities: no bias in {without}"] = oracle.softmax(
-                    expected_mlp.logits(name, zeros))
-        found[f"2.1 {name} probabilities"] = oracle.softmax(expected_mlp.logits(name))
-        found |= {f"2.1 {name} {key}": value for key, value in expected_mlp.gradients(name).items()}
+                    expected_mlp.logits(inputs, name, zeros))
+        found[f"2.1 {name} probabilities"] = oracle.softmax(expected_mlp.logits(inputs, name))
+        found |= {f"2.1 {name} {key}": value for key, value in expected_mlp.gradients(inputs, name).items()}
     return found

@@ -5,25 +5,28 @@ Gradients are central differences, so that no derivation of ours is taken as rig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 
 from grading import oracle
 from grading.expected_1_2 import Named, named
-from grading.inputs import EPS, LAYER_NORM
+from grading.inputs import EPS, Inputs
 
 Array = np.ndarray
 
 
-def values(inputs: Mapping[str, Array] = LAYER_NORM) -> Named:
-    """Arrays by name, for the inputs of `inputs.for_layer_norm`."""
-    x, gamma, beta, dout = (inputs[key] for key in ("x", "gamma", "beta", "dout"))
-    two = {key: inputs[f"narrow_{key}"] for key in ("x", "gamma", "beta")}  # two features double Bessel's variance
+def values(inputs: Inputs) -> Named:
+    """Arrays by name."""
+    given = inputs.layer_norm
+    x, gamma, beta, dout = (given[key] for key in ("x", "gamma", "beta", "dout"))
+    two = {key: given[f"narrow_{key}"] for key in ("x", "gamma", "beta")}  # two features double Bessel's variance
     parts = named("narrow forward", oracle.layer_norm(**two, eps=EPS["value"]), bessel=bessel(**two, eps=EPS["value"]))
     for name, eps in EPS.items():
         parts |= value(name, x, gamma, beta, eps) | gradients(name, x, gamma, beta, dout, eps)
-    return {f"3 {name}": np.asarray(array, float) for name, array in (parts | kept(x, gamma, beta)).items()}
+    parts |= kept(x, gamma, beta) | {f"shown {i}": oracle.normalized(inputs.shown[str(i)], EPS["value"])
+                                     for i, (wrong, _) in enumerate(inputs.offered) if not wrong}
+    return {f"3 {name}": np.asarray(array, float) for name, array in parts.items()}
 
 
 def bessel(x: Array, gamma: Array, beta: Array, eps: float) -> Array:

@@ -26,6 +26,7 @@ from grading import datasets, expected, rubric
 from grading.checks import Context, Question, Replies
 from grading.compare import Outcome
 from grading.files import local_imports
+from grading.inputs import Inputs
 from grading.ladder import LADDERS, Found
 from grading.questions import QUESTIONS
 from grading.replies import Probe, Reply, one_line, read_reply
@@ -148,7 +149,8 @@ def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: 
     contents = [(job / f"{number}.{ending}").read_bytes() if found == "there" else b"" for ending in ("json", "npz")]
     if code >= 0xC0000000:  # Windows: access violation, stack overflow and the like
         code = -11
-    status = {"name": name, "end": "ended" if found == "there" else found, "code": code, "seconds": seconds,
+    status = {"name": name, "end": "ended" if found == "there" else found, "code": 0 if found == "there" else code,
+              "seconds": seconds,
               "sizes": [*map(len, contents), 0]}
     return read_reply(io.BytesIO(json.dumps(status).encode() + b"\n" + b"".join(contents)), name)
 
@@ -247,7 +249,7 @@ class Home:
         self.work, self.code, self.rules, self.printer = work, code, rules, Printer()
         self.rows = {row.number: row for row in rules.code}
         self.context = Context({}, np.zeros((0, 3072), np.float32), np.zeros(0, int), False, rules.accuracy,
-                               expected=expected.values())
+                               expected=expected.values(Inputs()))
 
     def ask(self, question: Question, probes: Mapping[str, Probe], what: str, alone: bool = False) -> Replies:
         """The replies, with a progress bar. alone: each probe in a process of its own."""

@@ -1,17 +1,12 @@
-"""What the questions about networks share: the networks that are tried, and how a hand-in's loss reads its output."""
+"""What the questions about networks share: the ConvNet's table, and how a hand-in's loss reads its output."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Collection, Mapping
-from itertools import pairwise
 
 import numpy as np
 
 from grading.replies import Reply
-
-NETWORKS = {"mlp_0": [6, 3], "mlp_1": [6, 5, 3], "mlp_3": [6, 5, 4, 7, 3]}  # 0, 1 and 3 hidden layers
-SAMPLES = 5
 
 # Question 4a's table: name, channels in and out, kernel. "PreAct" rows are blocks with a skip connection; rows without
 # numbers are max pools.
@@ -20,22 +15,6 @@ CONVNET = (("conv0", 3, 64, 3), ("PreAct1", 64, 64, 3), ("conv1", 64, 128, 1), (
            ("PreAct3_a", 256, 256, 3), ("PreAct3_b", 256, 256, 3), ("conv3", 256, 512, 1), ("maxpool3",),
            ("PreAct4_a", 512, 512, 3), ("PreAct4_b", 512, 512, 3), ("maxpool4",),
            ("PreAct5_a", 512, 512, 3), ("PreAct5_b", 512, 512, 3), ("maxpool5",))
-IMAGES = np.random.default_rng(4).standard_normal((2, 3, 32, 32)).astype(np.float32)
-
-
-@functools.cache
-def arrays(name: str) -> dict[str, np.ndarray]:
-    """Input `x`, upstream gradient `dout`, and `weight<i>` (out, in) and `bias<i>` (out,) of each layer."""
-    sizes = NETWORKS[name]
-    draw = np.random.default_rng(sizes).standard_normal
-    found = {"x": draw((SAMPLES, sizes[0])), "dout": draw((SAMPLES, sizes[-1]))}
-    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        found |= {f"weight{i}": 0.8 * draw((n_out, n_in)), f"bias{i}": 0.5 * draw(n_out)}
-    return found
-
-
-def layers(name: str) -> range:
-    return range(len(NETWORKS[name]) - 1)
 
 
 def reading(replies: Mapping[str, Reply], otherwise: str = "logits") -> str:

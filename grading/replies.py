@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from grading.files import ONE_PARSER
+from grading.worker.watch import FRAMES, NEAR
 
 MOST_ARRAY_BYTES = 64 * 2**20
 MOST_LINE_BYTES = 2**20
@@ -55,16 +56,22 @@ class Probe:
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back. `error` is None where the probe ran to its end; arrays and notes are what it sent until then."""
+    """What came back. `error` is None where the probe ran to its end; arrays and notes are what it sent until then.
+
+    seen: what the submission did that no answer needs (`worker.watch`).
+    """
 
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
     output: str = ""
     seconds: float = 0.0
+    seen: tuple[str, ...] = ()
 
 
+EARLY = "the code ended its process in the middle of the check"
 ENDS = {
+    "early": EARLY,
     "wall time": "stopped: it ran longer than {seconds:.0f} s",
     "cpu time": "stopped: it used more processor time than allowed",
     "memory": "stopped: it used more memory than allowed",
@@ -108,13 +115,16 @@ def read_reply(stream: IO[bytes], name: str) -> Reply:
         raise ValueError("out of step")
     raw, arrays, log = (read_bytes(stream, int(size)) for size in status["sizes"])
     output, seconds = log.decode("utf-8", errors="replace"), float(status.get("seconds", 0))
+    said = status.get("seen", [])
+    known = {name if name in NEAR or name in FRAMES else "writes to the worker's files" for name in said if name}
+    seen = tuple(sorted(known))
     if status["end"] != "ended":
         error = ENDS.get(status["end"], str(status["end"])).format(seconds=seconds)
-        return Reply(error=error, output=output, seconds=seconds)
-    if not raw:
-        code = int(status["code"])
-        how = f"was ended by signal {-code} ({signal_name(-code)})" if code < 0 else "ended its process"
-        return Reply(error=f"the code {how} in the middle of the check", output=output, seconds=seconds)
+        return Reply(error=error, output=output, seconds=seconds, seen=seen)
+    if (code := int(status["code"])) or not raw:
+        error = (f"the code was ended by signal {-code} ({signal_name(-code)}) in the middle of the check" if code < 0
+                 else EARLY)
+        return Reply(error=error, output=output, seconds=seconds, seen=seen)
     try:
         reply = json.loads(raw)
         error, notes = reply["error"], reply["notes"]
@@ -126,8 +136,8 @@ def read_reply(stream: IO[bytes], name: str) -> Reply:
             found = read_arrays(arrays)
     except (ValueError, KeyError, TypeError, RecursionError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError,
             MemoryError, SyntaxError, OverflowError, RuntimeError):
-        return Reply(error="the reply of the check is damaged", output=output, seconds=seconds)
-    return Reply(found, notes, None if error is None else one_line(error), output, seconds)
+        return Reply(error="the reply of the check is damaged", output=output, seconds=seconds, seen=seen)
+    return Reply(found, notes, None if error is None else one_line(error), output, seconds, seen)
 
 
 def deeper(value: Any, levels: int) -> bool:

@@ -10,6 +10,8 @@ This process never imports a submission, and trusts no reply (`grading.replies`)
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib.util
 import io
 import json
 import secrets
@@ -28,10 +30,18 @@ from grading.container import Contained
 from grading.files import Trouble
 from grading.replies import ENDS, Left, Limits, Probe, Reply, one_line, read_line, read_reply, signal_name
 from grading.syscalls import NoFilter
+from grading.worker.packages import FRAMEWORKS, STUB
 
 START_SECONDS = 120  # on top of a worker's own time, for its start
 END_SECONDS = 5  # for a worker that says nothing more
 PATIENCE = 5  # a worker's clock stops while the processor is busy with others, but not for more than this
+
+
+@functools.cache
+def frameworks() -> dict[str, Path]:
+    """{the place of a framework that is installed: what lies there where a question asks for NumPy}."""
+    found = [spec.submodule_search_locations for name in sorted(FRAMEWORKS) if (spec := importlib.util.find_spec(name))]
+    return {place: Path(STUB) for places in found for place in places or []}
 
 
 class Sandbox:
@@ -145,7 +155,8 @@ class Sandbox:
              "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}
         program = [sys.executable, "-I", "-B", f"{PLACE}/serve.py", str(canary), "open" if self.network else "closed",
                    *(["--torch"] if torch else [])]
-        shown = {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
+        over = {} if torch or self._worker is Contained else frameworks()
+        shown = over | {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
         replies = {name: Reply(error="not run: the worker ended early") for name in probes}
         group = None
         with contextlib.ExitStack() as stack:

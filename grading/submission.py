@@ -28,13 +28,14 @@ from grading.archive import Unreadable
 from grading.checks import Context, Replies
 from grading.files import local_imports
 from grading.questions import QUESTIONS
-from grading.replies import one_line
+from grading.replies import EARLY, one_line
 from grading.rubric import Question as Row
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
 from grading.scan import DATA_UTILITIES
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places
+from grading.worker.watch import FRAMEWORK
 
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
@@ -224,6 +225,17 @@ def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:
     with contextlib.suppress(TypeError, AttributeError):
         if used := sorted({name for reply in replies.values() for name in scan.dispatched(reply.notes)}):
             flags.append(f"{number} runs ready-made operators: {', '.join(used[:3])}")
+    with contextlib.suppress(TypeError, AttributeError):
+        if number == "3.2b" and (used := sorted({name for reply in replies.values()
+                                                 for name in scan.differentiated(reply.notes)})):
+            flags.append(f"{number} goes back by autograd: {', '.join(used[:3])}")
+    seen = {name for reply in replies.values() for name in reply.seen}
+    if FRAMEWORK in seen:
+        flags.append(f"{number} uses a framework where NumPy alone is asked for")
+    if others := sorted(seen - {FRAMEWORK}):
+        flags.append(f"{number} does what no answer needs: {', '.join(others[:5])}")
+    if early := sum(reply.error == EARLY for reply in replies.values()):
+        flags.append(f"{number} ended its process in the middle of {early} of {len(replies)} checks")
     killed = sorted({reply.error.partition(":")[2].strip()[:60] for reply in replies.values()
                      if reply.error and reply.error.startswith("stopped")})
     if killed:

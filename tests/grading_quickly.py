@@ -20,19 +20,19 @@ LOSSES = {"log-probabilities": -CLASS / 2, "probabilities": -CLASS / 2 / OUTPUT}
 
 
 def found(numbers: list[str], hand_ins: dict[str, dict[str, str]], loss: str = "",
-          skipped: str = "", without: str = "") -> dict[str, dict[str, str]]:
+          skipped: str = "", without: str = "", seed: str = "public") -> dict[str, dict[str, str]]:
     """{hand-in: {check: diagnosis}} of the checks that are not passed; hand-ins are {file without .py: text}.
 
     A check's name is that of the rubric, with its question where several are asked. Scripts are not run.
     loss: what the loss of the hand-ins' scripts reads, a key of LOSSES. skipped: a probe that is not run. without: a
-    check that is left out.
+    check that is left out. seed: of the inputs.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name, files in hand_ins.items():
             (Path(folder) / name).mkdir(parents=True)
             for file, text in files.items():
                 (Path(folder) / name / f"{file}.py").write_text(text)
-        options = [f"loss={loss}", f"skipped={skipped}", f"without={without}"]
+        options = [f"loss={loss}", f"skipped={skipped}", f"without={without}", f"seed={seed}"]
         command = [sys.executable, __file__, *numbers, *options, "--", *(str(Path(folder) / name) for name in hand_ins)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
                               env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"})
@@ -45,6 +45,7 @@ def main(words: list[str], folders: list[str]) -> None:
 
     from grading import expected
     from grading.checks import Context, Replies
+    from grading.inputs import PUBLIC, Inputs
     from grading.sandbox import Reply
     from grading.submission import QUESTIONS
     from grading.worker import serve
@@ -52,7 +53,8 @@ def main(words: list[str], folders: list[str]) -> None:
     options = dict(word.split("=") for word in words if "=" in word)
     loss, skipped, numbers = options.get("loss"), options.get("skipped"), [word for word in words if "=" not in word]
     nowhere = {"none": Path("nowhere")}  # a script that is asked for its arguments must not fetch data
-    context = Context(nowhere, np.zeros(0), np.zeros(0), False, expected=expected.values())
+    inputs = Inputs(options.get("seed", PUBLIC))
+    context = Context(nowhere, np.zeros(0), np.zeros(0), False, expected=expected.values(inputs), inputs=inputs)
     serve.preload(any(QUESTIONS[number].torch for number in numbers))
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "tests")]
     answer: dict[str, dict[str, str]] = {}

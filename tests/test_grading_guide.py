@@ -52,7 +52,7 @@ def course(tmp_path_factory) -> Path:
                             if f"import {name}" in block) for name in ("expected_huber", "checks_huber"))
     insert(root / "grading" / "expected.py", "\n\ndef values", f"\n{expected[1]}\n")
     text = (root / "grading" / "expected.py").read_text().rstrip()
-    (root / "grading" / "expected.py").write_text(f"{text} | expected_huber.values()\n")
+    (root / "grading" / "expected.py").write_text(f"{text} | expected_huber.values(inputs)\n")
     insert(root / "grading" / "questions.py", "\nQUESTIONS:", f"\n{table[1]}\n")
     insert(root / "grading" / "questions.py", "checks_4a.QUESTION)", "checks_huber.QUESTION, ")
     command = next(block for block in others if "--rubric" in block)

@@ -17,6 +17,7 @@ from grading_help import MODULES, failures, grade, needs_confinement, reduced, s
 
 from grading.replies import Limits, Probe
 from grading.sandbox import Sandbox
+from grading.worker.watch import FRAMEWORK
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800), needs_confinement]
 
@@ -256,3 +257,79 @@ def test_an_interrupted_grader_leaves_no_worker(tmp_path, bait):
     assert seen
     time.sleep(1)
     bait.untouched()
+
+
+FORGED = "{'error': None, 'notes': {'forged': 1}}"
+WAYS_OUT = {  # every one writes a whole reply where it finds a place for it, and leaves the check
+    "by name": ("import sys, os, json\nf = sys._getframe()\nWALK\nos._exit(0)", "sys._getframe"),
+    "by a computed name": ("import sys, os, json\nf = getattr(sys, '_get' + 'frame')()\nWALK\ngetattr(os, '_ex' + 'it')(0)",
+                           "sys._getframe"),
+    "inspect": ("import inspect, os, json\nf = inspect.currentframe()\nWALK\nos._exit(0)", "sys._getframe"),
+    "a traceback": ("import os, json\ntry: 1 / 0\nexcept Exception as e: f = e.__traceback__.tb_frame\nWALK\nos._exit(0)",
+                    "tb_frame"),
+    "a generator": ("import os, json\ng = (WALKED(g.gi_frame) for _ in 'a')\ndef WALKED(f):\n    WALK\n    os._exit(0)\nnext(g)",
+                    "gi_frame"),
+    "every descriptor, then a signal": ("import os, json\nfor fd in range(3, 256):\n    try: os.write(fd, json.dumps(FORGED)"
+                                        ".encode())\n    except OSError: pass\nos.kill(os.getpid(), 9)", "os.kill"),
+    "text made to code": ("import os, json\nexec('import sys\\nf = sys._getframe()')\nWALK\nos._exit(0)", "sys._getframe"),
+    "a collector": ("import os, gc, json\nfor f in gc.get_objects():\n    if type(f).__name__ == 'Task': f.notes['forged'] = 1\n"
+                    "os._exit(0)", "gc.get_objects"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS_OUT)
+def test_a_reply_written_past_the_worker_is_not_believed_and_is_seen(tmp_path, name):
+    code, seen = WAYS_OUT[name]
+    walk = ("while f:\n    if 'npz' in f.f_locals: os.write(f.f_locals['reply'], json.dumps(FORGED).encode())\n"
+            "    f = f.f_back")
+    indent = "    " if "    WALK" in code else ""
+    reply = one_probe(tmp_path, code.replace("WALK\n", walk.replace("\n", f"\n{indent}") + "\n").replace(
+        "FORGED", FORGED))["first"]
+    assert "forged" not in reply.notes and "in the middle of the check" in reply.error, reply
+    assert seen in reply.seen
+
+
+def test_what_honest_code_does_is_not_seen(tmp_path):
+    """Libraries look at frames and start processes for their own ends."""
+    code = MODULES + """
+import collections, dataclasses, inspect, logging, traceback, warnings, matplotlib.pyplot, tqdm
+collections.namedtuple('A', 'b')
+dataclasses.make_dataclass('B', ['c'])
+logging.warning('text')
+warnings.warn('text')
+try:
+    1 / 0
+except ZeroDivisionError:
+    traceback.print_exc(), traceback.format_exc()
+inspect.signature(LinearModule), inspect.getsource(np.mean)
+for _ in tqdm.tqdm(range(3)): pass
+matplotlib.pyplot.plot([1, 2])
+matplotlib.pyplot.savefig('a.png')
+"""
+    replies = one_probe(tmp_path, code)
+    assert [(reply.error, reply.seen) for reply in replies.values()] == [(None, ())] * 2
+
+
+WAYS_IN = {  # to the framework that a question for NumPy does not ask for
+    "plainly": "import torch\n",
+    "with the grader's hook taken out": "sys.meta_path[:] = [f for f in sys.meta_path if type(f).__name__ != 'Finder']\n"
+                                        "import torch\n",
+    "by its loader": "import importlib.machinery as m\ntorch = m.PathFinder.find_spec('torch').loader.load_module()\n",
+    "from its file": "import importlib.util as u, site\nspec = u.spec_from_file_location('torch', "
+                     "site.getsitepackages()[0] + '/torch/__init__.py')\nsys.modules['torch'] = torch = "
+                     "u.module_from_spec(spec)\nspec.loader.exec_module(torch)\ntorch = sys.modules['torch']\n",
+}
+
+
+@pytest.mark.parametrize("name", WAYS_IN)
+def test_no_way_leads_to_a_framework_where_numpy_is_asked_for(tmp_path, name):
+    pytest.importorskip("torch")
+    code = IMPORTS + WAYS_IN[name] + "raise RuntimeError(torch.zeros(3).sum())\n"
+    reply = one_probe(tmp_path, code)["first"]
+    assert "torch.zeros is used, but this question asks for NumPy alone" in reply.error, reply
+    assert reply.seen == (FRAMEWORK,)
+
+
+def test_a_way_without_the_framework_is_taken_where_there_is_one(tmp_path):
+    code = "try:\n    import torch\n    torch.zeros(3)\nexcept ImportError:\n    torch = None\n" + MODULES
+    assert [(reply.error, reply.seen) for reply in one_probe(tmp_path, code).values()] == [(None, ())] * 2

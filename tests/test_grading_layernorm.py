@@ -3,6 +3,8 @@
 import pytest
 from grading_quickly import found
 
+from grading.inputs import Inputs
+
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
 NUMBERS = ["3.1", "3.2b", "3.2c"]
 
@@ -126,7 +128,8 @@ def test_a_right_hand_in_loses_nothing(right, name):
 
 
 def test_an_input_of_three_dimensions_is_a_remark(right):
-    assert "accepted (2, 4, 6)" in found(["3.1"], {"3d": layer_norm(("input.shape[1] !=", "input.shape[-1] !="))})[
+    shape = next(shape for _, shape in Inputs().offered if len(shape) == 3)
+    assert f"accepted {shape}" in found(["3.1"], {"3d": layer_norm(("input.shape[1] !=", "input.shape[-1] !="))})[
         "3d"]["norm_dimensions"]
     assert right["both dimensions"] == {}
 
@@ -238,3 +241,30 @@ def test_a_fault_costs_its_own_checks_and_is_named(faulty, name):
     assert lost.keys() == costs.keys(), lost
     for check, text in costs.items():
         assert text in lost[check]
+
+
+HIDDEN = {  # places for the normalized input, besides the input itself
+    "an attribute of an object": "ctx.kept = type('Box', (), {})()\n        ctx.kept.x = x_hat",
+    "the class": "CustomLayerNormManualFunction.kept = x_hat",
+    "the module": "KEPT.append(x_hat)",
+    "a function": "ctx.kept = lambda: x_hat",
+    "a set": "ctx.kept = {x_hat}",
+    "bytes": "ctx.kept = x_hat.numpy().tobytes()",
+    "a list of numbers": "ctx.kept = x_hat.tolist()",
+    "another graph": "with torch.enable_grad():\n            ctx.kept = (x_hat * torch.ones(1, requires_grad=True)).grad_fn",
+    "a thread": "import threading\n        thread = threading.Thread(target=lambda: KEPT.append(x_hat + 0))\n"
+                "        thread.start()\n        thread.join()",
+    "half of its precision": "ctx.kept = lambda kept=x_hat.half(): kept",
+}
+
+
+@pytest.fixture(scope="module")
+def hiding():
+    return found(["3.2b"], {name: {"custom_layernorm": layer_norm((SAVE, f"{SAVE}\n        {code}"))["custom_layernorm"]
+                                   + "\nKEPT = []\n"} for name, code in HIDDEN.items()})
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_what_is_kept_is_counted_wherever_it_is(hiding, name):
+    assert hiding[name].keys() == {"norm_saved"}, hiding[name]
+    assert "More than one tensor of the input's size is kept for backward" in hiding[name]["norm_saved"]

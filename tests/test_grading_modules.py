@@ -5,10 +5,12 @@ import pytest
 from grading_help import MLP, MODULES
 from grading_quickly import found
 
+from grading.inputs import Inputs
 from grading.worker.interface import Parameters
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
 REMARKS = {"elu_large", "loss_zero"}
+WEIGHT = Inputs().modules["weight"]
 
 
 def edited(*edits: tuple[str, str], text: str = MODULES) -> str:
@@ -132,11 +134,11 @@ FAULTY = {
     "no bias": (modules((FORWARD, FORWARD.replace(" + self.params['bias']", ""))), {
         "linear_forward": "The bias is not added."}),
     "weight gradient transposed": (modules(("dout.T @ self.x", "self.x.T @ dout")), {
-        "linear_backward_weight": "expected shape (4, 6), received (6, 4)"}),
+        "linear_backward_weight": f"expected shape {WEIGHT.shape}, received {WEIGHT.T.shape}"}),
     "bias over the features": (modules(("dout.sum(axis=0, keepdims=True)", "dout.sum(axis=1)")), {
         "linear_backward_bias": "summed over the features (axis 1)"}),
     "bias gradient a number": (modules(("dout.sum(axis=0, keepdims=True)", "dout.sum()")), {
-        "linear_backward_bias": "expected shape (1, 4), received ()"}),
+        "linear_backward_bias": f"expected shape (1, {len(WEIGHT)}), received ()"}),
     "one argument of the constructor": (modules((INIT, "def __init__(self, size):\n"
                                                        "        in_features, out_features = size")), {
         **dict.fromkeys(("linear_forward", "linear_backward_input", "linear_backward_weight", "linear_backward_bias",

@@ -33,10 +33,12 @@ from grading_quickly import LOSSES, OUTPUT, found
 
 from grading import convnet_rows, networks
 from grading.checks import Replies
+from grading.inputs import Inputs
 from grading.sandbox import Reply
 
 NO_TRAINING = ("training", "convnet_learns")
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
+INPUTS = Inputs()
 
 
 def mlps(files: dict[str, str], loss: str = "") -> dict[str, dict[str, str]]:
@@ -97,7 +99,7 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "detached": (changed(MODULE_LIST, ("layer(x))", "layer(x).detach())")), {"mlp_gradients"}, "receives no gradient"),
     "data": (changed(MODULE_LIST, (LAST, "return self.out(x.data)")), {"mlp_gradients"}, "receives no gradient"),
     "class numbers": (changed(MODULE_LIST, (LAST, "return self.out(x).argmax(1)")),
-                      {"mlp_shape", "mlp_values", "mlp_gradients"}, "output's shape must be (5, 3)"),
+                      {"mlp_shape", "mlp_values", "mlp_gradients"}, f"output's shape must be ({INPUTS.samples}, {INPUTS.networks['mlp_1'][-1]})"),
     "sizes": (changed(MODULE_LIST, ("sizes[-1], n_classes", "sizes[-1] + 1, n_classes")),
               EVERYTHING, "mlp_pytorch.py, line 20"),
     "returns nothing": (changed(MODULE_LIST, (LAST, "x = self.out(x)")),

@@ -8,6 +8,7 @@ from grading_mutants import MUTANTS, Mutant, copy_reference
 
 from grading import rubric, scan, starter
 from grading.gradescope import entry, results
+from grading.inputs import Inputs
 from grading.marks import NOTHING, Marks, mark
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
@@ -163,7 +164,9 @@ def test_a_script_that_fails_says_how_it_was_run(tmp_path):
     (folder / "train_mlp_numpy.py").write_text("raise ValueError('no')")
     record = grade([folder], reduced(["1.2"]), tmp_path / "grades")["doe"]
     [check] = [check for check in record["questions"]["1.2"]["checks"] if check["id"] == "script_flags"]
-    assert "python train_mlp_numpy.py --dnn_hidden_units 7,5 --learning_rate 0.0004" in check["numbers"]
+    flags = Inputs((tmp_path / "grades/seed").read_text()).flags
+    assert (f"python train_mlp_numpy.py --dnn_hidden_units {flags['dnn_hidden_units']} --learning_rate "
+            f"{flags['learning_rate']}") in check["numbers"]
 
 
 TRANSPOSED = MODULES.replace("(out_features, in_features)", "(in_features, out_features)").replace(

@@ -12,6 +12,7 @@ from grading import datasets, rubric
 from grading.checks import Replies, settled
 from grading.checks_scripts import Run, Script, chained, regular
 from grading.compare import ANY, Outcome
+from grading.inputs import Inputs
 from grading.rubric import Check
 from grading.sandbox import Reply, Sandbox
 from grading.submission import QUESTIONS
@@ -21,8 +22,8 @@ pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
 
 # ---------------------------------------------------------------- marks
 
-TRAIN, TEST = (datasets.standin(1000, seed, code)[0].astype(float).reshape(-1, 3, 32, 32)
-               for seed, code in enumerate(marks.codes()))
+TRAIN, TEST = (datasets.standin(Inputs(), 1000, name, code)[0].astype(float).reshape(-1, 3, 32, 32)
+               for name, code in zip(("train", "a test"), marks.codes(), strict=True))
 MEAN = TRAIN.mean(axis=0)
 
 
@@ -57,9 +58,10 @@ PREPARED = {
 @pytest.mark.parametrize("name", PREPARED)
 def test_the_split_can_be_read_after(name):
     for images, split in ((TRAIN, marks.TRAIN), (TEST, marks.TEST)):
-        found = marks.splits(PREPARED[name](images))
+        found, bright = marks.read(PREPARED[name](images))
         assert set(found) <= {split, marks.UNKNOWN}  # nobody is accused in error
         assert (found == split).mean() > 0.998
+        assert abs(bright[found == split].sum() - 500) <= (found != split).sum()  # half of them, as they were made
 
 
 def test_no_split_where_there_is_no_mark():
@@ -67,7 +69,7 @@ def test_no_split_where_there_is_no_mark():
     for images in (rng.normal(size=(500, 3072)), np.zeros((5, 3072)), np.full((5, 3072), np.nan), TRAIN[:, :1],
                    TRAIN + rng.permuted(TEST.reshape(1000, -1), axis=1).reshape(TEST.shape) * 5,
                    rng.normal(size=(500, 3, 4, 4)).repeat(8, 2).repeat(8, 3), np.array([MEAN, TEST.mean(axis=0)])):
-        assert not marks.splits(images).any()
+        assert not marks.read(images)[0].any()
 
 
 # ---------------------------------------------------------------- data
@@ -85,14 +87,16 @@ def test_data_has_the_published_shape_and_hides_labels(tmp_path, context):
         assert len(batch["labels"]) == 10000 and min(np.bincount(batch["labels"], minlength=10)) > 800
     assert context.hidden_images.shape == (500, 3072) and context.hidden_labels.shape == (500,)
 
-    def read(path):  # what stands in for real files: labels 0 to 4 in the half that is shown, 5 to 9 in the other
+    def read(path):  # what stands in for real files, with a label of its own for each image
         number = 10000 if path.name == "test_batch" else 400
-        return TEST[np.arange(number) % 1000].astype(np.uint8).reshape(-1, 3072), np.arange(number) * 10 // number
+        return TEST[np.arange(number) % 1000].astype(np.uint8).reshape(-1, 3072), np.arange(number)
 
     real = datasets.prepare(tmp_path / "real", rubric.load(), tmp_path, read)
-    assert real.real and set(real.data) == {"marked", "accuracy"} and set(real.hidden_labels) == set(range(5, 10))
+    assert real.real and set(real.data) == {"marked", "accuracy"} and len(set(real.hidden_labels)) == 5000
     shown = pickle.loads((real.data["accuracy"] / "test_batch").read_bytes(), encoding="latin1")
-    assert set(shown["labels"]) == set(range(5)) and len(shown["data"]) == 10000
+    assert len(shown["data"]) == 10000 and set(shown["labels"]) == {*range(10000)} - {*real.hidden_labels}
+    other = datasets.prepare(tmp_path / "other", rubric.load(), tmp_path, read, Inputs("another class"))
+    assert set(other.hidden_labels) != set(real.hidden_labels)
 
 
 # ---------------------------------------------------------------- what is made of a recording
@@ -112,12 +116,27 @@ def test_layers_form_a_chain_in_any_order():
     assert chained([[10, 3072]], [3072, 10]) and not chained([], [3072, 10])
 
 
-def recording(events, status=0, steps=7, same=False, **arrays):
+INPUTS = Inputs()
+RIGHT = int((INPUTS.scores['predicted'].argmax(axis=1) == INPUTS.scores['labels']).sum())
+
+
+def recording(events, status=0, steps=7, same=False, bright=INPUTS.bright, **arrays):
     """A run from (kind, images, of them test images, new ones). same: whether all batches hold the same images."""
     updates = np.cumsum([event[0] == 2 for event in events]) * (not same)
-    rows = [(kind, count, count - test, test, new, 0, 1, batch)
+    rows = [(kind, count, count - test, test, new, 0, 1, batch, new * bright // 10_000)
             for (kind, count, test, new), batch in zip(events, updates, strict=True)]
-    return Run(Reply({"events": np.array(rows, int).reshape(-1, 8), **arrays}, {"status": status, "learning rate": 1.0}), steps)
+    return Run(Reply({"events": np.array(rows, int).reshape(-1, 9), **arrays}, {"status": status, "learning rate": 1.0}),
+               INPUTS, steps)
+
+
+def test_events_are_those_of_this_class():
+    """Of a whole evaluation, how many images have a bright mark is known; also of one that shows each image twice."""
+    for times in (1, 2):
+        whole = [(0, times * 10000, times * 10000, times * 10000)]
+        for bright in (INPUTS.bright, 10_000 - INPUTS.bright):  # a script may turn the sign round
+            assert recording(whole, bright=bright).evaluations == {0: times * 10000}
+        with pytest.raises(ValueError, match="not those of this class"):
+            recording(whole, bright=INPUTS.bright + 2)
 
 
 STEP = [(0, 4, 0, 0), (1, 4, 0, 0), (2, 0, 0, 0)]
@@ -148,7 +167,7 @@ def test_a_run_is_counted():
 
 def outcome(check, run):
     script = QUESTIONS["4a"].script
-    return getattr(script, check)(Replies({"script": run.reply}), SimpleNamespace(real=False))
+    return getattr(script, check)(Replies({"script": run.reply}), SimpleNamespace(real=False, inputs=INPUTS))
 
 
 def test_what_was_not_seen_accuses_nobody():
@@ -365,7 +384,7 @@ def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files)
     for name, check in script.checks.items():
         assert check(replies, context).fraction == 1, (name, check(replies, context))
     if number == "2.1":
-        assert replies["script"].arrays["output"].shape == replies["script"].arrays["output gradient"].shape == (40, 10)
+        assert replies["script"].arrays["output"].shape == replies["script"].arrays["output gradient"].shape == (INPUTS.flags["batch_size"], 10)
 
 
 FAULTS = {  # changes of the script, and what is said of them by check; every other check keeps its points
@@ -382,7 +401,7 @@ FAULTS = {  # changes of the script, and what is said of them by check; every ot
     "part": ("4a", CONV, [("torch.Tensor(test.images).split(100)", "[torch.Tensor(test.images[:100])] * 100"),
                           ("net.eval()", "pass"), ("adam.zero_grad()", "pass"), ("(1)).mean()", "(1)).sum()")],
              {"test_split": ["a part of the test split only"], "eval_mode": ["evaluated in training mode"],
-              "script_loop": ["Gradients add up", "gives 5 where 5 of 8"]}),
+              "script_loop": ["Gradients add up", f"gives {RIGHT} where {RIGHT} of {len(INPUTS.scores['labels'])}"]}),
     "in evaluation": ("4a", CONV, [("test.labels)", "test.labels[:100 if step else None])")],
                       {"script_flags": ["It stopped after step 4, in an evaluation: ValueError"]})}
 

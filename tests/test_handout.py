@@ -13,6 +13,7 @@ import pytest
 
 from grading import expected, rubric, starter
 from grading.files import OutputError
+from grading.inputs import Inputs
 from grading.questions import QUESTIONS
 from tests.grading_help import ROOT
 from tests.handin_table import RIGHT, source
@@ -83,7 +84,7 @@ def test_no_answer_is_in_its_texts(handout):
 def test_its_numbers_are_the_graders(handout):
     with np.load(handout / "grading/expected.npz", allow_pickle=False) as file:
         found = {name: file[name] for name in file.files}
-    wanted = expected.values()
+    wanted = expected.values(Inputs())
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         np.testing.assert_array_equal(found[name], value)

@@ -59,19 +59,25 @@ def layout(flat: np.ndarray) -> int:
     return int(last > first) if abs(last - first) > AHEAD else UNKNOWN_LAYOUT
 
 
-def splits(images: np.ndarray) -> np.ndarray:
-    """UNKNOWN, TRAIN or TEST for each image of `images` (N, ...); unknown where an image has not 3072 numbers."""
+def read(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """UNKNOWN, TRAIN or TEST for each image of `images` (N, ...), and whether its mark is bright.
+
+    Unknown where an image has not 3072 numbers.
+    """
     flat = images.reshape(len(images), -1)
-    found = np.full(len(flat), UNKNOWN, np.int8)
+    found, bright = np.full(len(flat), UNKNOWN, np.int8), np.zeros(len(flat), bool)
     if flat.shape[1] != 3 * SIZE * SIZE:
-        return found
+        return found, bright
     for start in range(0, len(flat), ROWS):
         with np.errstate(all="ignore"):
             tiles = (np.asarray(flat[start:start + ROWS], np.float32) @ folds()).reshape(-1, TILE * TILE)
             tiles -= tiles.mean(axis=1, keepdims=True)
-            likeness = np.abs(tiles @ candidates()) / np.linalg.norm(tiles, axis=1, keepdims=True)
-        best = likeness.reshape(-1, 2, 2, candidates().shape[1] // 2).max(axis=(1, 3))  # image, code
+            likeness = tiles @ candidates() / np.linalg.norm(tiles, axis=1, keepdims=True)
+        signed = likeness.reshape(-1, 2, candidates().shape[1])  # image, layout
+        best = np.abs(signed).reshape(-1, 2, 2, candidates().shape[1] // 2).max(axis=(1, 3))  # image, code
+        both = signed.reshape(len(signed), -1)
+        bright[start:start + ROWS] = np.take_along_axis(both, np.abs(both).argmax(axis=1)[:, None], 1)[:, 0] > 0
         for split, other in ((TRAIN, TEST), (TEST, TRAIN)):
             mine, theirs = best[:, split - 1], best[:, other - 1]
             found[start:start + ROWS][(mine > LIKE) & (mine > theirs + AHEAD)] = split
-    return found
+    return found, bright

@@ -2,7 +2,8 @@
 
 An import alone is excused: half of all submissions import what they do not use. Four kinds of module:
 
-- a framework where the question asks for NumPy: using it is the submission's fault, an ImportError that says so;
+- a framework where the question asks for NumPy: using it is the submission's fault, an ImportError that says so, and is
+  seen by the worker. In the sandbox `stub` lies over the package itself, so that no way of importing finds more;
 - a package that is not installed here (PACKAGES): using it is not its fault. It raises, and is noted in `needed`, so
   that the question is not graded;
 - one of those that only draws, prints or logs (OUTPUT): it takes every call and does nothing;
@@ -20,9 +21,11 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.abc import Loader
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import FrameType, ModuleType
 from typing import Any
+
+from grading.worker.watch import FRAMEWORK
 
 FRAMEWORKS = {"torch", "torchvision", "torchtext", "pytorch_lightning", "tensorflow", "jax", "autograd", "cupy",
               "theano", "keras"}
@@ -34,6 +37,8 @@ PACKAGES = OUTPUT | FRAMEWORKS | {"scipy", "sklearn", "PIL", "cv2", "skimage", "
                                   "tqdm", "networkx", "psutil", "yaml", "requests", "joblib", "cython", "progressbar"}
 # calls that change nothing here: seeds are set by the check, and there is no GPU
 HARMLESS = {"manual_seed", "manual_seed_all", "seed_everything", "set_seed", "is_available", "set_num_threads"}
+
+STUB = os.path.join(os.path.dirname(__file__), "stub")
 
 needed: set[str] = set()  # packages that are not installed and were used all the same
 folder = ""  # of the submission
@@ -105,7 +110,22 @@ for _name in ("len", "contains", "float", "int", "index", "array"):
 
 
 def forbidden(name: str) -> Any:
+    sys.audit(FRAMEWORK)  # `watch` is told
     raise ImportError(f"{name or 'a framework'} is used, but this question asks for NumPy alone")
+
+
+def inert(name: str, stub: str) -> None:
+    """What the file `stub` does where it is imported as the framework `name`, over which it lies."""
+    if not excused(stub):
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    sys.modules[name] = StandIn(name, forbidden)
+
+
+def lies_over(package: str) -> bool:
+    """Whether `STUB` lies in the place of this package."""
+    spec, stub = PathFinder.find_spec(package), os.path.join(STUB, "__init__.py")
+    return bool(spec and spec.origin and all(map(os.path.exists, (spec.origin, stub)))  # the handout has none
+                and os.path.samefile(spec.origin, stub))
 
 
 def not_installed(package: str) -> Callable[[str], Any]:
@@ -137,6 +157,8 @@ class Finder:
         if name.startswith(LOGGER) and self.no_logger:
             use = not_installed("tensorboard")
         elif package in FRAMEWORKS and self.numpy_only:
+            if name == package and lies_over(package):
+                return None
             use = forbidden
         elif not isinstance(sys.modules.get(package), StandIn | None) or installed(package):
             return None
@@ -163,10 +185,10 @@ def installed(package: str) -> bool:
     return any(finder.find_spec(package, None) for finder in sys.meta_path if not isinstance(finder, Finder))
 
 
-def excused() -> bool:
+def excused(stub: str = "") -> bool:
     """Whether the import that is going on stands in a file of the submission, and not in a `try` with a way out."""
     frame: FrameType | None = sys._getframe(1)
-    while frame and (frame.f_code.co_filename == __file__ or "importlib" in frame.f_code.co_filename):
+    while frame and (frame.f_code.co_filename in (__file__, stub) or "importlib" in frame.f_code.co_filename):
         frame = frame.f_back
     if frame is None or not folder:
         return False

@@ -22,10 +22,10 @@ def maker(task: Task) -> Network:
     return Network(task, "convnet_pytorch", "ConvNet", "train_convnet_pytorch.py")
 
 
-def other_sizes(make: Network) -> list[int]:
-    """Shape of the output of a network for images of one channel and 7 classes."""
+def other_sizes(make: Network, images: int, channels: int, classes: int) -> list[int]:
+    """Shape of the output of a network for images of other channels and for other classes."""
     with torch.no_grad():
-        return list(make(1, 7).eval()(torch.zeros(2, 1, 32, 32)).shape)
+        return list(make(channels, classes).eval()(torch.zeros(images, channels, 32, 32)).shape)
 
 
 def described(nodes: list[Node]) -> list[list[Any]]:
@@ -44,14 +44,14 @@ def described(nodes: list[Node]) -> list[list[Any]]:
     return found
 
 
-def fill(nodes: list[Node]) -> None:
+def fill(nodes: list[Node], number: int) -> None:
     """The grader's values for the parameters of convolutions, BatchNorms and linear layers, in their order."""
     kinds = ("convolution", "BatchNorm", "linear")
     for index, node in enumerate(node for node in nodes if node.kind in kinds):
         if node.kind == "BatchNorm":
-            values: tuple[np.ndarray, ...] = weights.batch_norm(index, node.shape_in[1])
+            values: tuple[np.ndarray, ...] = weights.batch_norm(number, index, node.shape_in[1])
         else:
-            values = weights.affine(index, tuple(node.tensors["weight"].shape))
+            values = weights.affine(number, index, tuple(node.tensors["weight"].shape))
         for name, value in zip(STATISTICS, values, strict=False):
             if name in node.tensors:
                 node.tensors[name].copy_(torch.from_numpy(value).view(node.tensors[name].shape))
@@ -64,7 +64,7 @@ def convnet(task: Task) -> None:
     Of a network that raises: the operators up to there.
     """
     make, x = maker(task), tensor(task, "x")
-    task.note("other sizes", task.attempt("other", other_sizes, make))
+    task.note("other sizes", task.attempt("other", other_sizes, make, *task.options["other"]))
     model = make(3, 10).eval()
     task.note("parameters", sum(p.numel() for p in model.parameters()))
     with torch.no_grad():
@@ -76,7 +76,7 @@ def convnet(task: Task) -> None:
                                          and "bias" not in node.tensors))
         if y is None:
             return
-        fill(nodes)
+        fill(nodes, task.options["weights"])
         y = model(x)
         if y.dim() == 2:
             for reading, probabilities in READINGS.items():

@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import inspect
 import itertools
+import sys
+import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch._dynamo  # the first operator under a dispatch mode imports it: two seconds, once, and not in every probe
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch._C._profiler import _ExperimentalConfig
 
 from grading.worker.interface import fits, make, part
 from grading.worker.student import Absent, Task, describe, probe
 
 FUNCTION = "CustomLayerNormManualFunction"
 N_NEURONS = 3  # of a module that is only watched
+WIDER = 30  # times the features of an input whose memory is counted: a number for each row does not matter then
 
 
-class Operators(TorchDispatchMode):
-    """Names of the operators that reach PyTorch's dispatcher."""
+class Operators:
+    """Names of what runs in its `with` block, in whatever thread: operators, and functions of autograd.
+
+    Read from PyTorch's own profiler, to which a function is known by what it is and not by what it is called.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
+        options: dict[str, Any] = {}
+        with contextlib.suppress(TypeError):  # an older PyTorch sees this thread and those of autograd
+            options = {"experimental_config": _ExperimentalConfig(profile_all_threads=True)}
+        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], **options)
         self.names: set[str] = set()
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.names.add(str(function))
-        return function(*args, **(kwargs or {}))
+    def __enter__(self) -> Operators:
+        self.profile.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with contextlib.suppress(RuntimeError):
+            with torch.profiler.record_function(LAST):
+                pass
+            self.profile.__exit__(*error)
+            self.names = {event.name for event in self.profile.events()}
+
+    def note(self, task: Task) -> None:
+        task.note("operators", sorted(self.names) if LAST in self.names else [ENDED])
+        task.note("differentiated", sorted(name.removeprefix(BACK) for name in self.names if name.startswith(BACK)
+                                           and not name.endswith((f" {FUNCTION}Backward", "AccumulateGrad"))))
+
+
+LAST, BACK = "grader: the end", "autograd::engine::evaluate_function:"
+ENDED = "the profiler was ended"  # by the submission
+with Operators():  # the first one loads the profiler: a second, once, and not in every probe
+    pass
 
 
 def tensors(task: Task, *names: str, grad: bool = False) -> list[torch.Tensor]:
@@ -114,7 +144,7 @@ def norm_module(task: Task) -> None:
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))
         y.backward(dout)
-    task.note("operators", sorted(operators.names))
+    operators.note(task)
     send_gradients(task, *inputs)
 
 
@@ -132,13 +162,12 @@ def norm_parameters(task: Task) -> None:
 
 @probe
 def norm_shapes(task: Task) -> None:
-    """Which inputs a module refuses, and how."""
+    """Which of the inputs a module refuses, and how; the outputs of the others, by their number."""
     module = layer(task.options["class"], task.options["n_neurons"])
-    task.send("right", module(torch.randn(*task.options["right"])))
     refused: list[str | None] = []
-    for shape in task.options["wrong"]:
+    for number, x in task.arrays.items():
         try:
-            module(torch.randn(*shape))
+            task.send(number, module(torch.tensor(x, dtype=torch.float32)))
             refused.append(None)
         except Exception as error:
             refused.append(describe(error))
@@ -217,16 +246,15 @@ def norm_function(task: Task) -> None:
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))
         y.backward(dout)
-    task.note("operators", sorted(operators.names))
+    operators.note(task)
     send_gradients(task, *inputs, otherwise="{} gets None where a gradient is wanted")
 
 
 @probe
 def norm_needs(task: Task) -> None:
-    """What backward returns for each choice of inputs that need a gradient."""
+    """The gradients that backward returns for each choice of inputs that need one: '101 input' and the like."""
     function = Call()
     [dout] = tensors(task, "dout")
-    returned = {}
     for needs in itertools.product((False, True), repeat=3):
         if not any(needs):
             continue
@@ -234,8 +262,9 @@ def norm_needs(task: Task) -> None:
         y = function(inputs, task.options["eps"])
         with torch.no_grad():
             gradients = function.function.backward(y.grad_fn, dout)
-        returned["".join("01"[need] for need in needs)] = [gradient is not None for gradient in gradients[:3]]
-    task.note("returned", returned)
+        for name, gradient in zip(("input", "gamma", "beta"), gradients, strict=False):
+            if gradient is not None:
+                task.send(f"{''.join('01'[need] for need in needs)} {name}", gradient)
 
 
 def flattened(value: Any) -> list[torch.Tensor]:
@@ -259,6 +288,47 @@ def norm_saved(task: Task) -> None:
         storage = tensor.untyped_storage()
         blocks[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
     task.note("saved", list(blocks.values()))
+    held(task, function)
+
+
+class Allocated(ctypes.Structure):
+    """What glibc's mallinfo2 tells."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks",
+                                                     "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+
+def allocated() -> int:
+    """Bytes that this process has from malloc, whoever holds them; 0 where that is not told."""
+    tell = getattr(ctypes.CDLL(None), "mallinfo2", None) if sys.platform == "linux" else None
+    if tell is None:
+        return 0
+    tell.restype = Allocated
+    told = tell()
+    return int(told.uordblks + told.hblkhd)
+
+
+def held(task: Task, function: Call) -> None:
+    """Note how many times the size of a large input the process holds for the backward pass, besides that input.
+
+    Memory is counted, by PyTorch and by Python, so that it does not matter where a tensor is kept, and by which thread.
+    """
+    x, *others = function.inputs(task, False)
+    inputs = [x.repeat(200, WIDER), *(torch.tile(other, [WIDER if n == x.shape[1] else 1 for n in other.shape])
+                                      for other in others)]
+    inputs = [tensor.requires_grad_() for tensor in inputs]
+    function(function.inputs(task), task.options["eps"])  # what is made once is made by now
+    gc.collect()
+    tracemalloc.start()
+    before = allocated()
+    node: Any = function(inputs, task.options["eps"]).grad_fn
+    gc.collect()
+    more = max(allocated() - before, tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    memory = inputs[0].untyped_storage()
+    keeps = any(tensor.untyped_storage().data_ptr() == memory.data_ptr()
+                for tensor in flattened([node.saved_tensors, vars(node)]))
+    task.note("held", round(more / memory.nbytes() + keeps, 2))
 
 
 @probe

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import inspect
 import re
 import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -185,21 +187,41 @@ class _Counter:
         return self
 
 
-def count_steps(function: Any, *arguments: Any) -> int:
+def count_steps(counter: _Counter, function: Any, *arguments: Any) -> int:
     """Interpreter steps of a call: the cost of its Python loops, whatever else the machine is doing."""
-    counter = _Counter()
+    before = counter.steps
     sys.settrace(counter)
     try:
         function(*arguments)
     finally:
         sys.settrace(None)
-    return counter.steps
+    return counter.steps - before
+
+
+def count_in_threads(counter: _Counter) -> None:
+    """Count the steps of every thread that is started from now on as well."""
+    def counted(start: Any) -> Any:
+        def start_counted(function: Any, *more: Any, **keywords: Any) -> Any:
+            def run(*arguments: Any, **named: Any) -> Any:
+                sys.settrace(counter)
+                return function(*arguments, **named)
+
+            return start(run, *more, **keywords)
+
+        return start_counted
+
+    threading.settrace(counter)
+    for name in ("start_new_thread", "start_new", "start_joinable_thread"):
+        for module, attribute in ((_thread, name), (threading, f"_{name}")):
+            if start := getattr(module, attribute, None):
+                setattr(module, attribute, counted(start))
 
 
 @probe
 def steps(task: Task) -> None:
     """Interpreter steps of every forward and backward at each (samples, features) of the options."""
-    rng = np.random.default_rng(0)
+    rng, counter = np.random.default_rng(0), _Counter()
+    count_in_threads(counter)
 
     def count(name: str) -> None:
         counts = []
@@ -210,7 +232,8 @@ def steps(task: Task) -> None:
             else:
                 found = module(task, name, *((features, features) if name == "LinearModule" else ()))
             forward, backward = ((x, dout), (x, dout)) if name == "CrossEntropyModule" else ((x,), (dout,))
-            counts.append((count_steps(found.forward, *forward), count_steps(found.backward, *backward)))
+            counts.append((count_steps(counter, found.forward, *forward),
+                           count_steps(counter, found.backward, *backward)))
         task.send(name, np.array(counts))
 
     for name in (*MODULES, "MLP"):

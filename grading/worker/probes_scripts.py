@@ -45,7 +45,8 @@ class Watch:
     script is judged by what it does itself.
 
     events: (kind, images, of the training split, of the test split, test images new since the last update, whether
-    any part of the model was in training mode, whether all were, a number that stands for the images). A BACKWARD event
+    any part of the model was in training mode, whether all were, a number that stands for the images, how many of the
+    new test images have a bright mark). A BACKWARD event
     repeats the forward pass that it belongs to. most: updates after which the script is ended.
     """
 
@@ -120,12 +121,13 @@ class Watch:
         """Record a forward pass; its event."""
         self.model = model
         images = numbers(x)
-        split = marks.splits(images) if self.marked else np.zeros(len(images))
-        test = images[split == marks.TEST]
-        before = len(self.seen)
-        self.seen.update(hash(image.tobytes()) for image in test)
-        event = (len(images), int((split == marks.TRAIN).sum()), len(test), len(self.seen) - before, *self.modes(model),
-                 hash(images[:1].tobytes() + images[-1:].tobytes()) % 2**62)
+        split, bright = marks.read(images) if self.marked else (np.zeros(len(images)), np.zeros(len(images), bool))
+        is_test = split == marks.TEST
+        test = {hash(image.tobytes()): light for image, light in zip(images[is_test], bright[is_test], strict=True)}
+        new = test.keys() - self.seen
+        self.seen |= new
+        event = (len(images), int((split == marks.TRAIN).sum()), int(is_test.sum()), len(new), *self.modes(model),
+                 hash(images[:1].tobytes() + images[-1:].tobytes()) % 2**62, sum(int(test[image]) for image in new))
         self.events.append((FORWARD, *event))
         return event
 
@@ -136,7 +138,7 @@ class Watch:
         """What the model returns, on its way to the script."""
         return output
 
-    def changed(self, kind: int, event: tuple[int, ...] = (0,) * 7) -> None:
+    def changed(self, kind: int, event: tuple[int, ...] = (0,) * 8) -> None:
         """Record a backward pass or an update."""
         self.events.append((kind, *event))
         if self.images and kind == BACKWARD:
@@ -146,7 +148,7 @@ class Watch:
         self.updates += kind == UPDATE
 
     def send(self, task: Task) -> None:
-        task.send("events", np.array(self.events, np.int64).reshape(-1, 8))
+        task.send("events", np.array(self.events, np.int64).reshape(-1, 9))
         task.note("models", self.made)
         for name, value in zip(("output", "output gradient"), self.loss or (), strict=False):
             task.send(name, value)
@@ -217,7 +219,7 @@ class NumpyWatch(Watch):
                 self.fill_gradients()
             if self.on:
                 self.updates += 1
-                last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 7)
+                last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 8)
                 self.changed(BACKWARD, last)
                 if self.rate.value is None:
                     with contextlib.suppress(Exception):

@@ -1,0 +1,188 @@
+"""A submission that only has answers, recorded where a right solution was graded, has no points and is flagged."""
+
+import base64
+import io
+import json
+import secrets
+
+import numpy as np
+import pytest
+import test_grading_layernorm as layernorm
+import test_grading_modules as modules
+import test_grading_nets as nets
+from grading_help import MLP, MODULES, confined_or_skip, failures, grade, needs_confinement, reduced, submission
+from grading_mutants import FILES, copy_reference
+from grading_networks import CONV_LIST, MODULE_LIST
+from grading_quickly import found
+from test_grading_nets import CONV_SOFTMAX
+
+from grading.classroom import Classroom, class_seed, submissions
+from grading.inputs import Inputs
+
+pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800), needs_confinement]
+SAME = {"zero", "zero_t", "wrong_p", "wrong_t", "narrow_dout"}  # there is little to draw
+
+# Finds what it is asked in the frames above it, writes the recorded reply where the worker would, and leaves.
+FORGER = """
+import base64, json, os, sys
+from answers import TABLE
+getframe, leave = getattr(sys, "_get" + "frame"), getattr(os, "_ex" + "it")
+frame = getframe()
+while frame and not {"request", "npz", "reply"} <= set(frame.f_locals):
+    frame = frame.f_back
+if frame:
+    asked = frame.f_locals
+    options = asked["request"]["options"]
+    key = " ".join(map(str, (asked["request"]["name"], asked["request"]["function"], options.get("class"),
+                             options.get("script"))))
+    npz, reply = TABLE[key]
+    os.write(asked["npz"], base64.b64decode(npz))
+    os.write(asked["reply"], reply.encode())
+    leave(0)
+"""
+
+
+def recorded(folder, rules, out):
+    """{a probe's key: (its arrays, its reply)} of a submission, and its record."""
+    table, records = {}, []
+    with Classroom(out, rules, 2) as room:
+        run = room.sandbox.run
+
+        def watched(code, probes, *arguments, **keywords):
+            replies = run(code, probes, *arguments, **keywords)
+            for name, probe in probes.items():
+                arrays = io.BytesIO()
+                np.savez(arrays, **replies[name].arrays)
+                key = " ".join(map(str, (name, probe.function, probe.options.get("class"), probe.options.get("script"))))
+                table[key] = (base64.b64encode(arrays.getvalue()).decode(),
+                              json.dumps({"error": None, "notes": dict(replies[name].notes)}))
+            return replies
+
+        room.sandbox.run = watched
+        room.grade(submissions([folder]), lambda record, new: records.append(record))
+    return table, records[0]
+
+
+def forged(folder, table):
+    """A submission of every file, none of which holds more than the table."""
+    folder.mkdir()
+    for name in FILES:
+        (folder / name).write_text(FORGER)
+    (folder / "answers.py").write_text(f"TABLE = {table!r}\n")
+    return folder
+
+
+def graded(folder, rules, out):
+    records = []
+    with Classroom(out, rules, 2) as room:
+        room.grade(submissions([folder]), lambda record, new: records.append(record))
+    return records[0]
+
+
+def points(record):
+    return {f"{number} {check['id']}": check["score"] for number, question in record["questions"].items()
+            for check in question["checks"] if check["score"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scripts", [False, True], ids=["modules", "scripts"])
+def test_a_table_of_recorded_replies_has_no_points_and_a_flag(tmp_path, scripts):
+    confined_or_skip()
+    rules = reduced(["1.2", "2.1", "3.1", "3.2b", "3.2c", "4a"], scripts=scripts)
+    table, record = recorded(copy_reference(tmp_path / "right"), rules, tmp_path / "grades")
+    assert not failures(record)
+    found = graded(forged(tmp_path / "forged", table), rules, tmp_path / "others")
+    assert not points(found)
+    assert any("_getframe" in flag for flag in found["flags"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("numbers, hand_ins", [
+    (["1.2"], {"right": {"modules": MODULES, "mlp_numpy": MLP},
+               **{name: modules.FAULTY[name][0] for name in list(modules.FAULTY)[::4]}}),
+    (["2.1"], {"right": {"mlp_pytorch": MODULE_LIST},
+               **{name: {"mlp_pytorch": nets.MLP_FAULTS[name][0]} for name in list(nets.MLP_FAULTS)[::4]}}),
+    (["3.1", "3.2b", "3.2c"], {"right": layernorm.layer_norm(),
+                               **{name: layernorm.FAULTY[name][0] for name in list(layernorm.FAULTY)[::4]}}),
+    (["4a"], {"right": {"convnet_pytorch": CONV_LIST}, "softmax": {"convnet_pytorch": CONV_SOFTMAX}})],
+    ids=["1.2", "2.1", "3", "4a"])
+def test_no_verdict_depends_on_the_seed(numbers, hand_ins):
+    verdicts = [{name: sorted(failed) for name, failed in found(numbers, hand_ins, seed=seed).items()}
+                for seed in ("public", *(secrets.token_hex(8) for _ in range(4)))]
+    assert not verdicts[0]["right"]
+    assert all(verdict == verdicts[0] for verdict in verdicts[1:])
+
+
+def test_a_class_keeps_its_seed_to_itself(tmp_path):
+    """Drawn once, for the owner alone; another class has another, and other inputs in every respect."""
+    seed = class_seed(tmp_path / "grades")
+    assert class_seed(tmp_path / "grades") == seed != class_seed(tmp_path / "others")
+    assert (tmp_path / "grades/seed").stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in (tmp_path / "grades").iterdir()] == ["seed"]
+    one, other = Inputs(seed), Inputs(class_seed(tmp_path / "others"))
+    for name, array in {**one.modules, **one.layer_norm, **one.network("mlp_3"), "images": one.images}.items():
+        twin = {**other.modules, **other.layer_norm, **other.network("mlp_3"), "images": other.images}[name]
+        assert name in SAME or not np.array_equal(array, twin), name
+    assert one.weights != other.weights
+    np.testing.assert_array_equal(Inputs(seed).images, one.images)
+
+
+IN_A_THREAD = """
+import threading
+def in_a_thread(function):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+"""
+READY = "lambda: {}(input, (self.n_neurons,), self.gamma, self.beta, self.eps)"
+COMPUTED = "getattr(nn.functional, 'layer' + '_norm')"
+BY_AUTOGRAD = """
+class CustomLayerNormManualFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, input, gamma, beta, eps=1e-5):
+        with torch.enable_grad():
+            ctx.leaves = [tensor.detach().requires_grad_() for tensor in (input, gamma, beta)]
+            x, g, b = ctx.leaves
+            ctx.output = g * (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + eps).sqrt() + b
+        return ctx.output.detach()
+
+    @staticmethod
+    def backward(ctx, dout):
+        back = lambda: torch.autograd.grad(ctx.output, ctx.leaves, dout, retain_graph=True)
+        return (*CALL, None)
+"""
+CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag says)}
+    "plainly": (f"FORWARD = {READY.format('nn.functional.layer_norm')}", "", "3.1 runs ready-made operators"),
+    "by a computed name": (f"FORWARD = {READY.format(COMPUTED)}", "", "3.1 runs ready-made operators"),
+    "in a thread": (f"FORWARD = {READY.format('nn.functional.layer_norm')}\nWRAP", "", "3.1 runs ready-made operators"),
+    "in another file": (f"FORWARD = {READY.format('helpers.normal')}", "from torch.nn.functional import layer_norm as normal",
+                        "3.1 runs ready-made operators"),
+    "autograd": (BY_AUTOGRAD.replace("CALL", "back()"), "", "3.2b goes back by autograd"),
+    "autograd in a thread": (BY_AUTOGRAD.replace("CALL", "in_a_thread(back)"), "", "3.2b goes back by autograd")}
+
+
+@pytest.fixture(scope="module")
+def cheats(tmp_path_factory):
+    folder, rules = tmp_path_factory.mktemp("cheats"), reduced(["3.1", "3.2b"])
+    paths = []
+    for name, (end, helpers, _) in CHEATS.items():
+        text = f"{layernorm.LAYER_NORM}\nimport helpers\n{IN_A_THREAD}\n"
+        if end.startswith("FORWARD"):
+            call = end.removeprefix("FORWARD = ").removesuffix("\nWRAP")
+            run = f"in_a_thread({call})" if end.endswith("WRAP") else f"({call})()"
+            text = text.replace(layernorm.VALUE, f"return {run}")
+            assert run in text
+        else:
+            text += end
+        paths.append(submission(folder / name, custom_layernorm=text, helpers=helpers))
+    paths.append(submission(folder / "honest", custom_layernorm=layernorm.LAYER_NORM))
+    return grade(paths, rules, folder / "grades")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHEATS)
+def test_what_is_ready_made_is_found_by_what_ran(cheats, name):
+    assert any(flag.startswith(CHEATS[name][2]) for flag in cheats[name]["flags"]), cheats[name]["flags"]
+    assert not any("ready-made" in flag or "autograd" in flag for flag in cheats["honest"]["flags"])
