@@ -121,7 +121,7 @@ EXPERIMENTS = {
     "mlp-pytorch": Experiment("PyTorch MLP, defaults (question 2.1)", first_screen=True, variants=[
         Variant("defaults", "train_mlp_pytorch", published="about 0.48")]),
     "convnet": Experiment("ConvNet, defaults (question 4a)", first_screen=True, variants=[
-        Variant("defaults", "train_convnet_pytorch", seeds=(42,), published="about 0.79")]),
+        Variant("defaults", "train_convnet_pytorch", "--precision fp32", seeds=(42,), published="about 0.79")]),
     "best-mlp": Experiment("The best MLP", variants=[
         Variant("plain", "train_mlp_pytorch", "--recipe best-mlp", published="0.535 to 0.56",
                 title="without augmentation"),
@@ -133,7 +133,7 @@ EXPERIMENTS = {
         Variant(name, "train_mlp_pytorch", flags, title=title) for (name, title, _), flags in
         zip(MODIFICATIONS, accumulate((flags for *_, flags in MODIFICATIONS), merged), strict=True)]),
     "fast-convnet": Experiment("ConvNet, as many images as by default, Muon", first_screen=True, variants=[
-        Variant("160000-images", "train_convnet_pytorch", "--recipe fast-convnet", seeds=(42,))]),
+        Variant("160000-images", "train_convnet_pytorch", "--recipe fast-convnet --precision fp32", seeds=(42,))]),
     "mnist-manual": Experiment("NumPy MLP on MNIST, three layers", mnist=True, variants=[
         Variant("20-epochs", "train_mlp_numpy", "--recipe mnist-three-layers", published="curves only")]),
     "activations": Experiment("Tape autodiff on MNIST, 300 hidden units, 10 epochs", mnist=True, variants=[
@@ -143,11 +143,11 @@ EXPERIMENTS = {
                 published=published, title=title)
         for name, title, flags, published in STUDY]),
     "transfer": Experiment("EfficientNet-Lite0 from ImageNet (question 4b)", variants=[
-        Variant("linear-probe", "train_transfer_pytorch", "--freeze backbone --batch_size 256 --max_steps 2000",
-                title="linear probe, 96 pixels"),
-        Variant("fine-tuned-96-pixels", "train_transfer_pytorch", "--epochs 2", seeds=(42,),
+        Variant("linear-probe", "train_transfer_pytorch", "--freeze backbone --batch_size 256 --max_steps 2000 "
+                "--precision fp32", title="linear probe, 96 pixels"),
+        Variant("fine-tuned-96-pixels", "train_transfer_pytorch", "--epochs 2 --precision fp32", seeds=(42,),
                 title="fine-tuned, 96 pixels"),
-        Variant("fine-tuned", "train_transfer_pytorch", "--recipe efficientnet-128", seeds=(42,),
+        Variant("fine-tuned", "train_transfer_pytorch", "--recipe efficientnet-128 --precision fp32", seeds=(42,),
                 title="fine-tuned, 128 pixels", chosen_on_test=True)]),
     "tanh-elu": Experiment("Tanh against ELU (question 2.2)", [
         Variant(name, "train_mlp_pytorch", f"--activation {name}", seeds=(42, 43, 44, 45, 46), title=title)

@@ -31,10 +31,10 @@ RUNS = {
     "numpy": (train_mlp_numpy, [*STEPS, "--dnn_hidden_units", "30,20", "--weight_std", "0.05", "--pixel_scale", "0.1"]),
     "mlp": (train_mlp_pytorch, [*STEPS, "--device", "cpu", "--normalization", "layer", "--weight_std", "0"]),
     "residual": (train_mlp_pytorch, [*STEPS, "--device", "cpu", "--blocks", "1", "--ema_decay", "0.5", "--input_dropout", "0.1"]),
-    "convnet": (train_convnet_pytorch, [*STEPS, "--device", "cpu"]),
+    "convnet": (train_convnet_pytorch, [*STEPS, "--device", "cpu", "--precision", "fp32"]),
     "study": (train_convnet_pytorch, [*STEPS, "--device", "cpu", "--model", "study", "--learning_rate", "0.05"]),
     "probe": (train_transfer_pytorch, [*TRANSFER, "--freeze", "backbone", "--learning_rate", "0.1"]),
-    "transfer": (train_transfer_pytorch, [*TRANSFER, "--linear_probe", "1"]),
+    "transfer": (train_transfer_pytorch, [*TRANSFER, "--linear_probe", "1", "--precision", "fp32"]),
     "tape": (train_mlp_autodiff, ["--dataset", "cifar10", "--epochs", "1", "--repeats", "1", "--activation", "relu",
                                   "--batch_size", "20", "--validation_size", "10", "--dnn_hidden_units", "30"]),
 }
