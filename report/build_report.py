@@ -21,12 +21,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 
 from report.experiments import EXPERIMENTS, Variant, runs
 from training.checkpoints import atomic_write
+from training.curves import import_matplotlib
+
+import_matplotlib()  # which gets over a backend that the environment names and that is none
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
 
 REPORT = Path(__file__).resolve().parent
 PICTURED = {"mlp-numpy": "NumPy MLP", "mlp-pytorch": "PyTorch MLP", "convnet": "ConvNet"}  # by report.inspect_runs

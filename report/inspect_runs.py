@@ -22,16 +22,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import torch
 
 import predict
 from cifar10_utils import DataError, Splits
 from training.checkpoints import CheckpointError, atomic_write
-from training.curves import data_title, save_figure
+from training.curves import data_title, import_matplotlib, save_figure
 from training.flags import UserError, for_shell
 from training.resume import saved_flags
+
+import_matplotlib()  # which gets over a backend that the environment names and that is none
+import matplotlib.image  # noqa: E402
 
 BATCH = 500  # as in training.trainer.evaluate
 ROUNDING = 1 / 500  # share of the images that another device may decide otherwise

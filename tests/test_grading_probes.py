@@ -3,6 +3,7 @@ is not, and what of them is run is counted. Everything else that runs a submissi
 """
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -86,6 +87,18 @@ def test_a_worker_sees_that_it_is_not_confined(tmp_path):
     assert serve.unconfined(str(tmp_path / "canary"), network=False)
 
 
+def test_outside_a_namespace_a_worker_ends_and_removes_nothing(tmp_path, monkeypatch):
+    """A mistake, of a test or of a caller, must not cost the machine its processes or its temporary files."""
+    (tmp_path / "kept").touch()
+    here = serve.Namespace()
+    assert here.others() == [] and not here.shared
+    monkeypatch.setattr(serve, "HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/left").touch()
+    serve.Worker({"limits": {}}, {}, None, here).clear()
+    assert (tmp_path / "kept").exists() and not (tmp_path / "home/left").exists()
+
+
 def test_a_worker_measures_processes():
     """Only looks: what ends processes is for a namespace of its own."""
     held = np.ones(2**21)
@@ -99,12 +112,20 @@ def test_a_worker_measures_processes():
 
 def test_a_job_without_time_or_room_is_answered(tmp_path, monkeypatch):
     """No child is started for it."""
-    monkeypatch.setattr(serve, "CODE", str(tmp_path / "nothing"))
-    monkeypatch.setattr(serve, "HOME", str(tmp_path))
+    def no_room(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "code").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "code/modules.py").write_bytes(bytes(2**20))
+    monkeypatch.setattr(serve, "CODE", str(tmp_path / "code"))
+    monkeypatch.setattr(serve, "HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(shutil, "copytree", no_room)
     for seconds, end in ((0, "no time left"), (5, "no room for the submission's files")):
         out = io.BytesIO()
         probe = {"name": "a", "function": "linear", "options": {}, "seconds": 5}
-        serve.Worker({"probes": [probe], "limits": {"seconds": seconds}, "data": {}}, {}, out).run()
+        serve.Worker({"probes": [probe], "limits": {"seconds": seconds, "disk_mb": 1}, "data": {}}, {}, out,
+                     serve.Namespace()).run()
         out.seek(0)
         assert read_reply(out, "a").error.startswith(end if seconds else "not run")
 

@@ -249,17 +249,25 @@ def test_command_line(capsys, monkeypatch, tmp_path):
 
 
 def test_the_same_figures_whatever_matplotlib_is_set_to(tmp_path):
-    """As a notebook sets MPLBACKEND for what it starts, and as a matplotlibrc may ask for LaTeX and other sizes."""
+    """As a notebook sets MPLBACKEND for what it starts, as nobody should, and as a matplotlibrc may ask for LaTeX."""
     (tmp_path / "rc").write_text("text.usetex: True\nfont.size: 30\n")
     code = ("import sys; from pathlib import Path; from report import build_report as b; "
             "b.draw(b.Results(b.REPORT / 'results'), Path(sys.argv[1]))")
     for name, settings in (("plain", {}), ("odd", {"MPLBACKEND": "module://no_such_package.backend_inline",
-                                                   "MATPLOTLIBRC": str(tmp_path / "rc")})):
+                                                   "MATPLOTLIBRC": str(tmp_path / "rc")}),
+                           ("none", {"MPLBACKEND": "nonsense"})):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], cwd=build_report.REPORT.parent, check=True,
                        env={**os.environ, **settings})
     drawn = sorted(path.name for path in (tmp_path / "plain").iterdir())
     assert len(drawn) > 10
     for name in drawn:
-        plain, odd = (re.sub(r"<dc:date>.*?</dc:date>", "", (tmp_path / folder / name).read_text())
-                      for folder in ("plain", "odd"))
-        assert plain == odd, name
+        plain, *others = (re.sub(r"<dc:date>.*?</dc:date>", "", (tmp_path / folder / name).read_text())
+                          for folder in ("plain", "odd", "none"))
+        assert [plain, plain] == others, name
+
+
+def test_the_commands_of_the_report_start_whatever_backend_is_named():
+    for command in ("report.build_report", "report.inspect_runs"):
+        started = subprocess.run([sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False,
+                                 env={**os.environ, "MPLBACKEND": "nonsense"})
+        assert started.returncode == 0, started.stderr

@@ -41,16 +41,22 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, KEYCTL_JOIN_SESSION_KEYRIN
 
 
 class Namespace:
-    """The place that bubblewrap made: its first process is the worker, and all other processes are the worker's."""
+    """The place that bubblewrap made: its first process is the worker, and all other processes are the worker's.
+
+    To any other process it is an empty place: what it ends and removes would be the machine's.
+    """
 
     root = ""
-    shared = ("/tmp", "/dev/shm")  # where a submission may write besides its home
+
+    def __init__(self) -> None:
+        self.ours = os.getpid() == 1
+        self.shared = ("/tmp", "/dev/shm") if self.ours else ()  # where a submission may write besides its home
 
     def unconfined(self, canary: str, network: bool) -> str:
         return unconfined(canary, network)
 
     def others(self) -> list[int]:
-        return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if folder.name != "1"]
+        return [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if folder.name != "1"] if self.ours else []
 
     def kill_others(self) -> None:
         for pid in self.others():
@@ -123,9 +129,8 @@ def preload(with_torch: bool, grader: str = GRADER) -> None:
 class Worker:
     """One job: {'probes': [{'name', 'function', 'options', 'seconds'}], 'limits': ..., 'data': {key: folder}}."""
 
-    def __init__(self, job: dict[str, Any], inputs: dict[str, Any], out: Any, place: Any = None):
-        self.job, self.inputs, self.out, self.limits = job, inputs, out, job["limits"]
-        self.place = place or Namespace()
+    def __init__(self, job: dict[str, Any], inputs: dict[str, Any], out: Any, place: Any):
+        self.job, self.inputs, self.out, self.limits, self.place = job, inputs, out, job["limits"], place
 
     def leave(self, reason: str) -> None:
         """End, with all processes, because of what the submission did."""
