@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from optuna.distributions import CategoricalDistribution
 from script_runs import ROOT, rows
 from test_mnist import arrays, idx
 from torchvision.models import get_model
@@ -67,15 +68,11 @@ def test_cifar10_on_the_tape(standin, tmp_path):
     assert json.loads((tmp_path / "run/summary.json").read_text())["test_accuracy"] > 0.2
 
 
-def test_a_search_on_mnist(mnist, tmp_path):
+def test_a_search_on_mnist(mnist, tmp_path, monkeypatch):
     flags = ["--trials", "1", "--epochs", "1", "--validation_size", "6", "--output_dir", tmp_path / "s"]
-    real = search_mlp_pytorch.BATCH_SIZES[:]
-    search_mlp_pytorch.BATCH_SIZES[:] = [8]
-    try:
-        assert training.script.run_script(search_mlp_pytorch.Config, search_mlp_pytorch.search, "", [
-            *map(str, flags), "--dataset", "mnist", "--data_dir", str(mnist)]) == 0
-    finally:
-        search_mlp_pytorch.BATCH_SIZES[:] = real
+    monkeypatch.setitem(search_mlp_pytorch.SPACE, "batch_size", CategoricalDistribution([8]))
+    assert training.script.run_script(search_mlp_pytorch.Config, search_mlp_pytorch.search, "", [
+        *map(str, flags), "--dataset", "mnist", "--data_dir", str(mnist)]) == 0
     assert json.loads((tmp_path / "s/best.json").read_text())["flags"]["dataset"] == "mnist"
 
 

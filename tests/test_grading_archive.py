@@ -14,6 +14,7 @@ from grading_help import MODULES, submission
 from grading import archive
 from grading.archive import Unreadable
 from grading.checks_scripts import Run
+from grading.inputs import Inputs
 from grading.replies import Reply, read_arrays
 from grading.submission import Submission
 
@@ -175,8 +176,8 @@ def test_a_plain_reply_is_taken():
     assert (found["a"] == array).all() and found["b"] == 2
 
 
-@pytest.mark.parametrize("events", [[[0, -3, 1, 1, 1, 1, 1, 1]], [[0, 3, 1, 1]],
-                                    [[0, 1, 1, 1, 1, 1, 1, 1]] * 200_001])
+@pytest.mark.parametrize("events", [[[0, -3, 1, 1, 1, 1, 1, 1, 1]], [[0, 3, 1, 1]],
+                                    [[0, 1, 1, 1, 1, 1, 1, 1, 1]] * 200_001])
 def test_forged_events_are_refused_and_not_worked_through(events):
     with pytest.raises(ValueError, match="no training script"):
-        Run(Reply(arrays={"events": np.array(events)}))
+        Run(Reply(arrays={"events": np.array(events)}), Inputs())
