@@ -56,12 +56,11 @@ class Mutation:
 
 
 MUTATIONS = [
-    Mutation("linear dW: divided by the batch", "modules.py", "dout.T @ self.x", "dout.T @ self.x / len(dout)", LINEAR),
-    Mutation("linear dW: of the output's sign", "modules.py", "dout.T @ self.x", "np.abs(dout).T @ self.x", LINEAR),
-    Mutation("linear db: mean for sum", "modules.py", "dout.sum(axis=0, keepdims=True)",
-             "dout.mean(axis=0, keepdims=True)", LINEAR),
-    Mutation("linear db: wrong axis", "modules.py", "dout.sum(axis=0, keepdims=True)",
-             "np.full((1, dout.shape[1]), dout.sum(axis=1).sum())", LINEAR),
+    Mutation("linear dW: divided by the batch", "modules.py", "np.matmul(dout.T, self.x,", "np.matmul(dout.T, self.x / len(dout),", LINEAR),
+    Mutation("linear dW: of the output's sign", "modules.py", "np.matmul(dout.T, self.x,", "np.matmul(np.abs(dout).T, self.x,", LINEAR),
+    Mutation("linear db: mean for sum", "modules.py", "np.sum(dout, axis=0,", "np.mean(dout, axis=0,", LINEAR),
+    Mutation("linear db: wrong axis", "modules.py", 'np.sum(dout, axis=0, keepdims=True, out=self.grads["bias"])',
+             'self.grads["bias"][...] = dout.sum(axis=1).sum()', LINEAR),
     Mutation("linear dX: missing", "modules.py", 'dout @ self.params["weight"] if input_grad',
              "np.zeros_like(self.x) if input_grad", LINEAR),
     Mutation("linear dX: weights' sign lost", "modules.py", 'dout @ self.params["weight"] if input_grad',

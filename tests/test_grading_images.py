@@ -9,6 +9,7 @@ from test_grading_scripts import PREPARED
 
 from grading import datasets
 from grading.checks_images import Seen
+from grading.inputs import Inputs
 from grading.replies import Reply
 from grading.worker import images, marks
 
@@ -18,14 +19,14 @@ pytestmark = [pytest.mark.grading]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Five batch files of 300 images, and 1000 test images."""
-    parts = [datasets.standin(number, seed, code) for seed, (number, code) in enumerate(
-        zip((1500, 1000), marks.codes(), strict=True))]
+    parts = [datasets.standin(Inputs(), number, name, code) for name, number, code in
+             zip(("train", "some of test"), (1500, 1000), marks.codes(), strict=True)]
     return datasets.write_folder(tmp_path_factory.mktemp("data") / "marked", *parts)
 
 
 @pytest.fixture(scope="module")
 def test_images(folder):
-    return datasets.standin(1000, 1, marks.codes()[1])
+    return datasets.standin(Inputs(), 1000, "some of test", marks.codes()[1])
 
 
 TURNED = {"flipped", "upside down", "shifted, zeros", "shifted, zeros before the mean", "shifted, reflected",

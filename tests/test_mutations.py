@@ -45,10 +45,10 @@ def test_a_mutation_must_find_its_text():
 def test_the_harness_reports_survivors():
     """Neither a harmless change nor one that merely crashes counts as caught."""
     done = run("-c", "import sys; from tests import mutations as m\n"
-               "old = 'dout.T @ self.x'\n"
-               "m.MUTATIONS[:] = [m.Mutation('harmless', 'modules.py', old, '1 * (' + old + ')', m.LINEAR),\n"
-               "                  m.Mutation('crash', 'modules.py', old, 'dout.T @ self.nothing', m.LINEAR),\n"
-               "                  m.Mutation('real', 'modules.py', old, '2 * (' + old + ')', m.LINEAR)]\n"
+               "old, of = 'np.matmul(dout.T, self.x,', 'np.matmul({}, self.{},'\n"
+               "m.MUTATIONS[:] = [m.Mutation('harmless', 'modules.py', old, of.format('1 * dout.T', 'x'), m.LINEAR),\n"
+               "                  m.Mutation('crash', 'modules.py', old, of.format('dout.T', 'nothing'), m.LINEAR),\n"
+               "                  m.Mutation('real', 'modules.py', old, of.format('2 * dout.T', 'x'), m.LINEAR)]\n"
                "sys.exit(m.main([]))")
     assert done.returncode == 1, done.stderr
     assert [line.split()[:2] for line in done.stdout.splitlines()[:3]] == [

@@ -64,7 +64,8 @@ def test_bars_on_a_terminal(script, standin, tmp_path):
             "s.train(s.Config(data_dir=sys.argv[1], output_dir=sys.argv[2], max_steps=4, batch_size=20, eval_freq=2))")
     if script == "train_mlp_pytorch":
         slow = slow.replace("s.EVALUATION_BATCH = 80", "from training import trainer\nreal = trainer.evaluate\n"
-                            "trainer.evaluate = lambda m, s, d, p: real(m, s, d, p, 80)")
+                            "trainer.evaluate = lambda m, s, d, p: real(m, s, d, p, 80)\n"
+                            "from training.images import Images\nImages._as_float = slowly(Images._as_float)")
     shown = on_a_terminal("-c", slow, standin, tmp_path / "r")
     assert re.search(r"step 3/4, 00:0\d left, loss 2\.\d{4}, learning rate 0\.001", shown), shown
     evaluating = re.findall(r"evaluating test: +\d+%\|.*?\| (\d+)/400 \[\d\d:\d\d<(\d\d:\d\d|\?)", shown)
@@ -95,7 +96,7 @@ def test_the_time_that_is_left(standin, monkeypatch, tmp_path):
         return real(*arguments)
 
     monkeypatch.setattr(cifar10_utils.DataSet, "next_batch", functools.partialmethod(
-        lambda self, real, size: later(1, real, self, size), cifar10_utils.DataSet.next_batch))
+        lambda self, real, *size_and_arrays: later(1, real, self, *size_and_arrays), cifar10_utils.DataSet.next_batch))
     monkeypatch.setattr(train_mlp_numpy, "evaluate", functools.partial(later, 8, train_mlp_numpy.evaluate))
     monkeypatch.setattr(training.console.StepBar, "step", lambda bar, seconds: left.append(seconds))
     base = ["--data_dir", standin, "--batch_size", 100, "--eval_freq", 2, "--output_dir", tmp_path / "run"]
@@ -146,8 +147,9 @@ def test_a_part_is_named_in_every_file(script, standin, tmp_path, monkeypatch):
     out = tmp_path / "run"
     small = ["--model", "study"] if script == "train_convnet_pytorch" else []
     read = []
-    real = cifar10_utils.DataSet.batches
-    monkeypatch.setattr(cifar10_utils.DataSet, "batches", lambda self, size: read.append(self.num_examples) or real(self, size))
+    real = training.console.ShownSplit.shown
+    monkeypatch.setattr(training.console.ShownSplit, "shown",
+                        lambda self, batches: read.append(self.num_examples) or real(self, batches))
     assert run(script, "--data_dir", standin, *QUICK, *small, "--eval_images", 50, "--validation_size", 100, "--output_dir", out) == 0
     assert read == [50, 50, 50]
     assert [row["split"] for row in rows(out)] == ["train", "validation[:50]", "train", "validation[:50]", "test[:50]"]
@@ -205,7 +207,7 @@ def test_the_learning_rate_of_a_schedule(standin, tmp_path, monkeypatch):
     shown = [float(row["learning_rate"]) for row in rows(tmp_path / "whole")]
     np.testing.assert_allclose(shown, [expected[n] for n in (1, 1, 3, 3, 5, 5)])
     with monkeypatch.context() as patch:
-        interrupt_at(patch, cifar10_utils.DataSet, "batches", 2)  # the evaluation after step 4 is done again
+        interrupt_at(patch, training.console.ShownSplit, "shown", 2)  # the evaluation after step 4 is done again
         assert run("train_mlp_pytorch", *base, "--output_dir", tmp_path / "cut") == 130
     assert run("train_mlp_pytorch", "--resume", tmp_path / "cut") == 0
     assert [float(row["learning_rate"]) for row in rows(tmp_path / "cut")] == shown
