@@ -49,7 +49,7 @@ def tools() -> None:
     """Raises ConfinementError where bubblewrap, or for root setpriv, is not installed."""
     if sys.platform != "linux" or shutil.which("bwrap") is None:
         raise ConfinementError("submissions run inside bubblewrap, which is not installed here; grade on Linux after "
-                               "apt install bubblewrap (dnf, pacman: the same name)")
+                               "apt install bubblewrap libseccomp2 (dnf, pacman: bubblewrap libseccomp)")
     if os.getuid() == 0 and shutil.which("setpriv") is None:
         raise ConfinementError("setpriv is missing, with which root gives up its rights; install util-linux, or grade "
                                "as another user")

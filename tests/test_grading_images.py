@@ -62,7 +62,7 @@ def noted(folder, *passes):
 
 def test_passes_are_noted(folder, test_images):
     x, labels = test_images
-    train, of_train = datasets.standin(1500, 0, marks.codes()[0])
+    train, of_train = datasets.standin(Inputs(), 1500, "train", marks.codes()[0])
     output = np.eye(10)[(labels[500:600] + (np.arange(100) < 30)) % 10]
     last = x[500:600].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) / 255
     event, other = (40, 40, 0, 0, 1, 1, 5), (100, 0, 100, 100, 0, 0, 6)

@@ -224,7 +224,8 @@ def experiment(patch, script: str, flags: list[str]) -> None:
     patch.setattr(experiments, "run", lambda variant, *_: started.append(variant) and 0)
     patch.setattr(experiments, "README", Path("README.md"))
     Path("README.md").write_text(re.sub(r"(<!-- results -->).*(<!-- /results -->)", r"\1\2", README, flags=re.S))
-    if "--readme" in flags:
+    patch.setattr(experiments, "check", lambda *run: started.append(run) or 0)
+    if {"--readme", "--check"} & set(flags):
         shutil.copytree(experiments.RESULTS, "kept")
     patch.setattr(experiments, "RESULTS", Path("kept"))
     assert experiments.main(["mlp-numpy" if flag == "NAME" else flag for flag in flags]) == 0
@@ -235,9 +236,10 @@ def experiment(patch, script: str, flags: list[str]) -> None:
 def report(patch, script: str, flags: list[str]) -> None:
     """Wants every kept result: tests/test_report.py builds it, where they are there."""
     built = []
-    patch.setattr(build_report, "build", lambda report, out: built.append((report, out.name)))
+    patch.setattr(build_report, "build", lambda *of: built.append((of[0], of[1].name, *of[2:])))
     assert build_report.main(flags) == 0
-    assert built == [(ROOT / "report", flags[-1] if flags else "report.pdf")]
+    given = dict(zip(flags[::2], flags[1::2], strict=True))
+    assert built == [(ROOT / "report", given.get("--out", "report.pdf"), given.get("--author", ""), given.get("--date", ""))]
 
 
 def submission(patch, script: str, flags: list[str]) -> None:
@@ -287,9 +289,13 @@ def torchrun(patch, words: list[str]) -> None:
 
 
 def sbatch(patch, words: list[str]) -> None:
-    """Wants a cluster: tests/test_distributed.py runs the job, on one that it plays."""
+    """Wants a cluster: tests/test_distributed.py and tests/test_grading_together.py run the jobs, on one that they play."""
     job, script, *flags = words
     assert (ROOT / job).exists()
+    if job == "cluster/grade.sbatch":
+        assert 'python grade.py "$@"' in (ROOT / job).read_text()
+        assert cli.parse(grade.__doc__, words[1:]).out == Path("grades")
+        return
     understood(Path(script).stem, flags)
 
 
@@ -371,7 +377,8 @@ def test_the_way_in_from_python(shop, capsys):
 def test_plain_pytorch_loads_a_checkpoint_in_three_lines(shop):
     [block] = blocks_of((ROOT / "docs/training.md").read_text(), "python")
     assert len([line for line in block.splitlines() if line and "import" not in line]) == 3
-    run(shop, "train_convnet_pytorch", "RUN")
+    flags = shortened("train_convnet_pytorch", ["--output_dir", "RUN", "--precision", "fp32"])
+    assert shell(shop, "train_convnet_pytorch", flags) == 0
     names: dict = {}
     exec(block, names)
     trained = predict.load(Path("RUN"))

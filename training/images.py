@@ -43,7 +43,8 @@ class Images:
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The split once, in order; the last batch may be smaller."""
-        parts = zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True)
+        parts = ((self.pixels[start:start + batch_size], self.labels[start:start + batch_size])
+                 for start in range(0, len(self.pixels), batch_size))
         for pixels, labels in self.split.shown(parts):
             yield self._as_float(pixels), labels
 
