@@ -118,7 +118,7 @@ def test_trains_and_resumes_bit_for_bit(standin, tmp_path, monkeypatch):
     base = ["--data_dir", standin, "--device", "cpu", "--model", "study", "--channels", "4,6,8", "--fc", 20, "--dropout", 0.5, "--activation",
             "tanh", "--batch_size", 500, "--epochs", 2, "--learning_rate", 0.1, "--lr_schedule", "one_cycle"]
     assert run(*base, "--output_dir", tmp_path / "whole") == 0
-    real, calls = cifar10_utils.DataSet.next_batch, []
+    real, calls = cifar10_utils.DataSet.next_indices, []
 
     def interrupted(self, size):
         calls.append(size)
@@ -127,7 +127,7 @@ def test_trains_and_resumes_bit_for_bit(standin, tmp_path, monkeypatch):
         return real(self, size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cifar10_utils.DataSet, "next_batch", interrupted)
+        patch.setattr(cifar10_utils.DataSet, "next_indices", interrupted)
         assert run(*base, "--output_dir", tmp_path / "cut") == 130
     assert run("--resume", tmp_path / "cut") == 0
     one, other = (load_torch(tmp_path / name / "last.pt")["state"]["model"] for name in ("whole", "cut"))

@@ -122,11 +122,11 @@ def test_names_with_dollars_and_underscores_are_in_the_legend(standin, tmp_path,
     shown = []
     real = curves.save_figure
 
-    def save_figure(target, paint):
+    def save_figure(target, paint, *size):
         def looked_at(figure):
             paint(figure)
             shown.extend(text.get_text() for text in figure.legends[0].get_texts())
-        real(target, looked_at)
+        real(target, looked_at, *size)
 
     monkeypatch.setattr(curves, "save_figure", save_figure)
     for name in ("_old", "$lr_1$ $"):
