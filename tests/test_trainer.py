@@ -91,7 +91,7 @@ def test_a_step_reads_nothing_from_the_device(flags, standin):
         assert all(np.isfinite(float(loss)) for loss, _ in scores)
         assert reads.count == 50
         reads.count = 0
-        trainer.evaluate("test")
+        trainer.evaluate(data.test)
         assert reads.count == 0  # but for one tensor, as a list
 
 
@@ -105,7 +105,7 @@ def later(monkeypatch):
             read[self.step] += 1
         return float_of(self, split, loss, step)
 
-    monkeypatch.setattr(training.run.Run, "record", lambda self, *batch, later=False: record(self, *batch, later=True))
+    monkeypatch.setattr(training.run.Run, "record", lambda self, *batch, **how: record(self, *batch, **{**how, "later": True}))
     monkeypatch.setattr(training.run.Run, "_check_finite", check)
     return read
 

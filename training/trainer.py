@@ -323,7 +323,7 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
             for _ in run.steps(trainer.state_dict, trainer.evaluate):
                 learning_rate = trainer.schedule.get_last_lr()[0]
                 loss, correct = trainer.step()
-                run.record(loss, correct, config.batch_size, device.type != "cpu", learning_rate)
+                run.record(loss, correct, config.batch_size, learning_rate=learning_rate, later=device.type != "cpu")
 
             if config.flip_average == "on" and not watch:
                 run.summary["test_accuracy_flip_averaged"] = trainer.flip_averaged_accuracy(run.part("test"))
