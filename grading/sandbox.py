@@ -158,7 +158,7 @@ class Sandbox:
         over = {} if torch or self._worker is Contained else frameworks()
         shown = over | {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
         replies = {name: Reply(error="not run: the worker ended early") for name in probes}
-        group = None
+        name, group = "", None
         with contextlib.ExitStack() as stack:
             worker: Confined | Contained = self._worker(program, shown, int(limits.disk_mb), self.network)
             stack.callback(worker.__exit__)
@@ -193,7 +193,7 @@ class Sandbox:
                 with self._lock:
                     if self._closed:
                         raise ConfinementError("the workers have been ended") from None
-                if group is None or not group.was_full():
+                if not name or group is None or not group.was_full():  # or nothing of it was run yet
                     raise Trouble(f"a worker {ending(worker)}") from None
                 replies[name] = Reply(error=ENDS["memory"])
             finally:

@@ -14,8 +14,8 @@ from grading_help import MODULES, failures, grade, needs_confinement, reduced, s
 
 from grading import cgroups, intake, syscalls
 from grading.confinement import Confined
-from grading.replies import Limits, Probe
-from grading.sandbox import Sandbox
+from grading.replies import EARLY, Limits, Probe
+from grading.sandbox import Sandbox, Trouble
 from grading.worker import serve
 
 pytestmark = [pytest.mark.grading, needs_confinement]
@@ -140,17 +140,26 @@ def grouped():
 
 def test_the_kernel_holds_a_worker_to_its_memory(tmp_path, monkeypatch, grouped):
     """With a group so small that it is full before the worker counts: that is the submission's, and all its processes'."""
+    made, group = [], cgroups.Group
     monkeypatch.setattr(cgroups, "SLACK_MB", -400)
+    monkeypatch.setattr(cgroups, "Group", lambda folder: made.append(folder) or group(folder))
     (tmp_path / "work").mkdir()
     folder = submission(tmp_path / "doe", modules="x = bytearray(3 * 10**8)")
     probe = Probe("linear_init", options={"in": 3, "out": 2})
     with Sandbox(tmp_path / "work") as sandbox:
         replies = sandbox.run(folder, {"a": probe, "b": probe}, Limits(**LIMITS), {}, torch=False)
         assert not any("counted ten times" in line for line in sandbox.warnings())
-        left = list(cgroups.parent().glob("grade-*"))
     assert replies["a"].error == "stopped: it used more memory than allowed"
     assert replies["b"].error == "not run: the worker ended early"
-    assert not left
+    assert len(made) == 2 and not any(folder.exists() for folder in made)  # others on this machine have theirs
+
+
+def test_a_worker_that_is_full_before_it_runs_anything_is_nobodys_fault(tmp_path, monkeypatch, grouped):
+    monkeypatch.setattr(cgroups, "SLACK_MB", 4 - LIMITS["memory_mb"] - LIMITS["disk_mb"])
+    (tmp_path / "work").mkdir()
+    with Sandbox(tmp_path / "work") as sandbox, pytest.raises(Trouble, match="ended from outside"):
+        sandbox.run(submission(tmp_path / "doe"), {"a": Probe("linear_init", options={"in": 3, "out": 2})},
+                    Limits(**LIMITS), {}, torch=False)
 
 
 def test_without_control_groups_one_line_says_so(tmp_path, monkeypatch):
@@ -271,15 +280,16 @@ def test_a_submission_that_is_slow_to_read_costs_the_others_nothing(tmp_path, mo
 
 
 def test_a_reply_nested_in_itself_is_a_damaged_one(run):
+    """Also of a submission that finds in the frames above it where replies go, and how a probe ends that is whole."""
     forged = """
-reply = b'{"error": null, "notes": {"refused": ' + b'[' * 900 + b']' * 900 + b'}}'
-found = []
-for fd in range(3, 256):
-    try: found.append((os.pwrite(fd, b'x', 0), fd)[1])
-    except OSError: pass
-os.pwrite(found[0], reply, 0)
-os.pwrite(found[1], b'PK\\5\\6' + bytes(18), 0)  # no arrays
-os._exit(0)
+frame = sys._getframe()
+while 'at_end' not in frame.f_locals:
+    frame = frame.f_back
+child = frame.f_locals
+os.pwrite(child['reply'], b'{"error": null, "notes": {"refused": ' + b'[' * 900 + b']' * 900 + b'}}', 0)
+os.pwrite(child['arrays'], b'PK\\5\\6' + bytes(18), 0)  # no arrays
+os._exit(child['at_end'])
 """
     assert run(forged).error == "the reply of the check is damaged"
     assert run(forged.replace("900", "9")).error is None
+    assert run(forged.replace("900", "9").replace("child['at_end']", "0")).error == EARLY

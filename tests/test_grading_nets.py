@@ -88,7 +88,7 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "no bias": (changed(MODULE_LIST, ("n_classes)\n        self", "n_classes, bias=False)\n        self")),
                 {"mlp_parameters"}, "Linear layer 2 is without a bias"),
     "n_inputs ignored": (changed(CIFAR_SHAPE, ("layers = []\n", "layers = []\n        n_inputs = 3072\n")),
-                         {"mlp_no_hidden", "mlp_layers", "mlp_parameters"}, "received [[3072, 3]]"),
+                         {"mlp_no_hidden", "mlp_layers", "mlp_parameters"}, f"received [[3072, {INPUTS.networks['mlp_0'][-1]}]]"),
     "needs a hidden layer": (changed(MODULE_LIST, ("sizes[-1], n_classes", "n_hidden[-1], n_classes")), {"mlp_no_hidden"},
                              "list index out of range (mlp_pytorch.py, line 14)"),
     "ELU without hidden": (changed(MODULE_LIST, (LAST, "x = self.out(x)\n        return x if self.layers else self.act(x)")),
@@ -250,7 +250,8 @@ def test_a_convnet_with_fixed_sizes_is_right_but_for_them():
                       "channels": changed(CONV_LIST, ("nn.Conv2d(n_channels", "nn.Conv2d(3"))})
     assert [list(failures) for failures in fixed.values()] == [["convnet_sizes"], ["convnet_sizes"]]
     assert "use n_classes" in fixed["classes"]["convnet_sizes"]
-    assert "expected input[2, 1, 32, 32] to have 3 channels" in fixed["channels"]["convnet_sizes"]
+    images, channels, _ = INPUTS.other_sizes
+    assert f"expected input[{images}, {channels}, 32, 32] to have 3 channels" in fixed["channels"]["convnet_sizes"]
 
 
 def test_a_convnet_whose_output_does_not_depend_on_the_image_does_not_learn():
