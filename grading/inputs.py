@@ -129,11 +129,15 @@ class Inputs:
 
     @functools.cache  # noqa: B019 (there is one for a class)
     def network(self, name: str) -> Arrays:
-        """Input `x`, upstream gradient `dout`, and `weight<i>` (out, in) and `bias<i>` (out,) of each layer."""
+        """Input `x`, upstream gradient `dout`, and `weight<i>` (out, in) and `bias<i>` (out,) of each layer.
+
+        Weights keep the size of what passes: with larger ones the softmax may saturate, and its gradients then lose in
+        float32 the digits that they are compared to.
+        """
         sizes, normal = self.networks[name], self.draw(name).standard_normal
         found = {"x": normal((self.samples, sizes[0])), "dout": normal((self.samples, sizes[-1]))}
         for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-            found |= {f"weight{i}": 0.8 * normal((n_out, n_in)), f"bias{i}": 0.5 * normal(n_out)}
+            found |= {f"weight{i}": normal((n_out, n_in)) / np.sqrt(n_in), f"bias{i}": 0.5 * normal(n_out)}
         return found
 
     @functools.cached_property
