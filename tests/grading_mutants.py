@@ -236,11 +236,12 @@ _wrap(ConvNet, '__init__', _bug)"""),
     Mutant("SGD instead of Adam", "4a", "train_convnet_pytorch.py", "_train = train\ndef train(config):\n"
            "    config.optimizer = 'sgd'\n    return _train(config)"),
     Mutant("evaluates the training split", "4a", "train_convnet_pytorch.py", """
-_get_cifar10 = get_cifar10
-def get_cifar10(*a, **k):
+_load_data = Config.load_data
+def load_data(config, *a, **k):
     import dataclasses
-    data = _get_cifar10(*a, **k)
-    return dataclasses.replace(data, test=data.train)"""),
+    data = _load_data(config, *a, **k)
+    return dataclasses.replace(data, test=data.train)
+Config.load_data = load_data"""),
 ]
 
 
