@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's backgro
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several processes take whole files, the next one in this order when they are free: the longest first.
-LONGEST_FILES = ["test_grading_reference", "test_grading_handins", "test_grading_probes", "test_readme", "test_grading_class",
+LONGEST_FILES = ["test_grading_reference", "test_grading_handins", "test_grading_answers", "test_grading_probes", "test_readme", "test_grading_class",
                  "test_grading_nets", "test_bench", "test_train_autodiff", "test_rendezvous", "test_distributed", "test_faults", "test_grading_home",
                  "test_mutations", "test_grading_hostile", "test_handout", "test_grading_scripts"]
 

@@ -21,7 +21,7 @@ from grading.inputs import PUBLIC, Inputs
 from grading.questions import QUESTIONS
 from tests.grading_help import MLP, MODULES, ROOT, grade, needs_confinement, reduced, submission
 
-pytestmark = [pytest.mark.grading, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
 WITHOUT_BATCH = MODULES.replace("np.maximum(x, 1e-300) / len(x)\n", "np.maximum(x, 1e-300)\n")
 NOT_ON_WINDOWS = """
 import os
