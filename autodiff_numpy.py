@@ -16,7 +16,7 @@ of static methods: backward turns G, the gradient of the loss with respect to th
 gradient with respect to each input, by the chain rule.
 
 A node refers to the op that made it and an op to its inputs; the way back, from an op to its outputs, is a
-weak reference. So there is no cycle, and the graph is freed as soon as the loss goes out of scope.
+weak reference. So nothing refers to itself in a circle, and the graph is freed as soon as the loss goes out of scope.
 """
 
 from __future__ import annotations

@@ -228,7 +228,7 @@ class People:
         return found
 
     def absent(self, records: Sequence[Mapping[str, Any]]) -> list[Person]:
-        """Those of the roster of whom there is no submission."""
+        """Those on the roster who have not handed anything in."""
         there = {id(self.person(record)) for record in records}
         return [person for person in self.roster if id(person) not in there]
 
