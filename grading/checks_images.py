@@ -43,7 +43,7 @@ class Seen:
             raise ValueError("passes that no training script leaves")
         self.passes = [Pass(*map(float, row)) for row in rows if np.isfinite(row).all()]  # those of images
         self.training = [one for one in self.passes if one.trained]
-        self.testing = [one for one in self.passes if not one.trained and one.tests == one.images]
+        self.testing = [one for one in self.passes if not one.trained and one.tests >= WHOLE * one.images]
         self.labels = reply.arrays.get("labels", np.zeros(0, int))
         printed = reply.arrays.get("printed", np.zeros((0, 2))).reshape(-1, 2)
         self.printed = printed[np.isfinite(printed).all(axis=1)]
@@ -109,7 +109,7 @@ class Seen:
 
     def part_reported(self, number: int) -> str:
         """Whether the accuracy is that of the last batch of test images instead of all; '' where it is not seen so."""
-        sweeps = self.sweeps(number)
+        sweeps = [passes for passes in self.sweeps(number) if not self.by_chance(passes)]
         if not sweeps or any(self.whole_reported(passes) for passes in sweeps):
             return ""
         last = [passes[-1] for passes in sweeps]
@@ -118,12 +118,25 @@ class Seen:
         return (f"The accuracy that is reported is that of the last {last[-1].images:.0f} test images alone: it must "
                 f"come from all {number}.")
 
+    def by_chance(self, passes: Sequence[Pass]) -> bool:
+        """Whether their accuracy may be among the numbers for another reason: as that of one pass, or as 10 of 10 %."""
+        value = of_all(passes)
+        single = {round(one.right / one.images, 6) for one in self.testing if one.first != UNKNOWN}
+        return round(value, 6) in single or round(100 * value, 6).is_integer()
+
     def whole_reported(self, passes: Sequence[Pass]) -> bool:
-        """Whether the accuracy over all of these passes is seen, or over all but the last, however it is averaged."""
-        for some in (passes, passes[:-1]):
-            right, images = sum(one.right for one in some), sum(one.images for one in some)
-            means = [one.right / one.images for one in some]
-            sums = sum(means)
-            if self.shows(right / images) or self.shows(sums / len(some)) or self.keeps(right) or self.keeps(sums):
+        """Whether the accuracy over all of these passes is seen, however it is averaged.
+
+        Or over all but a last one that is shorter.
+        """
+        for some in (passes, passes[:-1]) if passes[-1].images < passes[0].images else (passes,):
+            sums = sum(one.right / one.images for one in some)
+            if (self.shows(of_all(some)) or self.shows(sums / len(some)) or self.keeps(sum(one.right for one in some))
+                    or self.keeps(sums)):
                 return True
         return False
+
+
+def of_all(passes: Sequence[Pass]) -> float:
+    """Accuracy over the images of all these passes."""
+    return sum(one.right for one in passes) / sum(one.images for one in passes)

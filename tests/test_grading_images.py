@@ -116,7 +116,7 @@ SWEEP = (TRAINED, FIRST, SECOND)
     ({"kept": [0.15]}, True), ({"printed": [(0.150, 3)]}, True), ({"printed": [(15.0, 1)]}, True),
     ({"printed": [(15.0, 1), (0, 0), (13, 0)]}, True), ({"kept": [0.85]}, True),
     ({"kept": [0.125, 0.15]}, False), ({"kept": [0.15], "printed": [(12.5, 1)]}, False), ({"kept": [0.15, 1250]}, False),
-    ({"kept": [0.15, 0.25]}, False), ({"kept": [0.15, 0.875]}, False), ({"kept": [0.15, 0.1]}, False), ({"kept": [0.3]}, False),
+    ({"kept": [0.15, 0.25]}, False), ({"kept": [0.15, 0.875]}, False), ({"kept": [0.15, 0.1]}, True), ({"kept": [0.3]}, False),
     ({}, False), ({"printed": [(0.2, 1)]}, False), ({"kept": [np.nan, 0.15, np.inf]}, True)])
 def test_an_accuracy_of_the_last_batch_alone_is_told(numbers, reported):
     """Not where one over all images is seen too, in whatever form, and not where neither is."""
@@ -124,8 +124,21 @@ def test_an_accuracy_of_the_last_batch_alone_is_told(numbers, reported):
     assert ("of the last 5000 test images alone: it must come from all 10000" in said) == reported == bool(said)
 
 
+def test_an_accuracy_that_is_among_the_numbers_by_chance_says_nothing():
+    """Such as that of another batch of the same run, or 10 %; another evaluation tells. A shorter last batch may be left out."""
+    seven, three = but(TESTED, right=650), but(TESTED, first=5000, right=350)  # together 0.1
+    assert seen(TRAINED, seven, three, kept=[0.07]).part_reported(10_000) == ""
+    assert "alone" in seen(*SWEEP, seven, three, kept=[0.15, 0.07, 10]).part_reported(10_000)
+    other = but(SECOND, right=625)  # with the first 0.1125; alone 0.125, which the first evaluation is together
+    assert "alone" in seen(*SWEEP, FIRST, other, kept=[0.15, 0.125]).part_reported(10_000)
+    assert seen(*SWEEP, FIRST, other, kept=[0.15, 0.125, 0.1125]).part_reported(10_000) == ""
+    shorter = but(SECOND, images=4995, tests=4950)
+    assert seen(TRAINED, FIRST, shorter, kept=[0.1, 750 / 4995]).part_reported(10_000) == ""
+    assert "alone" in seen(TRAINED, FIRST, shorter, kept=[750 / 4995]).part_reported(10_000)
+
+
 @pytest.mark.parametrize("passes", [
-    (but(TESTED, images=10_000, tests=10_000, right=1500),), (FIRST, but(SECOND, first=-1)), (FIRST, but(SECOND, tests=4999)),
+    (but(TESTED, images=10_000, tests=10_000, right=1500),), (FIRST, but(SECOND, first=-1)), (FIRST, but(SECOND, tests=4900)),
     (SECOND, FIRST), (FIRST,), (FIRST, but(SECOND, images=2000, tests=2000))])
 def test_nothing_is_said_of_evaluations_that_were_not_seen_whole(passes):
     assert seen(*passes, kept=[0.15]).part_reported(10_000) == ""
