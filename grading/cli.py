@@ -292,13 +292,19 @@ def grade(options: argparse.Namespace, rules: Rubric) -> int:
             return 1 if bad else 0
         records = write_all()
         if not options.results:  # one submission on Gradescope has nobody to be compared with
-            pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
-                                          known.names(records), options.handout, options.compare_with).pairs
-            if pairs:
-                many = f"{len(pairs)} pairs of submissions are" if len(pairs) > 1 else "1 pair of submissions is"
-                say(f"note: {many} similar: look at {options.out / similarity.PAGE}")
+            compare_with_each_other(options, room, records, known)
     say_what_to_do(options.out, [f"note: {problem}" for problem in known.problems(records)], records, stale)
     return 1 if bad else 0
+
+
+def compare_with_each_other(options: argparse.Namespace, room: Classroom, records: list[Record],
+                            known: People) -> None:
+    """Write the page of similar submissions, and say so where there are any."""
+    pairs = similarity.write_page(options.out, {one["student"]: room.folder(one["student"]) for one in records},
+                                  known.names(records), options.handout, options.compare_with).pairs
+    if pairs:
+        many = f"{len(pairs)} pairs of submissions are" if len(pairs) > 1 else "1 pair of submissions is"
+        say(f"note: {many} similar: look at {options.out / similarity.PAGE}")
 
 
 def say_what_to_do(out: Path, notes: list[str], records: list[Record], stale: list[str]) -> None:

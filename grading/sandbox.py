@@ -21,6 +21,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,12 +148,7 @@ class Sandbox:
         self.try_out()
         canary = self.work / f"canary-{secrets.token_hex(8)}"
         canary.touch()
-        inputs = io.BytesIO()
-        np.savez(inputs, **{f"{name}/{key}": value for name, probe in probes.items()
-                            for key, value in probe.arrays.items()})
-        job = {"limits": asdict(limits), "inputs": inputs.tell(), "probes": [
-            {"name": name, "function": probe.function, "options": dict(probe.options),
-             "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}
+        job, inputs = job_of(probes, limits)
         program = [sys.executable, "-I", "-B", f"{PLACE}/serve.py", str(canary), "open" if self.network else "closed",
                    *(["--torch"] if torch else [])]
         over = {} if torch or self._worker is Contained else frameworks()
@@ -168,22 +164,14 @@ class Sandbox:
             self._enter(worker)
             try:
                 clock.start()
-                if json.loads(read_line(worker.stdout) or b"null") != {"confined": True}:
-                    if was_killed(worker):
-                        raise EOFError
-                    raise ConfinementError(f"a worker does not start: {worker.last_line() or 'no answer'}; numpy, "
-                                           f"matplotlib and torch must be importable by {sys.executable} -I, and by "
-                                           "every user of this machine")
+                expect(worker, "confined", "a worker does not start: {}; numpy, matplotlib and torch must be "
+                       f"importable by {sys.executable} -I, and by every user of this machine")
                 worker.prove(self.network)  # nothing of the submission is run before this
                 if self._grouped and isinstance(worker, Confined):
                     group = stack.enter_context(cgroups.group(worker.pid, limits.memory_mb + limits.disk_mb,
                                                               limits.processes))
-                if json.loads(read_line(worker.stdout) or b"null") != {"ready": True}:
-                    if was_killed(worker):
-                        raise EOFError
-                    raise ConfinementError("a worker ended before it ran anything of a submission: "
-                                           f"{worker.last_line() or 'no answer'}")
-                worker.stdin.write(json.dumps(job).encode() + b"\n" + inputs.getvalue())
+                expect(worker, "ready", "a worker ended before it ran anything of a submission: {}")
+                worker.stdin.write(json.dumps(job).encode() + b"\n" + inputs)
                 worker.stdin.flush()
                 for name in probes:
                     replies[name] = read_reply(worker.stdout, name)
@@ -215,6 +203,31 @@ class Sandbox:
     def _leave(self, worker: Confined | Contained) -> None:
         with self._lock:
             self._running.discard(worker)
+
+
+def job_of(probes: Mapping[str, Probe], limits: Limits) -> tuple[dict[str, Any], bytes]:
+    """What a worker is told to do, and the arrays that it does it with, as an .npz file."""
+    inputs = io.BytesIO()
+    np.savez(inputs, **{f"{name}/{key}": value for name, probe in probes.items()
+                        for key, value in probe.arrays.items()})
+    return {"limits": asdict(limits), "inputs": inputs.tell(), "probes": [
+        {"name": name, "function": probe.function, "options": dict(probe.options),
+         "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}, inputs.getvalue()
+
+
+def expect(worker: Confined | Contained, state: str, otherwise: str) -> None:
+    """Wait until the worker says that it has come to this state.
+
+    otherwise: what is wrong if it says something else, with {} where its last line belongs.
+
+    Raises:
+        EOFError: it was killed. ConfinementError: it ended by itself.
+    """
+    if json.loads(read_line(worker.stdout) or b"null") == {state: True}:
+        return
+    if was_killed(worker):
+        raise EOFError
+    raise ConfinementError(otherwise.replace("{}", worker.last_line() or "no answer", 1))
 
 
 def ended(worker: Confined | Contained) -> int:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 from training.flags import UserError
 
-try:
-    from tensorboard.summary import Writer
-except ImportError:
-    raise UserError("--tensorboard: its package is not installed: pip install tensorboard") from None
 
-
-def open_events(folder: Path) -> Any:
-    """A writer of event files in the run's folder."""
-    return Writer(str(folder))
+def events_writer() -> Any:
+    """TensorBoard's class of writers, each of a folder. Raises UserError where TensorBoard is not installed."""
+    try:
+        from tensorboard.summary import Writer  # here, and not at the top: few have it
+    except ImportError:
+        raise UserError("--tensorboard: its package is not installed: pip install tensorboard") from None
+    return Writer
 
 
 def write_events(writer: Any, rows: list[dict[str, Any]]) -> None:

@@ -16,6 +16,8 @@ from typing import IO, Any
 
 from training.checkpoints import CheckpointFormat, lock, write_json
 from training.console import say
+from training.curves import draw_or_notice, plot_curves
+from training.events import events_writer, write_events
 from training.flags import TrainingFlags, UserError, for_shell
 from training.machine import describe_machine
 from training.metrics import METRICS, read_metrics, write_metrics
@@ -25,19 +27,20 @@ from training.resume import check_same_run, check_unchanged_flags, path_from
 class RunFolder:
     """The folder of the run that this process writes. It is locked until `close`, or until the process ends.
 
-    path: the folder. rows: those of metrics.csv, up to where this run is. events: TensorBoard's writer, if any.
+    path: the folder. rows: those of metrics.csv, up to where this run is. events: TensorBoard's writer, or None.
     """
 
     silent = False
 
-    def __init__(self, path: Path, format: CheckpointFormat, held: IO[str], events: Any = None):
-        self.path, self.format, self._held, self._events = path, format, held, events
+    def __init__(self, path: Path, format: CheckpointFormat, held: IO[str]):
+        self.path, self.format, self._held = path, format, held
         self.rows: list[dict[str, Any]] = []
+        self.events: Any = None
         self._resumed: TrainingFlags | None = None  # until the folder is that of the run as it continues
 
     def close(self) -> None:
-        if self._events:
-            self._events.close()
+        if self.events:
+            self.events.close()
         self._held.close()
 
     def say(self, text: str) -> None:
@@ -87,10 +90,8 @@ class RunFolder:
         self._to_tensorboard([row])
 
     def _to_tensorboard(self, rows: list[dict[str, Any]]) -> None:
-        if self._events:
-            from training.events import write_events
-
-            write_events(self._events, rows)
+        if self.events:
+            write_events(self.events, rows)
 
     def save(self, name: str, checkpoint: dict[str, Any]) -> None:
         """Write the checkpoint `name`, 'last' or 'best'."""
@@ -115,8 +116,6 @@ class RunFolder:
     def draw(self) -> None:
         """The curves of the rows that there are."""
         if self.rows:
-            from training.curves import draw_or_notice, plot_curves
-
             draw_or_notice(lambda: plot_curves([self.path], self.path / "curves"))
 
     def way_on(self) -> str:
@@ -165,9 +164,7 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
 
     script: its name, for results/<script>/<time>. silent: this process only follows another one that writes.
     """
-    open_events: Any = lambda path: None  # noqa: E731
-    if config.tensorboard == "on":
-        from training.events import open_events
+    writer = events_writer() if config.tensorboard == "on" else None
     if config.resume:
         path = _folder_to_resume(config, data)
     else:
@@ -176,13 +173,15 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
             path = _made(path if config.output_dir else Path("results") / script, new=not config.output_dir)
     if silent:
         return SilentFolder(path, format)
-    folder = RunFolder(path, format, _lock(path, "resume" if config.resume else "output_dir"), open_events(path))
+    folder = RunFolder(path, format, _lock(path, "resume" if config.resume else "output_dir"))
     if not config.resume:
         if any((path / name).exists() for name in ("config.json", "metrics.csv", "summary.json")):
             folder.close()
             raise UserError(f"--output_dir: {for_shell(path)} already holds a run, which is never overwritten; "
                             f"choose another folder, or {folder.way_on()}")
         folder.describe(config, script, data)
+    if writer:
+        folder.events = writer(str(path))
     return folder
 
 
