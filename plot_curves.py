@@ -17,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from training.curves import load_curves, plot_curves
+from training.curves import data_title, load_curves, plot_curves
 from training.flags import for_shell, path
 from training.runs import find, labels, listed, table
 
@@ -67,12 +67,17 @@ def main(argv: list[str] | None = None) -> int:
                            "name one of the folders inside it\n")
     if arguments.out.suffix in (".png", ".svg"):
         arguments.out = arguments.out.with_suffix("")
+    for run in arguments.runs:
+        try:
+            load_curves(run)
+            data_title(run)
+            labels([run])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            parser.exit(2, f"{parser.prog}: the files of {run} are damaged: {error}\n")
+    if not any(map(load_curves, arguments.runs)):
+        parser.exit(2, f"{parser.prog}: nothing to draw: no evaluation is done yet\n")
     try:
-        if not any(map(load_curves, arguments.runs)):
-            parser.exit(2, f"{parser.prog}: nothing to draw: no evaluation is done yet\n")
         plot_curves(arguments.runs, arguments.out, arguments.labels or labels(arguments.runs), arguments.log)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        parser.exit(2, f"{parser.prog}: a run's files are damaged: {error}\n")
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot write {error.filename or arguments.out}: {error.strerror}\n")
     out = os.path.abspath(arguments.out)

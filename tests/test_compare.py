@@ -190,6 +190,24 @@ def test_damaged_runs_are_named_and_the_others_listed(ended, tmp_path, capsys):
     assert said.out.count("\n") == 2 and said.err.count("are damaged") == 3
 
 
+@pytest.mark.parametrize("name, content", [
+    ("config.json", "{"), ("config.json", "[]"), ("config.json", '{"flags": []}'), ("metrics.csv", "step,split\n1,train\n2,test\n")])
+def test_a_damaged_run_is_not_drawn(ended, tmp_path, capsys, name, content):
+    for run_of in ("a", "b"):
+        shutil.copytree(ended / run_of, tmp_path / run_of)
+    (tmp_path / "b" / name).write_text(content)
+    with pytest.raises(SystemExit) as stop:
+        plot_curves.main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "picture")])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and f"the files of {tmp_path / 'b'} are damaged" in said and said.count("\n") == 1
+
+
+def test_a_mistake_in_drawing_is_not_taken_for_a_damaged_run(ended, tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "save_figure", lambda *arguments: arguments.nothing)
+    with pytest.raises(AttributeError):
+        plot_curves.main([str(ended / "a"), "--out", str(tmp_path / "picture")])
+
+
 def test_nothing_to_list(tmp_path, capsys):
     for folder, message in ((tmp_path, "there are no runs under"), (tmp_path / "none", "there is no folder")):
         with pytest.raises(SystemExit) as stop:
