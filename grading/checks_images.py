@@ -109,7 +109,7 @@ class Seen:
 
     def part_reported(self, number: int) -> str:
         """Whether the accuracy is that of the last batch of test images instead of all; '' where it is not seen so."""
-        sweeps = [passes for passes in self.sweeps(number) if not self.by_chance(passes)]
+        sweeps = [passes for passes in self.sweeps(number) if not self.ambiguous(passes)]
         if not sweeps or any(self.whole_reported(passes) for passes in sweeps):
             return ""
         last = [passes[-1] for passes in sweeps]
@@ -118,8 +118,11 @@ class Seen:
         return (f"The accuracy that is reported is that of the last {last[-1].images:.0f} test images alone: it must "
                 f"come from all {number}.")
 
-    def by_chance(self, passes: Sequence[Pass]) -> bool:
-        """Whether their accuracy may be among the numbers for another reason: as that of one pass, or as 10 of 10 %."""
+    def ambiguous(self, passes: Sequence[Pass]) -> bool:
+        """Whether their accuracy may be among the numbers for another reason.
+
+        A single pass has it too, or it is a whole number of percent, such as 10, which is also the number of classes.
+        """
         value = of_all(passes)
         single = {round(one.right / one.images, 6) for one in self.testing if one.first != UNKNOWN}
         return round(value, 6) in single or round(100 * value, 6).is_integer()

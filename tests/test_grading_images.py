@@ -124,8 +124,8 @@ def test_an_accuracy_of_the_last_batch_alone_is_told(numbers, reported):
     assert ("of the last 5000 test images alone: it must come from all 10000" in said) == reported == bool(said)
 
 
-def test_an_accuracy_that_is_among_the_numbers_by_chance_says_nothing():
-    """Such as that of another batch of the same run, or 10 %; another evaluation tells. A shorter last batch may be left out."""
+def test_an_ambiguous_accuracy_says_nothing():
+    """Such as that of a single batch of the same run, or 10 %; another evaluation tells. A shorter last batch may be left out."""
     seven, three = but(TESTED, right=650), but(TESTED, first=5000, right=350)  # together 0.1
     assert seen(TRAINED, seven, three, kept=[0.07]).part_reported(10_000) == ""
     assert "alone" in seen(*SWEEP, seven, three, kept=[0.15, 0.07, 10]).part_reported(10_000)
