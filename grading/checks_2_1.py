@@ -75,7 +75,7 @@ def layers_of(reply: Reply, inputs: Inputs, name: str) -> Outcome:
         return unanswered(reply, name)
     wrong = f"{called(inputs, name)} has the wrong linear layers."
     return Outcome(float(found == wanted), "" if found == wanted else wrong,
-                   f"expected (in, out) {wanted}, received {str(found)[:200]}")
+                   f"expected (in, out) {wanted}, received {str(found)[:200]}", compared=found == wanted)
 
 
 def mlp_layers(replies: Replies, context: Context) -> Outcome:

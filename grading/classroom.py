@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +26,7 @@ from grading.checks import Context
 from grading.confinement import ConfinementError, NotStarted
 from grading.files import Trouble, alphabetical, folder_name, write_json
 from grading.inputs import Inputs
-from grading.people import HandIn, People, parse
+from grading.people import HandIn, People, parse, student_key
 from grading.questions import files_of
 from grading.replies import one_line
 from grading.rubric import Question as Row
@@ -49,15 +50,24 @@ class ClassError(Exception):
 def submissions(paths: Sequence[Path], people: People | None = None) -> list[Submission]:
     """One for each student, by name: of several of Canvas or Brightspace the last.
 
-    Raises ClassError on a path that is not there and on two of one name.
+    Two files such as doe.zip and doe.tar.gz are two students, with a note, as they may be.
+
+    Raises ClassError on a path that is not there and on two files of one name.
     """
     people = people or People()
     found: dict[str, list[tuple[HandIn, Path]]] = {}
+    twins: dict[Path, str] = {}
     for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):  # two links are two students
         if not path.exists():
             raise ClassError(f"{path} does not exist")
         hand_in = parse(path)
         found.setdefault(hand_in.student, []).append((hand_in, path))
+    for name in list(found):
+        if len({one.order for one, _ in found[name]}) < len(found[name]) == len({path.name for _, path in found[name]}):
+            for hand_in, path in found.pop(name):  # of the same name but for their endings
+                own = f"{name} {student_key(path.name.removeprefix(hand_in.file).strip('.'))}".strip()
+                found.setdefault(own, []).append((replace(hand_in, student=own), path))
+                twins[path] = name
     class_ = []
     for name, theirs in found.items():
         theirs.sort(key=lambda one: one[0].order)
@@ -71,6 +81,7 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
         else:
             taken.hide = (str(path), path.name, path.stem, hand_in.file)
         taken.notes += ["late, says the file's name"] * hand_in.late
+        taken.notes += [f"another submission is called {twins.get(path)} as well"] * (path in twins)
         taken.notes += [f"{len(theirs) - 1} earlier of the same student left out"] * (len(theirs) > 1)
         class_.append(taken)
     return sorted(class_, key=lambda one: alphabetical(one.student))
@@ -228,7 +239,7 @@ class Classroom:
                     if len(waiting) >= 2 * self.jobs:  # not the whole class: its files take room
                         break
                     one = left.popleft()
-                    if (lock := locks.lock(self.out / LOCKS / folder_name(one.student))) is None:
+                    if (lock := locks.lock(self.out / LOCKS / "students" / folder_name(one.student))) is None:
                         left.append(one)  # another grader has it, and may yet be killed
                     elif record := self.finished(one):  # by another grader, since this one began
                         lock.close()

@@ -53,7 +53,8 @@ class _Parser(argparse.ArgumentParser):
     """argparse, but a mistake is one line on stderr instead of a page of usage."""
 
     def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        say(f"{self.prog}: {message} (see --help)")
+        self.exit(2)
 
     def given(self, options: argparse.Namespace, besides: Collection[str]) -> str:
         """The first flag with a value that is not its default, '' where there is none."""
@@ -153,7 +154,8 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def say(message: str) -> None:
-    print(message, file=sys.stderr)
+    """On stderr, without what would move a terminal's cursor or change its colours, as names of files may hold."""
+    print("".join(c if c.isprintable() or c == "\n" else "_" for c in message), file=sys.stderr)
 
 
 def write_student(out: Path, record: Record, rules: Rubric, given: Given = NOTHING, name: str = "") -> None:

@@ -17,6 +17,16 @@ CONVNET = (("conv0", 3, 64, 3), ("PreAct1", 64, 64, 3), ("conv1", 64, 128, 1), (
            ("PreAct5_a", 512, 512, 3), ("PreAct5_b", 512, 512, 3), ("maxpool5",))
 
 
+def convnet_parameters(channels: int, classes: int) -> int:
+    """Number of parameters of the table's network for images of so many channels, with a bias in each convolution."""
+    found = 2 * 512 + (512 + 1) * classes  # the last BatchNorm, and the linear layer
+    for name, *sizes in CONVNET:
+        if sizes:
+            n_in, n_out, kernel = [channels, *sizes[1:]] if name == "conv0" else sizes
+            found += (n_in * kernel**2 + 1) * n_out + 2 * n_in * name.startswith("PreAct")
+    return found
+
+
 def reading(replies: Mapping[str, Reply], otherwise: str = "logits") -> str:
     """What the loss of the hand-in's own script takes the network's output for.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import sys
 import warnings
@@ -22,11 +23,14 @@ NO_NUMPY = FRAMEWORKS | {"sklearn.neural_network", "sklearn.linear_model"}
 MOST_BYTES = 2**20
 MOST_FILES = 300  # that are looked at
 MACHINE_CODE = {".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib"}  # Python imports them, and nobody can read them
+# how such files begin, whatever they are called: programs of Linux, Windows and macOS
+PROGRAMS = (b"\x7fELF", b"MZ\x90\0", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
 BOM = b"\xef\xbb\xbf"
 REFERENCE = Path(__file__).parent.parent
 READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "group_norm", "native_group_norm",
-               "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm"}
-READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "the profiler was ended")
+               "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm",
+               "RMSNorm", "rms_norm"}
+READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "the profiler was ended")
 # what solving the assignment needs none of, and getting round a grader might
 ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "concurrent"}
 ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.setsid", "socket.socket",
@@ -183,7 +187,7 @@ def scan(code: Path) -> list[str]:
     """Flags from the files alone."""
     flags = []
     files = [path for path in sorted(code.rglob("*")) if path.is_file()]
-    if compiled := [str(path.relative_to(code)) for path in files if path.suffix.lower() in MACHINE_CODE]:
+    if compiled := [str(path.relative_to(code)) for path in files if is_compiled(path)]:
         flags.append(f"compiled files, which cannot be read: {', '.join(compiled[:3])}")
     paths = [path for path in files if path.suffix == ".py"]
     if len(paths) > MOST_FILES:
@@ -194,6 +198,18 @@ def scan(code: Path) -> list[str]:
     if shadows := sorted(names & (LIBRARIES | STARTED_BY_ITSELF | (set(sys.stdlib_module_names) - {"test"}))):
         flags.append(f"files named like libraries, not used as such: {', '.join(shadows)}")
     return flags + [flag for path in paths if not ours(path, code) for flag in flags_of(path, code)]
+
+
+def is_compiled(path: Path) -> bool:
+    """Whether a file holds machine code or Python's bytecode, by its ending or by how it begins."""
+    if path.suffix.lower() in MACHINE_CODE:
+        return True
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        start = file.read(16)
+        # bytecode: a version's number, a line end, and flags of which two are in use (PEP 552)
+        return start.startswith(PROGRAMS) or (len(start) == 16 and start[2:4] == b"\r\n" and start[4] < 4
+                                              and start[5:8] == bytes(3))
+    return False
 
 
 def flags_of(path: Path, code: Path) -> list[str]:

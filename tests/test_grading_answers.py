@@ -127,6 +127,42 @@ def test_a_class_keeps_its_seed_to_itself(tmp_path):
     np.testing.assert_array_equal(Inputs(seed).images, one.images)
 
 
+FRAME = "FRAME = getattr(sys, '_get' + 'frame')()"
+SOCKETS = """
+def each(what):
+    for fd in range(3, 256):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode) or stat.S_ISFIFO(os.fstat(fd).st_mode):
+                what(fd)
+        except OSError:
+            pass
+"""
+WAYS = {  # to the frames of the check, past what would tell of it
+    "plainly": FRAME,
+    "with closed sockets": f"{SOCKETS}\neach(os.close)\n{FRAME}",
+    "with full sockets": f"{SOCKETS}\ndef fill(fd):\n    while True:\n        os.write(fd, b'\\n' * 4096)\neach(fill)\n{FRAME}",
+    "with many lines": f"{SOCKETS}\neach(lambda fd: os.write(fd, b'\\n' * 5000))\n{FRAME}",
+    "by logging": "import logging\nFRAME = logging.currentframe()",
+    "from a file made on the way": f"""
+open(os.path.join(os.environ["TMPDIR"], "made.py"), "w").write({'import sys; ' + FRAME!r})
+sys.path.append(os.environ["TMPDIR"])
+from made import FRAME
+""",
+    "under a library's name": f"exec(compile({FRAME!r}, np.__file__, 'exec'))"}
+
+
+@pytest.mark.slow
+def test_whoever_looks_into_the_check_is_flagged(tmp_path):
+    """However it is gone about. A worker that cannot tell of it any more is ended, which is flagged, too."""
+    paths = [submission(tmp_path / name, modules=f"import os, stat, sys\n{MODULES}\n{way}", mlp_numpy=MLP)
+             for name, way in {**WAYS, "honest": ""}.items()]
+    records = grade(paths, reduced(["1.2"], scripts=False), tmp_path / "grades")
+    flagged = {name: [flag for flag in record["flags"] if flag.startswith(("1.2 does what no answer needs", "1.2 ended its"))]
+               for name, record in records.items()}
+    assert [name for name, flags in flagged.items() if not flags] == ["honest"]
+    assert not failures(records["honest"])
+
+
 IN_A_THREAD = """
 import threading
 def in_a_thread(function):
@@ -153,12 +189,36 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         back = lambda: torch.autograd.grad(ctx.output, ctx.leaves, dout, retain_graph=True)
         return (*CALL, None)
 """
+IN_A_POOL = "__import__('multiprocessing').get_context('fork').Pool(1).apply(nn.functional.layer_norm, {})"
+BY_FORWARD_MODE = BY_AUTOGRAD.replace("CALL", "by_jvp(ctx.leaves, dout, ctx)") + """
+
+def by_jvp(leaves, dout, ctx):
+    import torch.autograd.forward_ad as forward_ad
+    def f(x, g, b):
+        return g * (x - x.mean(1, keepdim=True)) / (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt() + b
+    found, leaves = [], [leaf.detach() for leaf in leaves]
+    for i, leaf in enumerate(leaves):
+        gradient = torch.zeros_like(leaf)
+        for j in range(leaf.numel()):
+            tangent = torch.zeros_like(leaf)
+            tangent.view(-1)[j] = 1
+            with forward_ad.dual_level():
+                dual = [forward_ad.make_dual(one, tangent) if i == k else one for k, one in enumerate(leaves)]
+                gradient.view(-1)[j] = (forward_ad.unpack_dual(f(*dual)).tangent * dout).sum()
+        found.append(gradient)
+    return tuple(found)
+"""
 CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag says)}
     "plainly": (f"FORWARD = {READY.format('nn.functional.layer_norm')}", "", "3.1 runs ready-made operators"),
     "by a computed name": (f"FORWARD = {READY.format(COMPUTED)}", "", "3.1 runs ready-made operators"),
     "in a thread": (f"FORWARD = {READY.format('nn.functional.layer_norm')}\nWRAP", "", "3.1 runs ready-made operators"),
     "in another file": (f"FORWARD = {READY.format('helpers.normal')}", "from torch.nn.functional import layer_norm as normal",
                         "3.1 runs ready-made operators"),
+    "by the root mean square": ("FORWARD = lambda: nn.functional.rms_norm(input - input.mean(1, keepdim=True), (self.n_neurons,), "
+                                "self.gamma, self.eps) + self.beta", "", "3.1 runs ready-made operators"),
+    "in another process": (f"FORWARD = lambda: {IN_A_POOL.format('(input.detach(), (self.n_neurons,), None, None, self.eps)')} * "
+                           "self.gamma + self.beta", "", "3.1 does what no answer needs"),
+    "forward mode": (BY_FORWARD_MODE, "", "3.2b goes back by autograd"),
     "autograd": (BY_AUTOGRAD.replace("CALL", "back()"), "", "3.2b goes back by autograd"),
     "autograd in a thread": (BY_AUTOGRAD.replace("CALL", "in_a_thread(back)"), "", "3.2b goes back by autograd")}
 

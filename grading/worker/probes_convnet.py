@@ -22,10 +22,16 @@ def maker(task: Task) -> Network:
     return Network(task, "convnet_pytorch", "ConvNet", "train_convnet_pytorch.py")
 
 
-def other_sizes(make: Network, images: int, channels: int, classes: int) -> list[int]:
-    """Shape of the output of a network for images of other channels and for other classes."""
+def count(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def other_sizes(task: Task, make: Network, images: int, channels: int, classes: int) -> list[int]:
+    """Shape of the output of a network for images of other channels and for other classes; notes its parameters."""
+    model = make(channels, classes).eval()
+    task.note("other parameters", count(model))
     with torch.no_grad():
-        return list(make(channels, classes).eval()(torch.zeros(images, channels, 32, 32)).shape)
+        return list(model(torch.zeros(images, channels, 32, 32)).shape)
 
 
 def described(nodes: list[Node]) -> list[list[Any]]:
@@ -64,9 +70,9 @@ def convnet(task: Task) -> None:
     Of a network that raises: the operators up to there.
     """
     make, x = maker(task), tensor(task, "x")
-    task.note("other sizes", task.attempt("other", other_sizes, make, *task.options["other"]))
+    task.note("other sizes", task.attempt("other", other_sizes, task, make, *task.options["other"]))
     model = make(3, 10).eval()
-    task.note("parameters", sum(p.numel() for p in model.parameters()))
+    task.note("parameters", count(model))
     with torch.no_grad():
         with Graph(x) as graph:
             y = task.attempt("forward", model, x)

@@ -24,10 +24,12 @@ import resource
 import select
 import shutil
 import signal
+import socket
 import stat
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,8 @@ class Worker:
 
     def one(self, probe: dict[str, Any], seconds: float, home: str) -> tuple[Any, ...]:
         """Run one probe in a child: how it ended, its reply (JSON), its arrays (.npz), the end of its output."""
+        from grading.worker import watch
+
         code = Path(f"{self.place.root}{CODE}")
         self.clear()
         try:
@@ -164,8 +168,9 @@ class Worker:
         with contextlib.ExitStack() as files:
             reply, arrays, log = (files.enter_context(os.fdopen(os.memfd_create("reply"), "w+b", buffering=0))
                                   for _ in range(3))
-            seen, told = (files.enter_context(os.fdopen(fd, mode, buffering=0))
-                          for fd, mode in zip(os.pipe2(os.O_NONBLOCK), ("rb", "wb"), strict=True))
+            seen, told = (files.enter_context(end) for end in socket.socketpair())  # what is told, `seen` alone reads
+            seen.setblocking(False)
+            told.setblocking(False)
             at_end = 64 + os.urandom(1)[0] % 128  # the exit code of a child that has come to its end
             begun = os.pipe()
             killed, started = out_of_memory(), time.monotonic()
@@ -174,7 +179,7 @@ class Worker:
                 self.child(probe, seconds, home, at_end, told.fileno(), reply.fileno(), arrays.fileno(), log.fileno(),
                            begun[1])
             os.close(begun[1])
-            end, code_, waited = self.wait(pid, started, seconds)
+            end, code_, waited = self.wait(pid, started, seconds, (reply, arrays, log))
             self.end_all()
             with os.fdopen(begun[0], "rb") as said:
                 if not said.read():
@@ -185,7 +190,7 @@ class Worker:
             if end == "ended":
                 end, code_ = ("ended", 0) if code_ == at_end else ("early" if code_ >= 0 else end, code_)
             status = {"end": end, "code": code_, "seconds": round(time.monotonic() - started - waited, 3),
-                      "seen": (seen.read(4096) or b"").decode(errors="replace").split("\n")}
+                      "seen": watch.events(received(seen))}
             return status, read(reply, 2**20), read(arrays, REPLY_BYTES), read(log, LOG_BYTES, tail=True)
 
     def clear(self) -> None:
@@ -205,8 +210,10 @@ class Worker:
         if self.place.others():
             self.leave("it started processes faster than they can be ended")
 
-    def wait(self, pid: int, started: float, seconds: float) -> tuple[str, int, float]:
+    def wait(self, pid: int, started: float, seconds: float, held: Sequence[Any] = ()) -> tuple[str, int, float]:
         """Wait for `pid`, watching the clock, the memory of all processes and the number of files.
+
+        held: files in memory that it can write to, also when it has closed them.
 
         Time in which it was ready to run and the processor was busy with others, its own processes aside, does not
         count against it, so that a loaded machine costs nobody points; but no more than `PATIENCE` seconds in one.
@@ -235,7 +242,7 @@ class Worker:
                     return ("cpu time" if code == -signal.SIGXCPU else "ended"), code, waited
                 if elapsed - waited > seconds:
                     return "wall time", 0, waited
-                if used_memory(pids) > self.limits["memory_mb"] * 2**20:
+                if used_memory(pids, held) > self.limits["memory_mb"] * 2**20:
                     return "memory", 0, waited
                 if self.files() - files > MOST_FILES:
                     return "files", 0, waited
@@ -273,7 +280,7 @@ class Worker:
             np.random.seed(0)
             inputs = {key.partition("/")[2]: value for key, value in self.inputs.items()
                       if key.partition("/")[0] == probe["name"]}
-            watch.watch(f"{home}/code", told)
+            watch.watch(home, told)
             if program := self.job.get("filter"):
                 refuse(bytes.fromhex(program))
             os.write(begun, b"x")
@@ -381,9 +388,14 @@ def socket_bytes() -> int:
     return 2 * 212_992
 
 
-def used_memory(pids: list[int]) -> int:
-    """Bytes that `pids` hold together: memory of their own and shared, files without a name, System V segments."""
-    total, files, socket = 0, {}, socket_bytes()
+def used_memory(pids: list[int], held: Sequence[Any] = ()) -> int:
+    """Bytes that `pids` hold together: memory of their own and shared, files without a name, System V segments.
+
+    held: open files that count as well.
+    """
+    total, files, unread = 0, {}, socket_bytes()
+    for status in (os.fstat(file.fileno()) for file in held):
+        files[status.st_dev, status.st_ino] = 512 * status.st_blocks
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
             for line in Path(f"/proc/{pid}/status").read_text().splitlines():
@@ -394,12 +406,21 @@ def used_memory(pids: list[int]) -> int:
                 with contextlib.suppress(OSError):
                     status = os.stat(entry.path)
                     if stat.S_ISSOCK(status.st_mode):
-                        files[status.st_dev, status.st_ino] = socket
+                        files[status.st_dev, status.st_ino] = unread
                     elif status.st_nlink == 0:
                         files[status.st_dev, status.st_ino] = 512 * status.st_blocks
     with contextlib.suppress(OSError, ValueError, IndexError):
         total += sum(int(line.split()[-2]) for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:])
     return total + sum(files.values())
+
+
+def received(connection: Any) -> bytes:
+    """All that has been sent."""
+    parts = []
+    with contextlib.suppress(BlockingIOError, ConnectionError):
+        while part := connection.recv(2**16):
+            parts.append(part)
+    return b"".join(parts)
 
 
 def read(file: Any, most: int, tail: bool = False) -> bytes:

@@ -8,11 +8,11 @@ import numpy as np
 def affine(number: int, index: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Weight of `shape` (out, in, ...) and bias (out,) of the `index`-th layer, drawn from `number`.
 
-    Signals keep their size in convolutions, and a linear layer gives small logits. A convolution's bias is 0: whether
-    it has one is up to the submission.
+    Signals keep their size, about 1, through all blocks, so that no normalization is lost in them, and no softmax of
+    the logits saturates. A convolution's bias is 0: whether it has one is up to the submission.
     """
     rng = np.random.default_rng([number, index])
-    spread = np.float32((1.2 if len(shape) > 2 else 0.01) / np.sqrt(np.prod(shape[1:])))
+    spread = np.float32((0.7 if len(shape) > 2 else 0.3) / np.sqrt(np.prod(shape[1:])))
     weight = rng.standard_normal(shape, np.float32) * spread
     bias = rng.standard_normal(shape[0], np.float32) * np.float32(0.1)
     return weight, bias if len(shape) == 2 else np.zeros_like(bias)
