@@ -17,6 +17,7 @@ from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 from grading.worker.weights import mixed
 
+FEWEST_STEPS = 2.5  # Python instructions for each turn of a loop; NumPy's own functions have no more in all
 BATCH = "It is divided by the batch size here as well: the loss has already done so."
 SIGN = "The sign is wrong."
 
@@ -294,7 +295,7 @@ def loops(reply: Reply, module: str, lengths: list[list[int]]) -> Outcome | None
     for column, direction in enumerate(("forward", "backward")):
         small, tall, wide = (int(counts[row, column]) for row in (1, 2, 3))
         for i, grown, what in ((0, tall, "samples"), (1, wide, "features")):
-            if grown > 1.5 * small + 20:
+            if grown - small > FEWEST_STEPS * (lengths[2 + i][i] - lengths[1][i]):
                 return Outcome(0.0, f"{module}.{direction} loops over {what} in Python: use matrix products and "
                                     "whole-array functions.",
                                f"a call takes {small} Python instructions for {lengths[1][i]} {what}, {grown} for "

@@ -52,19 +52,19 @@ def convnet_sizes(replies: Replies, context: Context) -> Outcome:
 def convnet_parameters(replies: Replies, context: Context) -> Outcome:
     """Convolutions may do without bias, as those before a BatchNorm often do.
 
-    Those of a network for other sizes, which are drawn, show that the number was counted.
+    How many more a network for other sizes has, which are drawn, shows that both were counted.
     """
     reply, (_, *sizes) = replies["network"], context.inputs.other_sizes
     found, other = reply.notes.get("parameters"), reply.notes.get("other parameters")
     if found is None:
         return failed(reply)
     without = reply.notes.get("biases left out", 0)
-    wanted = networks.convnet_parameters(3, 10) - without
+    wanted, more = (networks.convnet_parameters(*size) - without for size in ((3, 10), sizes))
     right = found == wanted
     return Outcome(float(right), "" if right else "The number of parameters is not the table's: compare layer by "
                    "layer, with BatchNorm.",
                    f"expected {wanted:,}{' without biases of convolutions' if without else ''}, received {found:,}",
-                   compared=right and other == networks.convnet_parameters(*sizes) - without)
+                   compared=isinstance(other, int) and other - found == more - wanted)
 
 
 def convnet_layers(replies: Replies, context: Context) -> Outcome:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from grading.datasets import TRAIN_IMAGES
 from grading.replies import Reply
 from grading.worker.images import UNKNOWN
 
@@ -108,12 +109,19 @@ class Seen:
         return bool((~far & (self.printed[:, 1] >= places)).any())
 
     def part_reported(self, number: int) -> str:
-        """Whether the accuracy is that of the last batch of test images instead of all; '' where it is not seen so."""
+        """Whether the accuracy that is reported is not that of all test images; '' where it is not seen so.
+
+        But of the last batch of them, or a share of the training images.
+        """
         sweeps = [passes for passes in self.sweeps(number) if not self.ambiguous(passes)]
         if not sweeps or any(self.whole_reported(passes) for passes in sweeps):
             return ""
+        if all(self.shows(right_of(passes) / TRAIN_IMAGES) for passes in sweeps):
+            return ("The accuracy that is reported is divided by the number of training images: divide by that of the "
+                    "test images.")
         last = [passes[-1] for passes in sweeps]
-        if not all(self.shows(one.right / one.images) for one in last):
+        if any(self.counted(passes) for passes in sweeps) or not all(
+                self.shows(one.right / one.images) for one in last):
             return ""
         return (f"The accuracy that is reported is that of the last {last[-1].images:.0f} test images alone: it must "
                 f"come from all {number}.")
@@ -128,18 +136,29 @@ class Seen:
         return round(value, 6) in single or round(100 * value, 6).is_integer()
 
     def whole_reported(self, passes: Sequence[Pass]) -> bool:
-        """Whether the accuracy over all of these passes is seen, however it is averaged.
+        """Whether the accuracy over all of these passes is seen, however it is averaged."""
+        return any(self.shows(of_all(some)) or self.shows(sum_of(some) / len(some)) for some in complete(passes))
 
-        Or over all but a last one that is shorter.
-        """
-        for some in (passes, passes[:-1]) if passes[-1].images < passes[0].images else (passes,):
-            sums = sum(one.right / one.images for one in some)
-            if (self.shows(of_all(some)) or self.shows(sums / len(some)) or self.keeps(sum(one.right for one in some))
-                    or self.keeps(sums)):
-                return True
-        return False
+    def counted(self, passes: Sequence[Pass]) -> bool:
+        """Whether the sum is seen that such an accuracy is made from."""
+        return any(self.keeps(right_of(some)) or self.keeps(sum_of(some)) for some in complete(passes))
+
+
+def complete(passes: Sequence[Pass]) -> list[Sequence[Pass]]:
+    """These, and all but a last one that is shorter, which may be left out."""
+    return [passes, *([passes[:-1]] if passes[-1].images < passes[0].images else [])]
+
+
+def right_of(passes: Sequence[Pass]) -> float:
+    """Right predictions in all these passes."""
+    return sum(one.right for one in passes)
+
+
+def sum_of(passes: Sequence[Pass]) -> float:
+    """Sum of the accuracies of these passes."""
+    return sum(one.right / one.images for one in passes)
 
 
 def of_all(passes: Sequence[Pass]) -> float:
     """Accuracy over the images of all these passes."""
-    return sum(one.right for one in passes) / sum(one.images for one in passes)
+    return right_of(passes) / sum(one.images for one in passes)

@@ -21,10 +21,13 @@ FLAGS = ("learning_rate", "max_steps", "batch_size", "eval_freq")  # of every sc
 STANDIN_STEPS = 101  # of a default run: one more than evaluation needs to be seen
 CONVNET_STEPS = 501  # of the network that is stubbed
 MOST_EVENTS = 200_000
+OTHER_RATE, OTHER_UPDATE = 0.02, 0.1  # between two updates; of an update, by norm: float32 is far below
 SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
 EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
                          "model.train() after it.")
 TRAINED_IN_EVALUATION = "The model is trained in evaluation mode: call model.train() again after evaluating."
+NOT_FINITE = ("After the run the network's parameters are not finite (nan or inf): a loss or gradient overflows, such "
+              "as exp of a large x in the branch that np.where or torch.where does not take.")
 SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the "
                  "network's output is not that of the cross-entropy of its probabilities.")
 MISLABELLED = ("The labels that the loss is given are not those of the images that the network is given: take both "
@@ -156,6 +159,11 @@ class Run:
             return f"The update of {among(uphill, 3)} goes up: subtract the learning rate times the gradient."
         if unchanged := notes.get("unchanged"):
             return f"The update leaves out {among(unchanged, 3)}."
+        if notes.get("late"):
+            return ("The weights are updated after the next forward pass, by the gradients of the batch before: update "
+                    "them right after backward.")
+        if isinstance(followed := notes.get("followed"), list) and (other := other_updates(followed)):
+            return other
         if notes.get("gradients kept"):
             return "Gradients add up over the steps: call optimizer.zero_grad() before each backward pass."
         if notes.get("without gradient"):
@@ -199,7 +207,8 @@ class Run:
         output, gradient = (self.reply.arrays.get(name) for name in ("output", "output gradient"))
         if output is None or gradient is None or output.shape != gradient.shape or output.ndim != 2:
             return None
-        return output.astype(float), len(output) * gradient.astype(float)
+        parts = max(len(output), self.batch_sizes[0] if self.batch_sizes else 0)  # it may add up parts of a batch
+        return output.astype(float), parts * gradient.astype(float)
 
     def loss_wrong(self, stub: bool) -> str:
         """What the gradient of the script's loss says against the mean cross-entropy of its images; '' for nothing.
@@ -220,6 +229,23 @@ class Run:
         if any(wanted == argument for model in made for argument in model["arguments"]):
             return True
         return chained(self.notes.get("layers") or [], [3072, *wanted, 10])
+
+
+def other_updates(followed: Sequence[Mapping[str, Sequence[float]]]) -> str:
+    """What says that not every update is the same learning rate times the gradient; '' for nothing.
+
+    followed: of each, by parameter, the rate and how much is something else (`worker.probes_scripts.Rate`).
+    """
+    first: dict[str, float] = {}
+    for number, found in enumerate(followed, 1):
+        for name, (rate, other) in found.items():
+            usual = first.setdefault(name, rate)
+            if other > OTHER_UPDATE or abs(rate - usual) > OTHER_RATE * abs(usual):
+                how = f"{other:.0%} of it is something else" if other > OTHER_UPDATE else (
+                    f"it is {rate:.3g} times it, and {usual:.3g} times in the first")
+                return (f"Update {number} of the {name} is not the learning rate times the gradient: {how}. Plain "
+                        "gradient descent has no momentum, no weight decay and one learning rate.")
+    return ""
 
 
 def slopes(loss_of: Callable[[np.ndarray], np.ndarray], output: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -336,19 +362,35 @@ class Script:
         return Run(reply, context.inputs, steps) if "events" in reply.arrays else None
 
     def flags(self, replies: Replies, context: Context) -> Outcome:
-        """Every flag, one share each: it must change what it stands for."""
+        """Every flag, one share each: it must change what it stands for.
+
+        Where only a run without flags trains, that is one fault: of no flag it is known what it changes.
+        """
         run = self.run(replies, "script", context)
-        if run is None or not run.trains:
+        if run is None or not self.training_run(replies, context).trains:
             return self.no_training(replies, run, context)
-        shares = {"status": self.ends_badly(replies, context), **self.flags_ignored(run, context)}
-        if self.is_mlp:
+        shares = {"status": self.ends_badly(replies, context)}
+        shares |= self.flags_ignored(run, context) if run.trains else dict.fromkeys((*FLAGS, "data_dir"), "")
+        if self.is_mlp and not run.trains:
+            shares["dnn_hidden_units"] = ""
+        elif self.is_mlp:
             none = self.run(replies, "script_none", context)
             shares["dnn_hidden_units"] = self.hidden_units_ignored(run, none, context)
         ignored = {name for name, sentence in shares.items() if sentence}
         shares["defaults"] = self.default_differs(replies, context, ignored)
         wrong = [sentence for sentence in shares.values() if sentence]
         return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "",
-                       shares=True, compared=not shares["batch_size"] and not shares["learning_rate"])
+                       shares=True, compared=run.trains and not shares["batch_size"] and not shares["learning_rate"])
+
+    def training_run(self, replies: Replies, context: Context) -> Run:
+        """The run to look at for training: that with flags, unless only the one without them trains.
+
+        Raises ValueError where none was recorded.
+        """
+        runs = [run for name in ("script", "script_default") if (run := self.run(replies, name, context)) is not None]
+        if not runs:
+            raise ValueError("no run was recorded")
+        return next((run for run in runs if run.trains), runs[0])
 
     def evaluating(self, run: Run, replies: Replies, context: Context) -> Run:
         """The run to look at for evaluation: `run`, unless only the default one comes to it."""
@@ -420,8 +462,8 @@ class Script:
             found["max_steps"] = min(run.updates, max(run.updates - 1, self.defaults["max_steps"]))  # or one more
         for name, value in found.items():
             wanted = self.defaults[name]
-            if value is None or name in ignored:
-                continue  # that no update was seen is said where the loop is checked
+            if value is None or not np.isfinite(value) or name in ignored:
+                continue  # that no update was seen, or a wrong one, is said where the loop is checked
             if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
                 used = f"{value:.3g}" if isinstance(value, float) else value
                 return f"The default {name} is {wanted}, the run used {used}."
@@ -432,13 +474,23 @@ class Script:
         return ""
 
     def optimizer_wrong(self, run: Run) -> str:
-        wanted, (used, *_) = self.defaults.get("optimizer"), (run.notes.get("optimizers") or [[None]])[0]
-        return f"The optimizer is {used}, not {wanted}." if wanted and used and used != wanted else ""
+        """What is wrong with the optimizer where the assignment names one; '' for nothing."""
+        wanted, (used, *rates) = self.defaults.get("optimizer"), (run.notes.get("optimizers") or [[None]])[0]
+        if not wanted or not used:
+            return ""
+        if used != wanted:
+            return f"The optimizer is {used}, not {wanted}."
+        if options := run.notes.get("options"):
+            return f"{used} has {among(options)}: the assignment asks for its default parameters."
+        last = run.notes.get("last learning rate")
+        if isinstance(last, int | float) and abs(last - rates[0]) > OTHER_RATE * abs(rates[0]):
+            return f"The learning rate changes during the run, from {rates[0]:.3g} to {last:.3g}."
+        return ""
 
     def loop(self, replies: Replies, context: Context) -> Outcome:
         """The loss, the update and the measure of accuracy, one share each."""
         run = self.run(replies, "script", context)
-        if run is None or not run.trains:
+        if run is None or not (run := self.training_run(replies, context)).trains:
             return self.no_training(replies, run, context)
         wrong = [run.update_wrong or self.optimizer_wrong(run), run.measure_wrong,
                  run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
@@ -462,6 +514,8 @@ class Script:
         last = reply.arrays.get("predictions, channels last", predictions)
         layout = next((one.seen.layout for one in marked if one is not None and one.seen.layout in LAYOUTS), None)
         some = (predictions, last) if layout is None else (last if layout else predictions,)
+        if (run is not None and run.notes.get("not finite")) and not run.cut:
+            return Outcome(0.0, NOT_FINITE)
         accuracy = max(float((found == context.hidden_labels).mean()) for found in some
                        if found.shape == context.hidden_labels.shape)
         bounds = context.accuracy[self.question]["real" if context.real else "standin"]
@@ -477,7 +531,7 @@ class Script:
     def eval_mode(self, replies: Replies, context: Context) -> Outcome:
         """Evaluation mode on test images (70 %), training mode when weights are updated (30 %)."""
         run = self.run(replies, "script", context)
-        if run is None or not run.trains:
+        if run is None or not (run := self.training_run(replies, context)).trains:
             return self.no_training(replies, run, context)
         run = self.evaluating(run, replies, context)
         if not run.other_modes:
@@ -488,7 +542,7 @@ class Script:
     def test_split(self, replies: Replies, context: Context) -> Outcome:
         """Every test image at every evaluation, and none in training."""
         run = self.run(replies, "script", context)
-        if run is None or not run.trains:
+        if run is None or not (run := self.training_run(replies, context)).trains:
             return self.no_training(replies, run, context)
         if run.images_wrong:
             return Outcome(0.0, run.images_wrong)

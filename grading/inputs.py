@@ -100,7 +100,7 @@ class Inputs:
         a, b, c, d, e, f = (int(size) for size in rng.permutation([2, 3, 4, n + 1, n + 2, n + 3]))
         found = [*(("", (rows, n)) for rows in (a, b, c, d)),
                  *(("features", shape) for shape in ((d, 1), (e, n + 1), (f, n - 1), (a, 2 * n))),
-                 *(("dimensions", shape) for shape in ((2, a, n), (1, n, n), (n,), (b, 1, n)))]
+                 *(("dimensions", shape) for shape in ((2, a, n), (1, c, n), (n,), (b, 1, n)))]
         return [found[i] for i in rng.permutation(len(found))]
 
     @functools.cached_property

@@ -1059,6 +1059,45 @@ FAULTS: tuple[Fault, ...] = (
     Fault("conv-labels-upside-down", "4a", "sorrel", TRAIN_CONV,
           "loss = self.criterion(self.net(x), y.argmax(1))", "loss = self.criterion(self.net(x), y.argmax(1).flip(0))",
           ("script: loss is the cross-entropy",), TRAINING),
+    # later updates, and numbers that no function gives
+    Fault("numpy-sgd-with-momentum", "1.2", "birch", TRAIN_NUMPY,
+          "            lin.params['weight'] -= lr * lin.grads['weight']\n",
+          "            lin.velocity = 0.9 * getattr(lin, 'velocity', 0) + lin.grads['weight']\n"
+          "            lin.params['weight'] -= lr * lin.velocity\n",
+          ("script: optimizer and its step",), TRAINING),
+    Fault("numpy-learning-rate-decays", "1.2", "doum", TRAIN_NUMPY,
+          "layer.params[key] -= FLAGS.learning_rate * layer.grads[key]",
+          "layer.params[key] -= FLAGS.learning_rate / (1 + 0.1 * step) * layer.grads[key]",
+          ("script: optimizer and its step",), TRAINING),
+    Fault("numpy-strong-weight-decay", "1.2", "alder", TRAIN_NUMPY,
+          "layer.params['weight'] -= FLAGS.learning_rate * layer.grads['weight']",
+          "layer.params['weight'] -= FLAGS.learning_rate * (layer.grads['weight'] + layer.params['weight'])",
+          ("script: optimizer and its step",), TRAINING),
+    Fault("numpy-updates-before-backward", "1.2", "quince", TRAIN_NUMPY,
+          """        net.backward(criterion.backward(probs, labels))
+        for lin in net.linear_layers:
+            lin.params['weight'] -= lr * lin.grads['weight']
+            lin.params['bias'] -= lr * lin.grads['bias']
+""",
+          """        for lin in net.linear_layers:
+            if i > 0:
+                lin.params['weight'] -= lr * lin.grads['weight']
+                lin.params['bias'] -= lr * lin.grads['bias']
+        net.backward(criterion.backward(probs, labels))
+""",
+          ("script: optimizer and its step",), ("script: flag max_steps", "script: reports evaluations", *TRAINING)),
+    Fault("numpy-learning-rate-is-text", "1.2", "maple", TRAIN_NUMPY,
+          "'--learning_rate', type=float, default=LEARNING_RATE_DEFAULT", "'--learning_rate', type=str, default=LEARNING_RATE_DEFAULT",
+          ("script: runs to its end",), ("script: flag learning_rate",)),
+    Fault("torch-learning-rate-is-text", "2.1", "maple", TRAIN_TORCH,
+          "'--learning_rate', type=float, default=LEARNING_RATE_DEFAULT", "'--learning_rate', type=str, default=LEARNING_RATE_DEFAULT",
+          ("script: runs to its end",), ("script: flag learning_rate",)),
+    Fault("conv-adam-with-weight-decay", "4a", "alder", TRAIN_CONV,
+          "lr=FLAGS.learning_rate)", "lr=FLAGS.learning_rate, weight_decay=1e-2)",
+          ("script: optimizer and its step",), TRAINING),
+    Fault("conv-learning-rate-decays", "4a", "birch", TRAIN_CONV,
+          "        optimizer.step()\n", "        optimizer.step()\n        optimizer.param_groups[0]['lr'] *= 0.99\n",
+          ("script: optimizer and its step",), TRAINING),
 )
 
 

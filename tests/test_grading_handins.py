@@ -8,7 +8,7 @@ import handin_table
 import pytest
 from grading_handins import graded, report
 from grading_help import failures, grade, reduced
-from handin_table import FAULTS, POOL, RIGHT
+from handin_table import FAULTS, POOL, RIGHT, TRAIN_TORCH, Fault
 
 pytestmark = [pytest.mark.grading, pytest.mark.slow, pytest.mark.timeout(3600)]
 SELECTED = FAULTS[1::4]
@@ -48,3 +48,36 @@ def test_another_order_of_the_pixels_is_right(tmp_path):
     folder.write_text(text)
     record = grade([tmp_path / "nutmeg_assignment1"], reduced(["1.2"]), tmp_path / "grades")["nutmeg_assignment1"]
     assert not failures(record)
+
+
+IDIOMS = (
+    Fault("closure", "2.1", "juniper", TRAIN_TORCH, """        log_p = net(x)
+        loss = loss_fn(log_p, torch.max(y, 1)[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+""", """        def closure():
+            optimizer.zero_grad()
+            found = loss_fn(net(x), torch.max(y, 1)[1])
+            found.backward()
+            return found
+        loss = optimizer.step(closure)
+""", ()),
+    Fault("halves", "2.1", "birch", TRAIN_TORCH, """        loss = loss_fn(model(x), y.max(1)[1])
+        sgd.zero_grad()
+        loss.backward()
+""", """        sgd.zero_grad()
+        for part, labels in zip(x.chunk(2), y.chunk(2)):
+            loss = loss_fn(model(part), labels.max(1)[1]) * len(part) / len(x)
+            loss.backward()
+""", ()),
+    Fault("momentum", "2.1", "oak", TRAIN_TORCH, "lr=FLAGS.learning_rate)", "lr=FLAGS.learning_rate, momentum=0.9)", ()))
+
+
+def test_other_ways_that_are_right(tmp_path):
+    """A closure, gradients added up over parts of a batch, and momentum where the optimizer is left open."""
+    for fault in IDIOMS:
+        assert handin_table.source(fault.base, fault.file).count(fault.old) == 1
+    records = grade([handin_table.write_fault(fault, tmp_path) for fault in IDIOMS], reduced(["2.1"]), tmp_path / "grades")
+    assert {name: failures(record) for name, record in records.items() if failures(record)} == {}
+    assert len(records) == len(IDIOMS)

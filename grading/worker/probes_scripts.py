@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import inspect
 import os
 import shutil
 import signal
@@ -25,6 +26,9 @@ from grading.worker.images import Images, Numbers
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
+MOST_FOLLOWED = 6  # updates whose learning rate is measured
+READABLE = 1e-5  # of a parameter's size: of smaller changes float32 keeps too few digits
+OPTIONS = ("momentum", "dampening", "nesterov", "weight_decay", "betas", "eps", "amsgrad")  # of optimizers
 SAME_SCALE = 1.5  # images that are no more than so many times as large are prepared alike
 IMAGE_FORMS = ((4, 3072), (4, 3, 32, 32))
 OWN_FOLDER = "cifar10/cifar-10-batches-py"  # where the assignment's default has the data
@@ -158,9 +162,15 @@ class Watch:
 
 
 class Rate:
-    """Reads a learning rate off parameters that change by -rate times their gradients: {name: (value, gradient)}."""
+    """Reads a learning rate off parameters that change by -rate times their gradients: {name: (value, gradient)}.
+
+    value: that of the first change. followed: of each of the first few changes, by parameter, the rate and how much of
+    the change is something else (the norm of the rest over its norm). late: changes after the next forward pass.
+    """
 
     def __init__(self) -> None:
+        self.followed: list[dict[str, list[float]]] = []
+        self.late = 0
         self.value: float | None = None
         self.unchanged: list[str] = []  # parameters with a gradient that the update leaves out
         self.uphill: list[str] = []  # those that it changes the other way
@@ -170,11 +180,31 @@ class Rate:
         self.before = {name: (np.array(value, float), np.array(gradient, float))
                        for name, (value, gradient) in before.items()}
 
-    def measure(self, now: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        """To be called whenever the parameters may have been changed: the first change counts."""
-        if self.value is not None or now.keys() != self.before.keys():
+    def measure(self, now: dict[str, tuple[np.ndarray, np.ndarray]], late: bool = False) -> None:
+        """To be called whenever the parameters may have been changed: the first change counts.
+
+        late: whether a forward pass has come in between.
+        """
+        if not self.before or now.keys() != self.before.keys():
             return
         changes = {name: value - now[name][0] for name, (value, _) in self.before.items()}
+        if any(change.any() for change in changes.values()):
+            self.follow(changes, late)
+            self.before = {}
+
+    def follow(self, changes: dict[str, np.ndarray], late: bool) -> None:
+        found = {}
+        for name, (value, gradient) in self.before.items():
+            size = np.linalg.norm(changes[name])
+            if gradient.any() and size > READABLE * np.linalg.norm(value):
+                rate = float(changes[name] @ gradient / (gradient @ gradient))
+                found[name] = [rate, float(np.linalg.norm(changes[name] - rate * gradient) / size)]
+        self.followed.append(found)
+        self.late += late
+        if self.value is None:
+            self.first(changes)
+
+    def first(self, changes: dict[str, np.ndarray]) -> None:
         rates = {name: float(changes[name] @ gradient / (gradient @ gradient))
                  for name, (_, gradient) in self.before.items() if gradient.any()}
         if changed := [rate for name, rate in rates.items() if changes[name].any()]:
@@ -207,7 +237,7 @@ class NumpyWatch(Watch):
 
         def watched(model: Any, *arguments: Any, **keywords: Any) -> Any:
             if self.on:
-                self.measure()
+                self.measure(late=True)
                 if self.loss is None and (given := [*arguments, *keywords.values()]):
                     self.loss = self.last_output, np.array(given[0])
             try:
@@ -221,7 +251,7 @@ class NumpyWatch(Watch):
                 self.updates += 1
                 last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 8)
                 self.changed(BACKWARD, last)
-                if self.rate.value is None:
+                if len(self.rate.followed) < MOST_FOLLOWED:
                     with contextlib.suppress(Exception):
                         self.rate.start(self.values())
             return result
@@ -250,9 +280,10 @@ class NumpyWatch(Watch):
                 for i, module in enumerate(self.layers, 1) for key, value in module.params.items()
                 if np.size(module.grads.get(key)) == np.size(value)}
 
-    def measure(self) -> None:
-        with contextlib.suppress(Exception):  # layers of another build: then the rate cannot be told
-            self.rate.measure(self.values())
+    def measure(self, late: bool = False) -> None:
+        if self.rate.before:
+            with contextlib.suppress(Exception):  # layers of another build: then the rate cannot be told
+                self.rate.measure(self.values(), late)
 
     def forward(self, model: Any, x: Any) -> tuple[int, ...]:
         self.measure()
@@ -268,7 +299,10 @@ class NumpyWatch(Watch):
         super().send(task)
         task.attempt("layers", lambda: task.note("layers", [
             sorted(np.shape(module.params["weight"])) for module in self.layers]))
+        task.note("not finite", not all(np.isfinite(value).all() for value, _ in self.values().values()))
         task.note("learning rate", self.rate.value)
+        task.note("followed", self.rate.followed)
+        task.note("late", self.rate.late)
         task.note("unchanged", self.rate.unchanged)
         task.note("uphill", self.rate.uphill)
 
@@ -286,14 +320,17 @@ class TorchWatch(Watch):
 
     def __init__(self, model: tuple[str, str], marked: bool, most: int | None, stub: bool):
         import torch
-        from torch.optim.optimizer import register_optimizer_step_pre_hook
+        from torch.optim.optimizer import register_optimizer_step_post_hook  # a closure has run by then
 
         self.torch, self.stub = torch, stub
         super().__init__(getattr(submitted(model[0]), model[1]), marked, most)
         self.optimizers: list[list[Any]] = []
         self.rate = Rate()
         self.gradients: dict[str, np.ndarray] = {}
-        self.without_gradient = self.kept = 0  # updates from no gradient; backward passes on top of old gradients
+        self.without_gradient = 0  # updates
+        self.kept = self.added = 0  # backward passes on top of gradients: the first after an update, and others
+        self.first_since_update = True
+        self.options: list[str] = []  # of the first optimizer, that are not its class's defaults
         self.left_out: list[str] = []  # parameters that the optimizer does not know
         self.uphill: list[str] = []
 
@@ -302,13 +339,18 @@ class TorchWatch(Watch):
                 self.changed(UPDATE)
                 group = optimizer.param_groups[0]
                 self.optimizers.append([type(optimizer).__name__, float(group["lr"])])
+                self.first_since_update = True
+                if len(self.optimizers) == 1:
+                    usual = inspect.signature(type(optimizer)).parameters
+                    self.options = [f"{name}={group[name]}" for name in OPTIONS if name in group and name in usual
+                                    and group[name] != usual[name].default]
                 updated = [p for group in optimizer.param_groups for p in group["params"]]
                 self.without_gradient += not any(p.grad is not None and p.grad.any() for p in updated)
                 known = {id(p) for p in updated}
                 self.uphill = ["every parameter"] if group.get("maximize") else []
                 self.left_out = [name for name, p in self.model.named_parameters() if id(p) not in known]
 
-        register_optimizer_step_pre_hook(step)
+        register_optimizer_step_post_hook(step)
         torch.manual_seed(0)
 
     def make(self, model: Any, *arguments: Any, **keywords: Any) -> None:
@@ -360,8 +402,10 @@ class TorchWatch(Watch):
                 if self.loss is None and value is not None:
                     self.loss = value, gradient.detach().clone()
                 if self.on:
-                    new = not self.optimizers or self.events[-1][0] != BACKWARD  # not a second loss of one update
-                    self.kept += new and any(p.grad is not None and p.grad.any() for p in self.model.parameters())
+                    old = any(p.grad is not None and p.grad.any() for p in self.model.parameters())
+                    self.kept += old and self.first_since_update
+                    self.added += old and not self.first_since_update  # gradients of parts of a batch, or of two losses
+                    self.first_since_update = False
                     self.changed(BACKWARD, event)
                     self.updates += not self.optimizers
 
@@ -391,13 +435,16 @@ class TorchWatch(Watch):
                 self.follow(self.model)
         super().send(task)
         task.note("optimizers", self.optimizers[:1])
+        task.note("options", self.options)
+        task.note("last learning rate", self.optimizers[-1][1] if self.optimizers else None)
         task.note("learning rate", self.rate.value)
         task.note("unchanged", self.left_out or self.rate.unchanged)
         task.note("uphill", self.uphill or self.rate.uphill)
         task.note("without gradient", self.without_gradient)
-        task.note("gradients kept", self.kept)
+        task.note("gradients kept", self.kept + (self.added if not self.optimizers else 0))
         if self.model is not None:
             task.note("layers", [sorted(p.shape) for p in self.model.parameters() if p.ndim == 2])
+            task.note("not finite", not all(p.isfinite().all() for p in self.model.parameters()))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         self.model.eval()

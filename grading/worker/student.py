@@ -23,6 +23,7 @@ import numpy as np
 from grading.worker import packages
 
 PROBES: dict[str, Callable[[Task], None]] = {}
+COLOURS = r"\x1b\[[0-9;]*[A-Za-z]"  # of a terminal
 MESSAGE = 300  # characters kept of an exception's text
 
 
@@ -98,9 +99,14 @@ def without_places(text: str) -> str:
     """`text` without the paths of the grader's machine: files of the submission by their names in it."""
     if packages.folder:
         text = text.replace(packages.folder + os.sep, "").replace(packages.folder, ".")
-    for pattern, instead in PLACES:
+    for pattern, instead in (*PLACES, (COLOURS, "")):
         text = re.sub(pattern, instead, text)
     return text.replace(sys.prefix, "python")
+
+
+def shortened(text: str) -> str:
+    """At most MESSAGE characters, cut between words."""
+    return text if len(text) <= MESSAGE else f"{text[:MESSAGE].rpartition(' ')[0] or text[:MESSAGE]} ..."
 
 
 def way_out(error: BaseException) -> str:
@@ -124,7 +130,7 @@ def describe(error: BaseException) -> str:
         text = error.msg if isinstance(error, SyntaxError) else str(error)  # str() would name the place again
     except Exception:
         text = ""
-    text = without_places(text)[:MESSAGE] + way_out(error)
+    text = shortened(without_places(text)) + way_out(error)
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
