@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -334,6 +335,22 @@ def test_honest_code_is_not_flagged(tmp_path):
     folder = submission(tmp_path / "a", modules=MODULES + HONEST, train_mlp_pytorch="import torch\n" + HONEST)
     for name in ("code", "results", "test", "profile"):
         (folder / name).mkdir()
+    assert scan.scan(folder) == []
+
+
+@pytest.mark.parametrize("start", [
+    b"\x7fELF\2\1\1", importlib.util.MAGIC_NUMBER + bytes(12), b"MZ\x90\0\3", b"\xcf\xfa\xed\xfe\7"])
+def test_compiled_files_are_known_by_their_content(tmp_path, start):
+    folder = submission(tmp_path / "a")
+    (folder / "notes.dat").write_bytes(start + bytes(50))
+    assert scan.scan(folder) == ["compiled files, which cannot be read: notes.dat"]
+
+
+@pytest.mark.parametrize("content", [b"", b"MZ", b"\x89PNG\r\n\x1a\n" + bytes(50), b"%PDF-1.4\r\n" + bytes(50),
+                                     b"ab\r\ntext of two lines", bytes(50), b"\x80\x04\x95" + bytes(50)])
+def test_other_files_are_not_taken_for_compiled_ones(tmp_path, content):
+    folder = submission(tmp_path / "a")
+    (folder / "results.dat").write_bytes(content)
     assert scan.scan(folder) == []
 
 

@@ -1,6 +1,7 @@
 """Each student has a place of their own in the tables and folders, whatever the files are called."""
 
 import csv
+import tarfile
 import zipfile
 
 import pytest
@@ -28,11 +29,33 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+def test_two_files_of_one_name_are_two_students(tmp_path, capsys):
+    """Such as what a TA has unpacked and packed again, which used to stop the class."""
+    first, _ = handed_in(tmp_path / "in", "doe", "roe")
+    with tarfile.open(tmp_path / "in/doe.tar.gz", "w:gz") as archive:
+        archive.add(first, "notes.txt")
+    (tmp_path / "in/doe").mkdir()
+    out = tmp_path / "out"
+    assert main("", [*map(str, sorted((tmp_path / "in").iterdir())), "--out", str(out), "--jobs", "1"]) == 1
+    found = {row["student"]: row for row in rows(out / "grades.csv")}
+    assert set(found) == {"doe", "doe zip", "doe tar.gz", "roe"}
+    assert {name for name, row in found.items() if "another submission is called doe as well" in row["flags"]} == {
+        "doe", "doe zip", "doe tar.gz"}
+
+
+def test_a_name_does_not_reach_the_terminal_as_it_is(tmp_path, capsys):
+    assert main("", [str(tmp_path / "red\x1b[31m.zip"), "--out", str(tmp_path / "out")]) == 2
+    with pytest.raises(SystemExit):
+        main("", ["--jobs", "\x1b[31m"])
+    assert "\x1b" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("names", [
     ("Jan Smit", "Jan  Smit", "Jan\N{NO-BREAK SPACE}Smit", "Jan Smit "),
     ("Łoś", "Los\N{COMBINING ACUTE ACCENT}", "Loś"),  # two ways to write an accent
     (WIDE, WIDE[:-1] + "い", WIDE[:40], WIDE[:40] + "い"),
     ("a_b", f"{folder_name('a:b')}", "a:b"),  # the name that another's folder has
+    ("graders", "people", "students", "seed"),  # what the grader's own files are called
     ("Doe", "doe", "DOE"), ("=1+1", "'=1+1", "1+1"), ("x\x1b[2Jy", "x\ny", "x y", "x_y")], ids=lambda names: names[0][:8])
 def test_names_that_are_almost_the_same(names, tmp_path, capsys):
     paths = handed_in(tmp_path / "in", *names)
