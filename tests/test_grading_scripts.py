@@ -17,6 +17,7 @@ from grading.rubric import Check
 from grading.sandbox import Reply, Sandbox
 from grading.submission import QUESTIONS
 from grading.worker import marks
+from grading.worker.student import describe
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
 
@@ -181,6 +182,49 @@ def test_what_was_not_seen_accuses_nobody():
     on_training = recording(7 * STEP + [(0, 10000, 0, 0)])
     assert "No evaluation on the test split" in outcome("test_split", on_training).diagnosis
     assert outcome("eval_mode", on_training).fraction == 1
+
+
+@pytest.mark.parametrize("notes, sentence", [
+    ({"followed": [{"w": [1e-3, 0.001]}, {"w": [1.01e-3, 0.05], "b": [2e-3, 0]}, {}]}, ""),
+    ({"followed": [{"w": [1e-3, 0]}, {"w": [1.9e-3, 0.05]}]}, "Update 2 of the w is not the learning rate times the gradient: it is "
+                                                              "0.0019 times it, and 0.001 times in the first."),
+    ({"followed": [{"w": [1e-3, 0], "b": [1e-3, 0]}, {"w": [1e-3, 0], "b": [1e-3, 0.4]}]}, "Update 2 of the b"),
+    ({"followed": [{"w": [1e-3, 0.9]}]}, "Update 1 of the w"), ({"late": 1}, "right after backward"),
+    ({"uphill": ["w"], "late": 1}, "goes up")])
+def test_every_update_is_judged(notes, sentence):
+    found = recording(STEP)
+    found.notes |= {"learning rate": 1e-3} | notes
+    assert sentence in found.update_wrong and bool(sentence) == bool(found.update_wrong)
+
+
+@pytest.mark.parametrize("notes, sentence", [
+    ({}, ""), ({"options": ["weight_decay=0.01"]}, "Adam has weight_decay=0.01"),
+    ({"last learning rate": 5e-4}, "from 0.001 to 0.0005"), ({"last learning rate": 1e-3}, ""),
+    ({"optimizers": [["SGD", 1e-3]]}, "The optimizer is SGD, not Adam.")])
+def test_the_optimizer_of_the_convnet_is_as_asked_for(notes, sentence):
+    found = recording(STEP)
+    found.notes |= {"optimizers": [["Adam", 1e-3]]} | notes
+    assert sentence in QUESTIONS["4a"].script.optimizer_wrong(found)
+    assert bool(sentence) == bool(QUESTIONS["4a"].script.optimizer_wrong(found))
+    assert QUESTIONS["2.1"].script.optimizer_wrong(found) == ""  # where it is left open
+
+
+def test_parameters_that_are_not_finite_are_said_so():
+    found = recording(STEP)
+    found.notes |= {"learning rate": 1e-3, "not finite": True}
+    predictions = np.zeros(4, int)
+    found.reply.arrays["predictions"] = predictions
+    room = SimpleNamespace(real=False, inputs=INPUTS, hidden_labels=predictions, accuracy={
+        "1.2": {"standin": {"none": 0.1, "full": 0.5}}})
+    judged = QUESTIONS["1.2"].script.accuracy(Replies({"script_default": found.reply, "script": found.reply}), room)
+    assert judged.fraction == 0 and "not finite" in judged.diagnosis
+    found.notes["not finite"] = False
+    assert QUESTIONS["1.2"].script.accuracy(Replies({"script_default": found.reply}), room).passed
+
+
+def test_a_message_has_no_colours_and_ends_with_a_word():
+    assert "\x1b" not in describe(ValueError("\x1b[1mWeights\x1b[0m only"))
+    assert describe(ValueError("word " * 100)) == f"ValueError: {'word ' * 60}..."
 
 
 def test_the_loss_is_known_by_its_gradient():
