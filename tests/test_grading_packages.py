@@ -5,9 +5,14 @@ import json
 import os
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
+import matplotlib.axes
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+import torch
 from grading_help import MLP, MODULES, failures, grade, needs_confinement, reduced, submission
 
 from grading import confinement
@@ -154,11 +159,23 @@ def test_libraries_do_not_see_the_stand_ins(run):
         importlib.import_module("torch.nothing_here")  # from this file, which is none of the submission's
 
 
-def test_names_of_2020_are_there():
+def test_names_of_2020_are_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(matplotlib.axes.Axes, "grid", matplotlib.axes.Axes.grid)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "0")
     packages.restore_2020()
-    import matplotlib.pyplot as plt
-    import numpy as np
 
+    axes = plt.figure().add_subplot()
+    for turned_on in (True, False):
+        axes.grid(b=turned_on)
+        plt.grid(b=turned_on)
+        assert axes.xaxis.get_gridlines()[0].get_visible() == turned_on
+    axes.grid()
+    assert axes.xaxis.get_gridlines()[0].get_visible()
+    torch.save(torch.nn.Linear(2, 1), tmp_path / "net")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch says that it is told to
+        assert torch.load(tmp_path / "net").out_features == 1
+    plt.close("all")
     assert np.float is float and np.int is int and np.product([2, 3]) == 6 and np.in1d([1], [1]).all()
     with plt.style.context("seaborn-whitegrid"):
         assert plt.cm.get_cmap("viridis")

@@ -220,7 +220,8 @@ OLD_NUMPY = {"float": float, "int": int, "object": object, "str": str, "complex"
 
 
 def restore_2020() -> None:
-    """Names that NumPy and matplotlib have dropped since, under which submissions of 2020 still ask for them."""
+    """What NumPy, matplotlib and PyTorch have dropped since, and submissions of 2020 still ask for."""
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # torch.load of a whole network, as it was before 2.6
     import matplotlib
     import matplotlib.pyplot
     import matplotlib.style
@@ -236,3 +237,9 @@ def restore_2020() -> None:
             styles.setdefault(name.replace("-v0_8", ""), styles[name])
         if not hasattr(matplotlib.cm, "get_cmap"):
             matplotlib.cm.__dict__["get_cmap"] = matplotlib.pyplot.get_cmap
+    grid = matplotlib.axes.Axes.grid
+
+    def grid_of_2020(axes: Any, *arguments: Any, b: bool | None = None, **keywords: Any) -> None:
+        grid(axes, *arguments, **keywords if b is None else {**keywords, "visible": b})
+
+    matplotlib.axes.Axes.grid = grid_of_2020  # type: ignore[method-assign, assignment]
