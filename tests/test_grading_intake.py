@@ -88,6 +88,19 @@ def test_an_environment_is_no_reason_to_lose_the_code_beside_its_configuration(t
         archive.take_in(zipped(tmp_path / "c.zip", CODE | {f"{i}/x.pdf": "" for i in range(6000)}), tmp_path / "c")
 
 
+def test_a_large_folder_s_digest_takes_no_time_and_knows_the_code(tmp_path):
+    """Files of 30 MB that take no room on the disk: six gigabytes to read, for each student, before anybody is graded."""
+    folder = submission(tmp_path / "a")
+    for i in range(200):
+        with open(folder / f"big{i}.dat", "wb") as file:
+            file.truncate(archive.MAX_FILE)
+    begun = time.process_time()
+    before = archive.digest(folder)
+    assert time.process_time() - begun < 3
+    (folder / "modules.py").write_text("x = 1\n")
+    assert archive.digest(folder) != before
+
+
 def test_a_folder_s_digest_knows_its_empty_folders_and_not_what_this_program_writes(tmp_path):
     folder = submission(tmp_path / "doe")
     before = archive.digest(folder)
