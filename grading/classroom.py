@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import sysconfig
 import tempfile
 import time
@@ -283,10 +284,11 @@ class Classroom:
 
 
 def copies() -> list[Path]:
-    """Files of the reference in Python's environment."""
-    folders = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("purelib", "platlib")}
-    return [folder / name for folder in folders for name in EXPECTED
-            if (folder / name).is_file() and scan.ours(folder / name, folder)]
+    """Files of the reference in Python's environment, in the one that it is made from, and in packages there."""
+    places = [{"base": prefix, "platbase": prefix} for prefix in (sys.prefix, sys.base_prefix)]
+    folders = {Path(sysconfig.get_path(name, vars=place)) for place in places for name in ("purelib", "platlib")}
+    return [path for folder in folders for name in EXPECTED for path in (folder / name, *folder.glob(f"*/{name}"))
+            if path.is_file() and scan.ours(path, path.parent)]
 
 
 def what(error: Exception) -> str:
@@ -302,9 +304,13 @@ def class_seed(out: Path) -> str:
         handle, name = tempfile.mkstemp(dir=out, prefix=f".{SEED}-")  # for its owner alone
         with os.fdopen(handle, "w") as file:
             file.write(secrets.token_hex(16))
-        with contextlib.suppress(FileExistsError):
+        try:
             os.link(name, path)  # complete from the start, and never over another grader's
-        os.unlink(name)
+            os.unlink(name)
+        except FileExistsError:
+            os.unlink(name)
+        except OSError:  # a file system without links
+            os.replace(name, path)
     return path.read_text()
 
 

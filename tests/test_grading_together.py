@@ -148,7 +148,7 @@ def test_an_environment_that_holds_the_reference_or_the_data_is_refused(tmp_path
 
 
 def test_a_copy_of_the_reference_among_the_libraries_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(classroom.sysconfig, "get_paths", lambda: {"purelib": str(tmp_path), "platlib": str(tmp_path)})
+    monkeypatch.setattr(classroom.sysconfig, "get_path", lambda name, vars: str(tmp_path))
     assert classroom.copies() == []
     (tmp_path / "modules.py").write_text("x = 1\n")  # of another package
     shutil.copy(REFERENCE / "custom_layernorm.py", tmp_path)
@@ -183,3 +183,28 @@ def test_the_array_of_a_cluster_grades_a_class(tmp_path):
     assert len(re.findall(r"^student\d: .* s$", "\n".join(said), re.MULTILINE)) == 3
     assert students(tmp_path / "grades" / "grades.csv") == [path.name for path in paths]
     assert json.loads((tmp_path / "grades" / "students" / "student2" / "record.json").read_text())["error"] == ""
+
+
+def test_copies_of_the_reference_are_found_in_every_environment_that_is_shown(tmp_path, monkeypatch):
+    """In that which the environment is made from, and in a package there, too."""
+    library = tmp_path / "lib/python3/site-packages"
+    (library / "course").mkdir(parents=True)
+    real = classroom.sysconfig.get_path
+    monkeypatch.setattr(classroom.sys, "base_prefix", str(tmp_path))
+    monkeypatch.setattr(classroom.sysconfig, "get_path", lambda name, vars: (
+        str(library) if vars["base"] == str(tmp_path) else real(name, vars=vars)))
+    assert classroom.copies() == []
+    for place in (library, library / "course"):
+        shutil.copy(REFERENCE / "modules.py", place)
+    (library / "course/mlp_numpy.py").write_text("another file of that name")
+    assert sorted(classroom.copies()) == [library / "course/modules.py", library / "modules.py"]
+
+
+def test_a_class_has_a_seed_where_a_file_system_has_no_links(tmp_path, monkeypatch):
+    def link(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(classroom.os, "link", link)
+    seed = classroom.class_seed(tmp_path / "grades")
+    assert classroom.class_seed(tmp_path / "grades") == seed != classroom.class_seed(tmp_path / "other")
+    assert [path.name for path in (tmp_path / "grades").iterdir()] == ["seed"]
