@@ -251,6 +251,7 @@ HIDDEN = {  # places for the normalized input, besides the input itself
     "the class": "CustomLayerNormManualFunction.kept = x_hat",
     "the module": "KEPT.append(x_hat)",
     "a function": "ctx.kept = lambda: x_hat",
+    "memory that could be shared": "ctx.kept = lambda kept=x_hat.clone().share_memory_(): kept",
     "a set": "ctx.kept = {x_hat}",
     "bytes": "ctx.kept = x_hat.numpy().tobytes()",
     "a list of numbers": "ctx.kept = x_hat.tolist()",
@@ -271,3 +272,10 @@ def hiding():
 def test_what_is_kept_is_counted_wherever_it_is(hiding, name):
     assert hiding[name].keys() == {"norm_saved"}, hiding[name]
     assert "More than one tensor of the input's size is kept for backward" in hiding[name]["norm_saved"]
+
+
+def test_what_is_kept_of_small_inputs_alone_is_missed_at_a_large_one():
+    small = layer_norm((SAVE, "ctx.save_for_backward(input, mean, std, gamma)\n        ctx.kept = [x_hat] if input.numel() < 5000 else []"),
+                       (LOAD, "input, mean, std, gamma = ctx.saved_tensors\n        x_hat = ctx.kept[0]"))
+    failed = found(["3.2b"], {"small": small})["small"]
+    assert failed.keys() == {"norm_saved"} and "IndexError" in failed["norm_saved"]

@@ -307,7 +307,14 @@ def allocated() -> int:
         return 0
     tell.restype = Allocated
     told = tell()
-    return int(told.uordblks + told.hblkhd)
+    return int(told.uordblks + told.hblkhd) + shared()
+
+
+def shared() -> int:
+    """Bytes that this process shares with others, or could; 0 where that is not told."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/self/status") as file:
+        return 1024 * sum(int(line.split()[1]) for line in file if line.startswith("RssShmem:"))
+    return 0
 
 
 def held(task: Task, function: Call) -> None:
@@ -331,6 +338,20 @@ def held(task: Task, function: Call) -> None:
     keeps = any(tensor.untyped_storage().data_ptr() == memory.data_ptr()
                 for tensor in flattened([node.saved_tensors, vars(node)]))
     task.note("held", round(more / memory.nbytes() + keeps, 2))
+    if goes_back(function, function.inputs(task), task.options["eps"]):
+        goes_back(function, inputs, task.options["eps"], must=True)  # with what it keeps of such an input, too
+
+
+def goes_back(function: Call, inputs: list[torch.Tensor], eps: float, must: bool = False) -> bool:
+    """Whether the backward pass ends well. must: raise what it raises."""
+    y = function(inputs, eps)
+    try:
+        y.backward(torch.ones_like(y))
+    except Exception:
+        if must:
+            raise
+        return False
+    return True
 
 
 @probe
