@@ -93,6 +93,8 @@ RIGHT = {
         "beta", "beta.t()")), ("gamma * x_hat + beta", "gamma.t() * x_hat + beta.t()"),
         ("grad_output * gamma", "grad_output * gamma.t()"), ("x_hat).sum(0)", "x_hat).sum(0)[:, None]"),
         ("grad_beta = grad_output.sum(0)", "grad_beta = grad_output.sum(0)[:, None]")),
+    "sums left to autograd": layer_norm(("(grad_output * x_hat).sum(0)", "grad_output * x_hat"),
+                                        ("grad_beta = grad_output.sum(0)", "grad_beta = grad_output")),
     "other names": layer_norm(("self.gamma", "self.scale"), ("self.beta", "self.shift")),
     "normalized input saved": layer_norm((SAVE, "ctx.save_for_backward(x_hat, std, gamma)"),
                                          (LOAD, "x_hat, std, gamma = ctx.saved_tensors")),
