@@ -63,6 +63,7 @@ class Run:
         update = UPDATE if (events[:, 0] == UPDATE).any() else BACKWARD
         batches: list[list[int]] = []  # forward passes that the next update is made from
         others: list[list[int]] = []
+        on_training = any(kind == BACKWARD and train for kind, _, train, *_ in events.tolist())
         for kind, *event in events.tolist():
             if kind == FORWARD:
                 self.images += event[0]
@@ -71,7 +72,10 @@ class Run:
                 batches.append(event)
                 if event in others:
                     others.remove(event)
-            if kind == update:
+            if kind == update and on_training and batches and all(test and not train for _, train, test, *_ in batches):
+                self.trained_on_test += sum(batch[2] for batch in batches)  # and is no step of training
+                batches, others = [], []
+            elif kind == update:
                 self._evaluated(others)
                 self.updates += 1
                 if batches:

@@ -164,6 +164,8 @@ def test_a_run_is_counted():
     assert "test split" in recording([(0, 4, 4, 4), (1, 4, 4, 4), (2, 0, 0, 0)]).images_wrong
     assert "same images" in recording(3 * STEP, same=True).images_wrong and recording(3 * STEP).images_wrong == ""
     assert run.images_wrong == ""
+    both = recording([*STEP, (0, 50, 50, 50), (1, 50, 50, 50), (2, 0, 0, 0), *STEP])  # one fault, and not one of every flag
+    assert (both.updates, both.batch_sizes, both.trained_on_test) == (2, [4, 4], 50) and "test split" in both.images_wrong
 
 
 def outcome(check, run):
