@@ -73,7 +73,7 @@ class Run:
                 if event in others:
                     others.remove(event)
             if kind == update and on_training and batches and all(test and not train for _, train, test, *_ in batches):
-                self.trained_on_test += sum(batch[2] for batch in batches)  # and is no step of training
+                self.trained_on_test += sum(batch[2] for batch in batches)  # it does not count as a step
                 batches, others = [], []
             elif kind == update:
                 self._evaluated(others)

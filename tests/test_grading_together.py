@@ -67,7 +67,7 @@ def test_a_student_whose_grader_is_killed_is_graded_by_another(tmp_path):
     paths, out = class_of(tmp_path / "in", 1, "import time; time.sleep(0.3)"), tmp_path / "out"
     first = grader(*paths, "--out", out)
     give_up = time.time() + 120
-    while not (out / classroom.LOCKS / "student0").exists():
+    while not (out / classroom.LOCKS / "students" / "student0").exists():
         assert time.time() < give_up and first.poll() is None
         time.sleep(0.05)
     second = grader(*paths, "--out", out)
