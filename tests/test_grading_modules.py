@@ -54,6 +54,10 @@ RIGHT = {
     "column bias": modules(("np.zeros((1, out_features))", "np.zeros((out_features, 1))"),
                            (FORWARD, "return (self.params['weight'] @ x.T + self.params['bias']).T"),
                            ("'bias': dout.sum(axis=0, keepdims=True)", "'bias': dout.sum(axis=0)[:, None]")),
+    "einsum in an order of its own choice": modules(
+        (FORWARD, "return np.einsum('sm,nm->sn', x, self.params['weight'], optimize=True) + self.params['bias']"),
+        ("dout.T @ self.x", "np.einsum('sn,sm->nm', dout, self.x, optimize=True)"),
+        ("return dout @ self.params['weight']", "return np.einsum('sn,nm->sm', dout, self.params['weight'], optimize='greedy')")),
     "weight (in, out)": {"modules": TRANSPOSED, "mlp_numpy": MLP},
     "grads are None before backward": modules(("self.grads = {}", "self.grads = {'weight': None, 'bias': None}"),
                                               (GRADS, "self.grads['weight'] = dout.T @ self.x\n"
