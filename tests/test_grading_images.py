@@ -124,6 +124,13 @@ def test_an_accuracy_of_the_last_batch_alone_is_told(numbers, reported):
     assert ("of the last 5000 test images alone: it must come from all 10000" in said) == reported == bool(said)
 
 
+def test_an_accuracy_divided_by_the_training_images_is_told():
+    """Also where the number of right predictions is seen, but not where the accuracy itself is."""
+    for kept in ([0.025], [0.025, 1250], [2.5, 0.15]):  # 1250 of 50,000
+        assert "number of training images" in seen(*SWEEP, kept=kept).part_reported(10_000)
+    assert seen(*SWEEP, kept=[0.025, 0.125]).part_reported(10_000) == ""
+
+
 def test_an_ambiguous_accuracy_says_nothing():
     """Such as that of a single batch of the same run, or 10 %; another evaluation tells. A shorter last batch may be left out."""
     seven, three = but(TESTED, right=650), but(TESTED, first=5000, right=350)  # together 0.1

@@ -293,3 +293,12 @@ os._exit(child['at_end'])
     assert run(forged).error == "the reply of the check is damaged"
     assert run(forged.replace("900", "9")).error is None
     assert run(forged.replace("900", "9").replace("child['at_end']", "0")).error == EARLY
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memfd_create here")
+def test_a_check_s_own_files_count_as_memory():
+    """Also those that a submission has filled and closed: the worker itself holds them."""
+    with os.fdopen(os.memfd_create("reply"), "wb", buffering=0) as file:
+        before = serve.used_memory([], [file])
+        file.write(bytes(2**20))
+        assert serve.used_memory([], [file]) - before >= 2**20
