@@ -54,13 +54,13 @@ def orthogonal_together(matrices: list[Tensor], dtype: torch.dtype = torch.bfloa
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum; matrices of 16 rows and columns or more move along `orthogonal` of it, all else along itself.
 
-    Before each of its steps, such a matrix is scaled to the norm sqrt(rows), so that `lr` is the relative size of the
-    step (`lr` sqrt(columns / rows) where it has more rows than columns). This takes the place of weight decay. It suits
-    a network whose normalization makes the scale of its weights not matter.
+    Before each of its steps, such a matrix is scaled down to the norm sqrt(rows) where its norm is larger. `lr` is thus
+    the relative size of a step once the matrix has grown to that (`lr` sqrt(columns / rows) where it has more rows than
+    columns). This takes the place of weight decay. It suits a network whose normalization makes the scale of its
+    weights not matter.
 
-    A matrix that was initialised at zero does not stay small. Its first step has the size `lr`, and the second begins
-    by scaling what that left to the norm sqrt(rows). A residual branch whose last matrix starts at zero, such as that
-    of `ResidualMLP`, is therefore silent in the first step alone.
+    A smaller matrix is never scaled up, so that an initialisation keeps its sense: a residual branch whose last matrix
+    starts at zero, such as that of `ResidualMLP`, opens by steps of size `lr`.
 
     params: parameters, or groups with an "lr" of their own. lr: step size. momentum: share that is kept each step.
     weight_decay: L2 penalty on everything else.
@@ -98,6 +98,6 @@ class Muon(torch.optim.Optimizer):
             state["momentum_buffer"] = torch.zeros_like(p)
         update = grad.add(state["momentum_buffer"].mul_(momentum).add_(grad), alpha=momentum)
         if is_matrix:
-            p.mul_(len(p) ** 0.5 / p.norm().clamp(min=1e-7))
+            p.mul_((len(p) ** 0.5 / p.norm()).clamp(max=1))
             update = update.flatten(1)
         return update, is_matrix
