@@ -41,7 +41,6 @@ SYNTHETIC = "synthetic"  # first word of the stand-in's titles
 PIXELS = 3 * 32 * 32
 FOLDER_NAME = "cifar-10-batches-py"
 SHAPE = (3, 32, 32)
-PIXELS = 3 * 32 * 32
 READERS = 2  # threads, so at most two or three batch files in memory beside the pixels
 
 

@@ -414,6 +414,23 @@ def collected_marks() -> set[str]:
     return set(re.findall(r"^marks (.*)$", done.stdout, flags=re.M)[-1].split())
 
 
+def headings(path: Path) -> set[str]:
+    """A page's headings, as links name them."""
+    found = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/training.md", "docs/grading.md", "docs/speed.md",
+                                  "docs/structure.md", "docs/grading-another-course.md", "report/results/README.md"])
+def test_what_a_page_points_to_is_there(page):
+    text = (ROOT / page).read_text()
+    for target, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), target
+        assert not heading or heading in headings(path), f"{target}#{heading}"
+    assert not re.search(r"\bsection \"", text), "a link says which page it is on, and is tested"
+
+
 def test_each_question_has_tests():
     named = set()
     for first, last in re.findall(MARKERS, README):
