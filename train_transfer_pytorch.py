@@ -93,7 +93,7 @@ def compute_features(net: TransferNet, split: DataSet, features: DataSet, device
     bar = tqdm(desc="computing features", total=split.num_examples, unit="image", leave=False, dynamic_ncols=True,
                disable=True if rank() else None)
     for x, _ in Images(split, device, layout_of(net)).batches(FEATURE_BATCH):
-        features.pixels[start:start + len(x), :, 0, 0] = net.features(x).float().cpu()
+        features.pixels[start:start + len(x), :, 0, 0] = net.features(x).float().cpu().numpy()
         start += len(x)
         bar.update(len(x))
     bar.close()

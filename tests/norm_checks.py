@@ -371,8 +371,8 @@ class ManualModuleChecks(ModuleChecks):
 
     def test_it_calls_the_function(self):
         inputs, _ = draw((12, 9), torch.float32)
-        name = self.module(9)(inputs[0]).grad_fn.name()
-        assert name == f"{self.function.__name__}Backward"
+        function = self.module(9)(inputs[0]).grad_fn  # whose name() PyTorch 2.10 refuses
+        assert type(function).__name__ == f"{self.function.__name__}Backward"
 
 
 class AutogradModuleChecks(ModuleChecks):
