@@ -94,12 +94,13 @@ class Inputs:
     def offered(self) -> list[tuple[str, tuple[int, ...]]]:
         """Shapes that such a module is shown, in this order: (what is wrong with them, shape).
 
-        '' for nothing, 'features' for another number of them, 'dimensions' for one or three dimensions.
+        '' for nothing, 'features' for another number of them, 'dimensions' for one or three dimensions. Those of (n, 1)
+        and (n, rows) hold the right number of numbers, or the right number in the wrong dimension.
         """
         rng, n = self.draw("3 offered"), self.neurons
         a, b, c, d, e, f = (int(size) for size in rng.permutation([2, 3, 4, n + 1, n + 2, n + 3]))
         found = [*(("", (rows, n)) for rows in (a, b, c, d)),
-                 *(("features", shape) for shape in ((d, 1), (e, n + 1), (f, n - 1), (a, 2 * n))),
+                 *(("features", shape) for shape in ((d, 1), (n, 1), (n, b), (e, n + 1), (f, n - 1), (a, 2 * n))),
                  *(("dimensions", shape) for shape in ((2, a, n), (1, c, n), (n,), (b, 1, n)))]
         return [found[i] for i in rng.permutation(len(found))]
 

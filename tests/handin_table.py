@@ -1037,6 +1037,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault("manual-none-together", "3.2b", "sorrel", NORM,
           "rule() if need else None for", "rule() if all(ctx.needs_input_grad[:3]) else None for",
           ("None where no gradient is needed",), ()),
+    Fault("manual-rounds-to-float32", "3.2b", "birch", NORM,
+          "        mu = torch.mean(input, dim=1).unsqueeze(1)\n        sigma2 = torch.var(input, dim=1, unbiased=False).unsqueeze(1)\n"
+          "        inv_std", "        input = input.float()\n        mu = torch.mean(input, dim=1).unsqueeze(1)\n"
+          "        sigma2 = torch.var(input, dim=1, unbiased=False).unsqueeze(1)\n        inv_std",
+          ("forward",), ()),
+    Fault("norm-counts-numbers-for-the-shape", "3.1", "elm", NORM,
+          "    if input.ndim != 2:\n      raise ValueError(\"Need a 2D tensor, got %dD\" % input.ndim)\n"
+          "    elif input.size()[-1] != n_neurons:", "    if input.numel() % n_neurons:",
+          ("shape check",), ()),
     # 4
     Fault("convnet-skip-from-the-norm", "4a", "sorrel", CONVNET,
           "        z = self.F(x)\n        z += x\n", "        x = self.F.norm(x)\n        z = self.F.conv(self.F.act(x)) + x\n",
