@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from grading.checks import CheckFunction, Context, Replies
-from grading.checks_images import LAYOUTS, WHOLE, Seen
+from grading.checks_images import LAYOUTS, Seen
 from grading.compare import ANY, Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.inputs import Inputs
 from grading.replies import Probe, Reply
+from grading.worker.images import NEARLY
 from grading.worker.probes_scripts import BACKWARD, FORWARD, UPDATE
 
 FLAGS = ("learning_rate", "max_steps", "batch_size", "eval_freq")  # of every script
@@ -53,6 +54,8 @@ class Run:
         self.updates = 0
         self.evaluations: dict[int, int] = {}
         self.bright: dict[int, int] = {}  # of the images of an evaluation
+        self.unread: dict[int, int] = {}  # images of an evaluation whose split is not known
+        self.shown: dict[int, set[int]] = {}  # passes of an evaluation, each by the number that stands for its images
         self.moments: list[int] = []
         self.other_modes: list[bool] = []  # of passes on any images that no update was made from
         self.batches: set[int] = set()  # different ones that updates were made from
@@ -97,9 +100,11 @@ class Run:
         """Take in the forward passes between two updates that no update was made from."""
         if passes:
             self.moments.append(self.updates)
-        for _, _, test, new, any_training, _, _, bright in passes:
+        for images, train, test, new, any_training, _, batch, bright in passes:
             self.other_modes.append(bool(any_training))
+            self.unread[self.updates] = self.unread.get(self.updates, 0) + images - train - test
             if test:
+                self.shown.setdefault(self.updates, set()).add(batch)
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
                 self.bright[self.updates] = self.bright.get(self.updates, 0) + bright
                 self.evaluation_modes.append(bool(any_training))
@@ -204,6 +209,16 @@ class Run:
         if not all(self.training_modes):
             return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
         return "", ""
+
+    @property
+    def left_out(self) -> int:
+        """How many test images no evaluation comes to: all are made in the same passes, and more than one was seen.
+
+        Whoever draws a new order each time leaves out others each time.
+        """
+        if len(self.shown) < 2 or len({frozenset(passes) for passes in self.shown.values()}) > 1:
+            return 0
+        return max(0, TEST_IMAGES - max(self.evaluations[at] + self.unread[at] for at in self.shown))
 
     @property
     def loss_gradient(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -552,14 +567,18 @@ class Script:
             return Outcome(0.0, run.images_wrong)
         run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
-        if run.error and run.in_evaluation and evaluations[max(evaluations)] < WHOLE * TEST_IMAGES:
+        if run.error and run.in_evaluation and evaluations[max(evaluations)] < NEARLY * TEST_IMAGES:
             del evaluations[max(evaluations)]  # the one that the run was stopped in
         if not evaluations:
             return Outcome(0.0, run.status or "No evaluation on the test split was seen: accuracy is measured on the "
                                               "training split or not at all.")
         fewest = min(evaluations.values())
-        if fewest < WHOLE * TEST_IMAGES:
+        if fewest < NEARLY * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",
+                           f"{fewest} of {TEST_IMAGES} different images")
+        if run.left_out:
+            return Outcome(0.5, f"It leaves out the same {run.left_out} test images at every evaluation: the accuracy "
+                                "is over all of them, so that a last batch which is not full must not be dropped.",
                            f"{fewest} of {TEST_IMAGES} different images")
         if not run.measure_wrong and (wrong := run.seen.part_reported(TEST_IMAGES)):
             return Outcome(0.5, wrong)

@@ -1011,6 +1011,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("torch-drops-the-last-test-batch", "2.1", "teak", TRAIN_TORCH,
           "batch_size=512)", "batch_size=6000, drop_last=True)",
           ("script: evaluates on the whole test set",), ()),
+    Fault("torch-drops-the-last-sixteen-test-images", "2.1", "teak", TRAIN_TORCH,
+          "batch_size=512)", "batch_size=48, drop_last=True)",
+          ("script: evaluates on the whole test set",), ()),
     # 3.1, 3.2
     Fault("norm-square-of-the-mean-forgotten", "3.1", "sorrel", NORM,
           "return mean, torch.mean(torch.pow(x - mean, 2), 1, keepdim=True)", "return mean, torch.mean(x ** 2, 1, keepdim=True)",
