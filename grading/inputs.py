@@ -118,6 +118,12 @@ class Inputs:
                 "mlp_3": [inputs, *hidden, classes]}
 
     @property
+    def equal_widths(self) -> list[int]:
+        """Of an MLP with three hidden layers of one width."""
+        inputs, hidden, classes = self.networks["mlp_1"]
+        return [inputs, hidden, hidden, hidden, classes]
+
+    @property
     def samples(self) -> int:
         """Of the MLPs' inputs; no width is the same."""
         return self._sizes[0]
