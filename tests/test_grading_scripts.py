@@ -145,8 +145,8 @@ EVALUATION = [(0, 50, 50, 50), (0, 50, 50, 0)]
 
 
 @pytest.mark.parametrize("events, expected", [
-    ([], "It stopped before the first step: E."), (EVALUATION, "It stopped after step 0, in an evaluation: E."),
-    (3 * STEP, "It stopped after step 3: E."), (3 * STEP + EVALUATION, "It stopped after step 3, in an evaluation: E."),
+    ([], "It stopped before the first step: E."), (EVALUATION, "It stopped after step 0, in or after an evaluation: E."),
+    (3 * STEP, "It stopped after step 3: E."), (3 * STEP + EVALUATION, "It stopped after step 3, in or after an evaluation: E."),
     (7 * STEP, "It stopped after step 7, when training had ended: E.")])
 def test_where_a_run_stopped(events, expected):
     assert recording(events, "E").status == expected
@@ -455,7 +455,7 @@ FAULTS = {  # changes of the script, and what is said of them by check; every ot
              {"test_split": ["a part of the test split only"], "eval_mode": ["evaluated in training mode"],
               "script_loop": ["Gradients add up", f"gives {RIGHT} where {RIGHT} of {len(INPUTS.scores['labels'])}"]}),
     "in evaluation": ("4a", CONV, [("test.labels)", "test.labels[:100 if step else None])")],
-                      {"script_flags": ["It stopped after step 4, in an evaluation: ValueError"]})}
+                      {"script_flags": ["It stopped after step 4, in or after an evaluation: ValueError"]})}
 
 
 @pytest.mark.parametrize("name", FAULTS)
