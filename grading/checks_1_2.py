@@ -17,7 +17,7 @@ from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 from grading.worker.weights import mixed
 
-FEWEST_STEPS = 2.5  # Python instructions for each turn of a loop; NumPy's own functions have no more in all
+FEWEST_STEPS = 2.5  # Python instructions a sample: a loop has more, what NumPy does in Python itself mostly fewer
 BATCH = "It is divided by the batch size here as well: the loss has already done so."
 SIGN = "The sign is wrong."
 
@@ -36,7 +36,6 @@ def probes(context: Context) -> dict[str, Probe]:
     linear = given(x="x", weight="weight", bias="bias", dout="dout")
     return {
         "linear": Probe("linear", linear),
-        "linear_twice": Probe("linear_twice", linear),
         "linear_init": Probe("linear_init", options=inputs.initial),
         "elu": elementwise("ELUModule", "kinks", "kinks_dout"),
         "elu_zero": elementwise("ELUModule", "zero", "zero_dout"),
@@ -49,11 +48,13 @@ def probes(context: Context) -> dict[str, Probe]:
         "loss_wrong": Probe("loss", given(x="wrong_p", y="wrong_t")),
         "loss_one": Probe("loss", {"x": inputs.modules["p"][:1], "y": inputs.modules["targets"][:1]}),
         "state": Probe("two_of_each", linear | given(other="other", wide_dout="wide_dout")),
+        "again": Probe("again", linear | given(other="other", wide_dout="wide_dout")),
         "steps": Probe("steps", options={"sizes": inputs.lengths}),
         **{name: Probe("mlp", inputs.network(name), {"sizes": sizes}, needs="mlp_numpy.py")
            for name, sizes in inputs.networks.items()},
         **{f"{name} calls": Probe("mlp_calls", inputs.network(name), {"sizes": sizes, "shifts": inputs.shifts},
                                   needs="mlp_numpy.py") for name, sizes in inputs.networks.items()},
+        "mlp_equal": Probe("mlp_equal", options={"sizes": inputs.equal_widths}, needs="mlp_numpy.py"),
     }
 
 
@@ -98,12 +99,27 @@ def linear_backward_weight(replies: Replies, context: Context) -> Outcome:
         replies, context, "linear weight",
         "The gradient of the weight is wrong: check the order of the factors and the transposes.",
         over_the_batch=BATCH, sign=SIGN))
-    again = replies["linear_twice"]
-    first, second = (reply.arrays.get("weight") for reply in (replies["linear"], again))
-    adds_up = first is not None and second is not None and close(2 * first.astype(float), second)
-    if found.passed and adds_up and not again.notes.get("clears"):
+    single, (first, second) = replies["linear"].arrays.get("weight"), both_times(replies, "LinearModule weight")
+    adds_up = single is not None and first is not None and second is not None and single.shape == first.shape and close(
+        first + single, second)
+    if found.passed and adds_up and not replies["again"].notes.get("clears"):
         return Outcome(0.0, "Gradients add up over calls of backward and are never set to zero: use =, not +=.")
-    return found
+    return unless_of_the_first_call(replies, "LinearModule weight", found)
+
+
+def both_times(replies: Replies, answer: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """A module's answer, '<module> <array>', when it is used for the first and for the second time."""
+    arrays, (module, name) = replies["again"].arrays, answer.split()
+    return arrays.get(f"{module} first {name}"), arrays.get(answer)
+
+
+def unless_of_the_first_call(replies: Replies, answer: str, outcome: Outcome) -> Outcome:
+    """A gradient that is right when a module is used for the first time, and stays that of this call."""
+    first, second = both_times(replies, answer)
+    if outcome.passed and first is not None and second is not None and close(first, second):
+        return Outcome(0.0, f"When a {answer.split()[0]} is used again, backward still uses what the first call of "
+                            "forward was given: keep that of the last call.")
+    return outcome
 
 
 def linear_backward_bias(replies: Replies, context: Context) -> Outcome:
@@ -160,11 +176,12 @@ def elu_forward(replies: Replies, context: Context) -> Outcome:
 
 
 def elu_backward(replies: Replies, context: Context) -> Outcome:
-    return other_alpha(replies, context, "input") or compared(
+    found = other_alpha(replies, context, "input") or compared(
         replies, context, "elu input", "The gradient of ELU is wrong: check both cases of its definition.",
         relu="Below 0 the gradient is 0, which is that of ReLU.",
         value="Below 0, ELU itself stands where its derivative belongs.",
         alone="The derivative is not multiplied with the incoming gradient.")
+    return unless_of_the_first_call(replies, "ELUModule input", found)
 
 
 def elu_at_zero(replies: Replies, context: Context) -> Outcome:
@@ -191,10 +208,11 @@ def softmax_forward(replies: Replies, context: Context) -> Outcome:
 
 
 def softmax_backward(replies: Replies, context: Context) -> Outcome:
-    return compared(replies, context, "softmax input",
-                    "The gradient of softmax is wrong: check the derivative of each output by each input of its row.",
-                    elementwise="The cross term is missing: an output depends on all inputs of its row.",
-                    diagonal="The cross term is missing: only the diagonal is used.")
+    return unless_of_the_first_call(replies, "SoftMaxModule input", compared(
+        replies, context, "softmax input",
+        "The gradient of softmax is wrong: check the derivative of each output by each input of its row.",
+        elementwise="The cross term is missing: an output depends on all inputs of its row.",
+        diagonal="The cross term is missing: only the diagonal is used."))
 
 
 def loss_forward(replies: Replies, context: Context) -> Outcome:
@@ -268,7 +286,8 @@ def state(replies: Replies, context: Context) -> Outcome:
         outcomes += [compared(replies, context, f"state {name} {answer}",
                               f"Two {name}s share what they remember: keep parameters, gradients and inputs in self, "
                               "not in the class.") for answer in answers]
-    return all_of(*outcomes) if outcomes else unjudged(replies["state"])
+    found = all_of(*outcomes) if outcomes else unjudged(replies["state"])
+    return replace(found, fraction=float(found.passed))
 
 
 def unjudged(reply: Reply) -> Outcome:
@@ -351,7 +370,9 @@ def mlp_values(name: str, replies: Replies, context: Context) -> Outcome:
     if "forward" not in reply.arrays:
         layers, wanted = reply.notes.get("layers"), [sorted(pair) for pair in pairwise(sizes)]
         if reply.error is None and layers != wanted:
-            return Outcome(0.0, f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) must use one LinearModule a layer.",
+            fault = ("has LinearModules of other widths" if isinstance(layers, list) and len(layers) == len(wanted) else
+                     "must use one LinearModule a layer")
+            return Outcome(0.0, f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}) {fault}.",
                            f"expected numbers of features {wanted}, received {str(layers)[:200]}")
         return failed(reply)
     right, forward = "", compared(
@@ -398,7 +419,12 @@ def mlp_1(replies: Replies, context: Context) -> Outcome:
 
 
 def mlp_3(replies: Replies, context: Context) -> Outcome:
-    return mlp("mlp_3", replies, context)
+    found, sizes = mlp("mlp_3", replies, context), context.inputs.equal_widths
+    modules, layers = replies["mlp_equal"].notes.get("modules"), len(sizes) - 1
+    if found.passed and isinstance(modules, int) and 0 < modules < layers:
+        return Outcome(0.0, "Hidden layers of one width are the same LinearModule: make one for each layer.",
+                       f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}): {modules} LinearModules for {layers} layers")
+    return found
 
 
 def linear_right(replies: Replies, context: Context) -> Outcome:

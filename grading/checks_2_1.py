@@ -14,8 +14,6 @@ from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 
 HIDDEN = ("mlp_1", "mlp_3")  # those with hidden layers
-SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
-    "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]})
 ACTIVATIONS = {"ELU", "ReLU", "LeakyReLU", "tanh", "sigmoid", "GELU", "CELU", "SELU", "SiLU", "softplus", "hardtanh",
                "PReLU", "RReLU"}
 RIGHT = {
@@ -29,7 +27,7 @@ RIGHT = {
 def probes(context: Context) -> dict[str, Probe]:
     inputs = context.inputs
     arrays = {f"{name} {key}": value for name in inputs.networks for key, value in inputs.network(name).items()}
-    return {"networks": Probe("mlp_torch", arrays, {"networks": inputs.networks})}
+    return {"networks": Probe("mlp_torch", arrays, {"networks": inputs.networks, "equal": inputs.equal_widths})}
 
 
 def called(inputs: Inputs, name: str) -> str:
@@ -97,7 +95,12 @@ def mlp_parameters(replies: Replies, context: Context) -> Outcome:
                   "The number of parameters is wrong: one weight a connection and one bias an output.")
         outcomes.append(Outcome(float(found == wanted), "" if found == wanted else reason,
                                 f"{called(context.inputs, name)}: expected {wanted}, received {found}"))
-    return all_of(*outcomes)
+    judged, sizes = all_of(*outcomes), context.inputs.equal_widths
+    wanted, found = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)), reply.notes.get("equal parameters")
+    if judged.passed and isinstance(found, int) and found < wanted:
+        return Outcome(0.0, "Hidden layers of one width are the same nn.Linear: make one for each layer.",
+                       f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}): expected {wanted}, received {found}")
+    return judged
 
 
 def layer(positions: list[int]) -> str:
@@ -183,6 +186,15 @@ def gradient(reply: Reply, context: Context, name: str, reading: str, key: str, 
     return Outcome(1.0, "", "only that there are gradients, since the values or parameters are others")
 
 
+def loss_judged(replies: Replies, context: Context) -> bool:
+    """Whether a wrong gradient of the loss is the script's own mistake: of a softmax too many `mlp_values` tells."""
+    tails = [(fact(replies["networks"], name, "functions") or [[]])[-1] for name in HIDDEN]
+    return networks.reading(replies) != "logits" or not any("softmax" in tail for tail in tails)
+
+
+SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
+    "learning_rate": 1e-3, "batch_size": 200, "max_steps": 1400, "eval_freq": 100, "dnn_hidden_units": [100]},
+    loss_judged)
 QUESTION = Question(
     number="2.1", torch=True, file="mlp_pytorch.py", probes=probes, script=SCRIPT,
     own_checks={check.__name__: check for check in (

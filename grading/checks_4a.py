@@ -64,7 +64,7 @@ def convnet_parameters(replies: Replies, context: Context) -> Outcome:
     return Outcome(float(right), "" if right else "The number of parameters is not the table's: compare layer by "
                    "layer, with BatchNorm.",
                    f"expected {wanted:,}{' without biases of convolutions' if without else ''}, received {found:,}",
-                   compared=isinstance(other, int) and other - found == more - wanted)
+                   follows=told_by_rows(reply), compared=isinstance(other, int) and other - found == more - wanted)
 
 
 def convnet_layers(replies: Replies, context: Context) -> Outcome:
@@ -125,7 +125,13 @@ def convnet_values(replies: Replies, context: Context) -> Outcome:
     found = judge(reply, reading, expected, "", 2e-3)
     if found.passed:
         return found
-    return Outcome(0.0, difference(reply, reading), found.numbers)
+    return Outcome(0.0, difference(reply, reading), found.numbers, follows=told_by_rows(reply))
+
+
+def told_by_rows(reply: Reply) -> tuple[str, ...]:
+    """The check that has told already why the network is another one: that of its rows, where half are right."""
+    faults = list((read(reply) or ({}, {}))[0].values())
+    return ("convnet_layers",) if any(faults) and 2 * faults.count("") >= len(faults) else ()
 
 
 def difference(reply: Reply, reading: str) -> str:

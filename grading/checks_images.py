@@ -12,12 +12,11 @@ import numpy as np
 
 from grading.datasets import TRAIN_IMAGES
 from grading.replies import Reply
-from grading.worker.images import UNKNOWN
+from grading.worker.images import NEARLY, UNKNOWN
 
 LAYOUTS = {0: "channels first", 1: "channels last"}
 OTHER_SCALE, OTHER_MEAN = 1.5, 0.5  # times as large; standard deviations apart
 NEEDED = 10  # known labels, to say anything of them
-WHOLE = 0.99  # of the test images: a last batch that is not full may be left out
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Seen:
             raise ValueError("passes that no training script leaves")
         self.passes = [Pass(*map(float, row)) for row in rows if np.isfinite(row).all()]  # those of images
         self.training = [one for one in self.passes if one.trained]
-        self.testing = [one for one in self.passes if not one.trained and one.tests >= WHOLE * one.images]
+        self.testing = [one for one in self.passes if not one.trained and one.tests >= NEARLY * one.images]
         self.labels = reply.arrays.get("labels", np.zeros(0, int))
         printed = reply.arrays.get("printed", np.zeros((0, 2))).reshape(-1, 2)
         self.printed = printed[np.isfinite(printed).all(axis=1)]
@@ -91,7 +90,7 @@ class Seen:
                 found.append([])
             if found and one.first == sum(other.images for other in found[-1]):
                 found[-1].append(one)
-        return [passes for passes in found if len(passes) > 1 and sum(one.images for one in passes) >= WHOLE * number]
+        return [passes for passes in found if len(passes) > 1 and sum(one.images for one in passes) >= NEARLY * number]
 
     def shows(self, value: float) -> bool:
         """Whether a fraction is among the numbers, also in percent, or as what is left of 1."""

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from grading.checks import CheckFunction, Context, Replies
-from grading.checks_images import LAYOUTS, WHOLE, Seen
-from grading.compare import ANY, Outcome, error_sentence, failed, missing
+from grading.checks_images import LAYOUTS, Seen
+from grading.compare import ANY, PASSED, Outcome, error_sentence, failed, missing
 from grading.datasets import TEST_IMAGES
 from grading.inputs import Inputs
 from grading.replies import Probe, Reply
+from grading.worker.images import NEARLY
 from grading.worker.probes_scripts import BACKWARD, FORWARD, UPDATE
 
 FLAGS = ("learning_rate", "max_steps", "batch_size", "eval_freq")  # of every script
@@ -53,6 +54,8 @@ class Run:
         self.updates = 0
         self.evaluations: dict[int, int] = {}
         self.bright: dict[int, int] = {}  # of the images of an evaluation
+        self.unread: dict[int, int] = {}  # images of an evaluation whose split is not known
+        self.shown: dict[int, set[int]] = {}  # passes of an evaluation, each by the number that stands for its images
         self.moments: list[int] = []
         self.other_modes: list[bool] = []  # of passes on any images that no update was made from
         self.batches: set[int] = set()  # different ones that updates were made from
@@ -97,9 +100,11 @@ class Run:
         """Take in the forward passes between two updates that no update was made from."""
         if passes:
             self.moments.append(self.updates)
-        for _, _, test, new, any_training, _, _, bright in passes:
+        for images, train, test, new, any_training, _, batch, bright in passes:
             self.other_modes.append(bool(any_training))
+            self.unread[self.updates] = self.unread.get(self.updates, 0) + images - train - test
             if test:
+                self.shown.setdefault(self.updates, set()).add(batch)
                 self.evaluations[self.updates] = self.evaluations.get(self.updates, 0) + new
                 self.bright[self.updates] = self.bright.get(self.updates, 0) + bright
                 self.evaluation_modes.append(bool(any_training))
@@ -122,7 +127,7 @@ class Run:
         if self.finished:
             when = f"stopped after step {self.updates}, when training had ended"
         elif self.updates or self.images:
-            when = f"stopped after step {self.updates}{', in an evaluation' if self.in_evaluation else ''}"
+            when = f"stopped after step {self.updates}{', in or after an evaluation' if self.in_evaluation else ''}"
         else:
             when = "stopped before the first step"
         return f"It {when}: {self.error}."
@@ -204,6 +209,16 @@ class Run:
         if not all(self.training_modes):
             return TRAINED_IN_EVALUATION, f"{self.training_modes.count(False)} of {len(self.training_modes)} updates"
         return "", ""
+
+    @property
+    def left_out(self) -> int:
+        """How many test images no evaluation comes to: all are made in the same passes, and more than one was seen.
+
+        Whoever draws a new order each time leaves out others each time.
+        """
+        if len(self.shown) < 2 or len({frozenset(passes) for passes in self.shown.values()}) > 1:
+            return 0
+        return max(0, TEST_IMAGES - max(self.evaluations[at] + self.unread[at] for at in self.shown))
 
     @property
     def loss_gradient(self) -> tuple[np.ndarray, np.ndarray] | None:
@@ -333,7 +348,8 @@ class Script:
     @property
     def checks(self) -> dict[str, CheckFunction]:
         last: dict[str, CheckFunction] = {"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode}
-        return {"script_flags": self.flags, "script_loop": self.loop, "test_split": self.test_split, **last}
+        return {"script_flags": self.flags, "script_steps": self.one_step_more, "script_loop": self.loop,
+                "test_split": self.test_split, **last}
 
     def flags_of(self, name: str, context: Context) -> dict[str, Any]:
         """The flags of a run. Every run also has --data_dir."""
@@ -424,7 +440,8 @@ class Script:
             wrong["max_steps"] = f"--max_steps {steps} makes {more}{run.updates} updates."
         if set(run.batch_sizes) != {batch}:
             wrong["batch_size"] = f"--batch_size {batch} trains on batches of {among(run.batch_sizes)}."
-        if run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02:
+        one = not run.notes.get("shared")  # else a rate is that of several updates of the same numbers
+        if one and run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02:
             wrong["learning_rate"] = f"--learning_rate {rate} updates by {abs(run.learning_rate):.3g}."
         moments = [moment for moment in run.evaluations or run.moments if moment <= steps + 1]
         if not regular(moments, int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
@@ -435,6 +452,16 @@ class Script:
         if isinstance(data, list) and not all(data):
             wrong["data_dir"] = "--data_dir is ignored: the images are read from another folder."
         return wrong
+
+    def one_step_more(self, replies: Replies, context: Context) -> Outcome:
+        """Whether it makes one update more than --max_steps says, as many do who count from 0."""
+        run, steps = self.run(replies, "script", context), context.inputs.flags["max_steps"]
+        if run is None or not self.training_run(replies, context).trains:
+            return self.no_training(replies, run, context)
+        if run.updates != steps + 1:  # of another number the check of the flags tells
+            return PASSED
+        return Outcome(0.0, f"--max_steps {steps} makes {run.updates} updates, one too many: range(max_steps + 1) has "
+                            "max_steps + 1 numbers.", self.command(context))
 
     def hidden_units_ignored(self, run: Run, none: Run | None, context: Context) -> str:
         wanted = context.inputs.flags["dnn_hidden_units"]
@@ -466,7 +493,8 @@ class Script:
             found["max_steps"] = min(run.updates, max(run.updates - 1, self.defaults["max_steps"]))  # or one more
         for name, value in found.items():
             wanted = self.defaults[name]
-            if value is None or not np.isfinite(value) or name in ignored:
+            shared = name == "learning_rate" and run.notes.get("shared")
+            if value is None or not np.isfinite(value) or name in ignored or shared:
                 continue  # that no update was seen, or a wrong one, is said where the loop is checked
             if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
                 used = f"{value:.3g}" if isinstance(value, float) else value
@@ -492,22 +520,27 @@ class Script:
         return ""
 
     def loop(self, replies: Replies, context: Context) -> Outcome:
-        """The loss, the update and the measure of accuracy, one share each."""
+        """The loss, the update and the measure of accuracy, one share each while update and loss are right.
+
+        Where one of these is not, nothing is learned as it should be: then the check is passed in part at most.
+        """
         run = self.run(replies, "script", context)
         if run is None or not (run := self.training_run(replies, context)).trains:
             return self.no_training(replies, run, context)
-        wrong = [run.update_wrong or self.optimizer_wrong(run), run.measure_wrong,
-                 run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
+        learning = [run.update_wrong or self.optimizer_wrong(run),
+                    run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
+        wrong = [*learning, run.measure_wrong]
         if self.model and self.is_mlp:
             wrong.append(self.evaluating(run, replies, context).mode_wrong[0])
-        return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "", shares=True)
+        return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "",
+                       shares=not any(learning))
 
     def accuracy(self, replies: Replies, context: Context) -> Outcome:
         """Accuracy of the model that the default run left, on images whose labels only the grader has."""
         reply = replies["script_default"]
         run = self.run(replies, "script_default", context)
         if "predictions" not in reply.arrays:
-            return Outcome(0.0, (run.status if run else "") or missing(reply, "predictions"))
+            return Outcome(0.0, (run.status if run else "") or missing(reply, "predictions"), follows=("state",))
         predictions = reply.arrays["predictions"]
         if predictions.shape != context.hidden_labels.shape:
             return Outcome(0.0, "The model does not give one row of scores an image.",
@@ -552,14 +585,18 @@ class Script:
             return Outcome(0.0, run.images_wrong)
         run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
-        if run.error and run.in_evaluation and evaluations[max(evaluations)] < WHOLE * TEST_IMAGES:
+        if run.error and run.in_evaluation and evaluations[max(evaluations)] < NEARLY * TEST_IMAGES:
             del evaluations[max(evaluations)]  # the one that the run was stopped in
         if not evaluations:
             return Outcome(0.0, run.status or "No evaluation on the test split was seen: accuracy is measured on the "
                                               "training split or not at all.")
         fewest = min(evaluations.values())
-        if fewest < WHOLE * TEST_IMAGES:
+        if fewest < NEARLY * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",
+                           f"{fewest} of {TEST_IMAGES} different images")
+        if run.left_out:
+            return Outcome(0.5, f"It leaves out the same {run.left_out} test images at every evaluation: the accuracy "
+                                "is over all of them, so that a last batch which is not full must not be dropped.",
                            f"{fewest} of {TEST_IMAGES} different images")
         if not run.measure_wrong and (wrong := run.seen.part_reported(TEST_IMAGES)):
             return Outcome(0.5, wrong)

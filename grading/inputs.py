@@ -94,12 +94,13 @@ class Inputs:
     def offered(self) -> list[tuple[str, tuple[int, ...]]]:
         """Shapes that such a module is shown, in this order: (what is wrong with them, shape).
 
-        '' for nothing, 'features' for another number of them, 'dimensions' for one or three dimensions.
+        '' for nothing, 'features' for another number of them, 'dimensions' for one or three dimensions. Those of (n, 1)
+        and (n, rows) hold the right number of numbers, or the right number in the wrong dimension.
         """
         rng, n = self.draw("3 offered"), self.neurons
         a, b, c, d, e, f = (int(size) for size in rng.permutation([2, 3, 4, n + 1, n + 2, n + 3]))
         found = [*(("", (rows, n)) for rows in (a, b, c, d)),
-                 *(("features", shape) for shape in ((d, 1), (e, n + 1), (f, n - 1), (a, 2 * n))),
+                 *(("features", shape) for shape in ((d, 1), (n, 1), (n, b), (e, n + 1), (f, n - 1), (a, 2 * n))),
                  *(("dimensions", shape) for shape in ((2, a, n), (1, c, n), (n,), (b, 1, n)))]
         return [found[i] for i in rng.permutation(len(found))]
 
@@ -115,6 +116,12 @@ class Inputs:
         _, inputs, classes, *hidden = self._sizes
         return {"mlp_0": [inputs, classes], "mlp_1": [inputs, hidden[0], classes],
                 "mlp_3": [inputs, *hidden, classes]}
+
+    @property
+    def equal_widths(self) -> list[int]:
+        """Of an MLP with three hidden layers of one width."""
+        inputs, hidden, classes = self.networks["mlp_1"]
+        return [inputs, hidden, hidden, hidden, classes]
 
     @property
     def samples(self) -> int:
@@ -168,8 +175,9 @@ class Inputs:
         """With which every script is run."""
         rng = self.draw("flags")
         hidden = ",".join(str(width) for width in rng.permutation([5, 6, 7, 8, 9])[:2])
+        batch_size = rng.choice([size for size in range(33, 48) if size != 40])  # no divisor of 10,000
         return {"dnn_hidden_units": hidden, "learning_rate": round(float(rng.uniform(3e-4, 6e-4)), 6),
-                "max_steps": 7, "batch_size": int(rng.integers(33, 48)), "eval_freq": 3}
+                "max_steps": 7, "batch_size": int(batch_size), "eval_freq": 3}
 
     @functools.cached_property
     def bright(self) -> int:

@@ -525,7 +525,7 @@ FAULTS: tuple[Fault, ...] = (
           ("MLP: forward",), ("MLP: layers", *TRAINING)),
     Fault("torch-softmax-into-cross-entropy", "2.1", "alder", MLP_TORCH,
           "out = self.layers(x)", "out = torch.softmax(self.layers(x), dim=1)",
-          ("script: loss is the cross-entropy",), ("MLP: forward", "MLP: no hidden layers", *TRAINING)),
+          ("MLP: forward",), ("MLP: no hidden layers", *TRAINING)),
     Fault("torch-elu-after-the-last-layer", "2.1", "birch", MLP_TORCH,
           "return self.linears[-1](x)", "return F.elu(self.linears[-1](x))",
           ("MLP: forward",), ("MLP: layers", "MLP: no hidden layers", "script: loss is the cross-entropy", *TRAINING)),
@@ -983,7 +983,32 @@ FAULTS: tuple[Fault, ...] = (
           "        self.total += value * n\n        self.count += n\n",
           "        self.total = value * n\n        self.count = n\n",
           ("script: evaluates on the whole test set",), ()),
+    Fault("linear-keeps-its-first-input", "1.2", "alder", MODULES,
+          "    self.x = x  # needed in the backward pass\n", "    if not hasattr(self, 'x'):\n      self.x = x\n",
+          ("LinearModule: gradient of the weight",), ()),
+    Fault("elu-keeps-its-first-derivative", "1.2", "cedar", MODULES,
+          "    dx = dout * self.deriv\n", "    self.first = getattr(self, 'first', self.deriv)\n    dx = dout * self.first\n",
+          ("ELUModule: backward",), ()),
+    Fault("softmax-keeps-its-first-output", "1.2", "cedar", MODULES,
+          "    self.saved = out\n", "    self.__dict__.setdefault('saved', out)\n",
+          ("SoftMaxModule: backward",), ()),
+    Fault("linear-parameters-of-the-class", "1.2", "alder", MODULES,
+          """    self.params = {'weight': np.random.normal(loc=0.0, scale=0.0001, size=(out_features, in_features)),
+                   'bias': np.zeros((1, out_features))}
+""", """    LinearModule.params = {'weight': np.random.normal(loc=0.0, scale=0.0001, size=(out_features, in_features)),
+                           'bias': np.zeros((1, out_features))}
+""",
+          ("no state shared",), STUMBLES),
+    Fault("mlp-uses-one-layer-for-each-width", "1.2", "alder", MLP_NUMPY,
+          "      self.layers.append(LinearModule(previous, n))\n",
+          "      known = [layer for layer in self.layers[::2] if layer.params['weight'].shape == (n, previous)]\n"
+          "      self.layers.append(known[0] if known else LinearModule(previous, n))\n",
+          ("MLP: layers",), ()),
     # 2.1
+    Fault("torch-uses-one-layer-for-each-width", "2.1", "birch", MLP_TORCH,
+          "nn.ModuleList([nn.Linear(i, o) for i, o in zip(sizes, sizes[1:])])",
+          "nn.ModuleList([layers.setdefault((i, o), nn.Linear(i, o)) for layers in [{}] for i, o in zip(sizes, sizes[1:])])",
+          ("MLP: layers",), ()),
     Fault("torch-elu-alpha", "2.1", "sorrel", MLP_TORCH,
           "nn.ELU(alpha=1.0)", "nn.ELU(alpha=0.1)",
           ("MLP: forward",), ("MLP: layers", *TRAINING)),
@@ -1011,6 +1036,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("torch-drops-the-last-test-batch", "2.1", "teak", TRAIN_TORCH,
           "batch_size=512)", "batch_size=6000, drop_last=True)",
           ("script: evaluates on the whole test set",), ()),
+    Fault("torch-drops-the-last-sixteen-test-images", "2.1", "teak", TRAIN_TORCH,
+          "batch_size=512)", "batch_size=48, drop_last=True)",
+          ("script: evaluates on the whole test set",), ()),
     # 3.1, 3.2
     Fault("norm-square-of-the-mean-forgotten", "3.1", "sorrel", NORM,
           "return mean, torch.mean(torch.pow(x - mean, 2), 1, keepdim=True)", "return mean, torch.mean(x ** 2, 1, keepdim=True)",
@@ -1037,6 +1065,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault("manual-none-together", "3.2b", "sorrel", NORM,
           "rule() if need else None for", "rule() if all(ctx.needs_input_grad[:3]) else None for",
           ("None where no gradient is needed",), ()),
+    Fault("manual-rounds-to-float32", "3.2b", "birch", NORM,
+          "        mu = torch.mean(input, dim=1).unsqueeze(1)\n        sigma2 = torch.var(input, dim=1, unbiased=False).unsqueeze(1)\n"
+          "        inv_std", "        input = input.float()\n        mu = torch.mean(input, dim=1).unsqueeze(1)\n"
+          "        sigma2 = torch.var(input, dim=1, unbiased=False).unsqueeze(1)\n        inv_std",
+          ("forward",), ()),
+    Fault("norm-counts-numbers-for-the-shape", "3.1", "elm", NORM,
+          "    if input.ndim != 2:\n      raise ValueError(\"Need a 2D tensor, got %dD\" % input.ndim)\n"
+          "    elif input.size()[-1] != n_neurons:", "    if input.numel() % n_neurons:",
+          ("shape check",), ()),
     # 4
     Fault("convnet-skip-from-the-norm", "4a", "sorrel", CONVNET,
           "        z = self.F(x)\n        z += x\n", "        x = self.F.norm(x)\n        z = self.F.conv(self.F.act(x)) + x\n",

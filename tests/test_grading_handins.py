@@ -37,6 +37,33 @@ def test_no_false_verdict_and_nothing_kept_by_a_faulty_part(tmp_path, capsys):
     assert not {name: wrong for name, wrong in found.items() if wrong}, report(found)
 
 
+ONE_SHARE = {  # faults that show in more than one check, and the only one that costs points
+    "norm-bessel": "norm_variance", "norm-eps-outside-the-root": "norm_value", "norm-over-the-batch": "norm_value",
+    "manual-bessel": "norm_variance", "manual-rounds-to-float32": "norm_value",
+    "torch-softmax-into-cross-entropy": "mlp_values", "convnet-pool-kernel-two": "convnet_layers",
+    "convnet-no-bn-before-linear": "convnet_layers", "linear-keeps-its-first-input": "linear_backward_weight",
+    "linear-parameters-of-the-class": "state"}
+
+
+@pytest.mark.parametrize("question", ["1.2", "2.1", "3.1", "3.2b", "4a"])
+def test_one_fault_costs_one_check(tmp_path, question):
+    faults = [fault for fault in FAULTS if fault.question == question and fault.name in ONE_SHARE]
+    rules = reduced([question])
+    records = grade([handin_table.write_fault(fault, tmp_path) for fault in faults], rules, tmp_path / "grades")
+    lost = {fault.name: {check["id"] for check in records[f"{fault.name}_assignment1"]["questions"][question]["checks"]
+                         if check["score"] < check["points"]} for fault in faults}
+    assert faults and lost == {fault.name: {ONE_SHARE[fault.name]} for fault in faults}
+
+
+STEPS_TOO_MANY = Fault("one-step-more", "2.1", "oak", TRAIN_TORCH, "range(FLAGS.max_steps)", "range(FLAGS.max_steps + 1)", ())
+
+
+def test_one_step_more_is_a_remark(tmp_path):
+    [record] = grade([handin_table.write_fault(STEPS_TOO_MANY, tmp_path)], reduced(["2.1"]), tmp_path / "grades").values()
+    [remark] = [check for check in record["questions"]["2.1"]["checks"] if check["id"] == "script_steps"]
+    assert "makes 8 updates, one too many" in remark["diagnosis"] and not failures(record)
+
+
 def test_another_order_of_the_pixels_is_right(tmp_path):
     """Channels last, in training and in evaluation: the accuracy is that of the order which the script has chosen."""
     folder = next(handin_table.write("nutmeg", tmp_path).rglob("train_mlp_numpy.py"))

@@ -215,6 +215,10 @@ FAULTY = {
         "3.2c norm_calls": "The function is not given gamma as the module has it, but beta in its place."}),
     "no shape check": (layer_norm((SHAPE, "")), {
         "3.1 norm_shapes": f"accepted {BROADCAST}", "3.2c norm_shapes": f"accepted {BROADCAST}"}),
+    "numbers counted": (layer_norm(("input.shape[1] != self.n_neurons", "input.numel() % self.n_neurons")), {
+        f"{number} norm_shapes": f"accepted {(DRAWN.neurons, 1)}" for number in ("3.1", "3.2c")}),
+    "either axis checked": (layer_norm(("input.shape[1] != self.n_neurons", "self.n_neurons not in input.shape")), {
+        f"{number} norm_shapes": f"accepted {(DRAWN.neurons, 1)}" for number in ("3.1", "3.2c")}),
     "other axis checked": (layer_norm(("input.shape[1] !=", "input.shape[0] !=")), dict.fromkeys(
         ("3.1 norm_value", "3.1 norm_gradients", "3.1 norm_float32", "3.1 norm_variance", "3.1 norm_shapes",
          "3.2c norm_calls", "3.2c norm_shapes"), "wrong number of neurons")),
@@ -227,6 +231,11 @@ FAULTY = {
         "3.2c norm_calls": "must call CustomLayerNormManualFunction.apply"}),
     "float64 alone": (layer_norm((VALUE, VALUE.replace("self.beta", "self.beta.double()"))), {
         "3.1 norm_float32": "must give a float32 output"}),
+    "float64 rounded": (layer_norm(("        std = (", "        input = input.float()\n        std = (")), {
+        "3.2b norm_value": "rounds a float64 input to float32"}),
+    "float64 rounded in between": (layer_norm(("x_hat = (input - mean) / std\n        out",
+                                               "x_hat = ((input - mean) / std).float().to(input.dtype)\n        out")), {
+        "3.2b norm_value": "rounds a float64 input to float32"}),
     "no function": (layer_norm(("class CustomLayerNormManualFunction", "class Function")), {
         **{f"3.2b {check}": "custom_layernorm.py has no class CustomLayerNormManualFunction" for check in (
             "norm_value", "norm_gradients", "norm_float32", "norm_variance", "norm_none", "norm_saved")},

@@ -145,8 +145,8 @@ EVALUATION = [(0, 50, 50, 50), (0, 50, 50, 0)]
 
 
 @pytest.mark.parametrize("events, expected", [
-    ([], "It stopped before the first step: E."), (EVALUATION, "It stopped after step 0, in an evaluation: E."),
-    (3 * STEP, "It stopped after step 3: E."), (3 * STEP + EVALUATION, "It stopped after step 3, in an evaluation: E."),
+    ([], "It stopped before the first step: E."), (EVALUATION, "It stopped after step 0, in or after an evaluation: E."),
+    (3 * STEP, "It stopped after step 3: E."), (3 * STEP + EVALUATION, "It stopped after step 3, in or after an evaluation: E."),
     (7 * STEP, "It stopped after step 7, when training had ended: E.")])
 def test_where_a_run_stopped(events, expected):
     assert recording(events, "E").status == expected
@@ -181,6 +181,12 @@ def test_what_was_not_seen_accuses_nobody():
     assert outcome("test_split", recording(3 * STEP + [half], "memory")).diagnosis.startswith("It stopped after step 3")
     for events, status in ((7 * STEP + [half], 0), ([half] + 3 * STEP, "memory")):
         assert "a part" in outcome("test_split", recording(events, status)).diagnosis
+    most = (0, 9984, 9984, 9984)
+    for same, said in ((True, "leaves out the same 16 test images"), (False, "")):  # False: in a new order each time
+        run = recording([*STEP, most, *STEP, most], same=same)
+        assert said in outcome("test_split", run).diagnosis and run.left_out == (16 if same else 0)
+    assert recording(STEP + [most] + 6 * STEP, same=True).left_out == 0  # one evaluation does not tell
+    assert recording(2 * [*STEP, (0, 10000, 9984, 9984)], same=True).left_out == 16  # with training images among them
     on_training = recording(7 * STEP + [(0, 10000, 0, 0)])
     assert "No evaluation on the test split" in outcome("test_split", on_training).diagnosis
     assert outcome("eval_mode", on_training).fraction == 1
@@ -352,8 +358,8 @@ TORCH = {"IMPORTS": "import torch\nfrom mlp_pytorch import MLP", "AFTER": "torch
     loss.backward()
     for p in net.parameters():
       p.data -= FLAGS.learning_rate * p.grad""", "EVALUATE": """
-      for _ in range(10000 // FLAGS.batch_size):
-        xb, yb = test.next_batch(FLAGS.batch_size)
+      for i in range(0, 10000, FLAGS.batch_size):
+        xb, yb = test.images[i:i + FLAGS.batch_size], test.labels[i:i + FLAGS.batch_size]
         accuracy(net(torch.from_numpy(xb).float().flatten(1)).detach().numpy(), yb)"""}
 CONV = {"IMPORTS": "import torch\nfrom convnet_pytorch import ConvNet", "AFTER": "pass", "SETUP":
         "net = ConvNet(3, 10)\n  adam = torch.optim.Adam(net.parameters(), lr=FLAGS.learning_rate)", "UPDATE": """
@@ -449,7 +455,7 @@ FAULTS = {  # changes of the script, and what is said of them by check; every ot
              {"test_split": ["a part of the test split only"], "eval_mode": ["evaluated in training mode"],
               "script_loop": ["Gradients add up", f"gives {RIGHT} where {RIGHT} of {len(INPUTS.scores['labels'])}"]}),
     "in evaluation": ("4a", CONV, [("test.labels)", "test.labels[:100 if step else None])")],
-                      {"script_flags": ["It stopped after step 4, in an evaluation: ValueError"]})}
+                      {"script_flags": ["It stopped after step 4, in or after an evaluation: ValueError"]})}
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -26,7 +26,7 @@ MOST_LOOKED_UP = 500  # images of a pass that are not in the order of the data s
 TRAIN, TEST = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
 MOST_LABELLED = 20  # passes
 UNKNOWN = -1
-NEARLY = 0.99  # of the images of a pass: a mark may be unreadable
+NEARLY = 0.99  # of the images of a pass, or of the test images: a mark may be unreadable
 MOST_ITEMS, MOST_IN_AN_ARRAY, MOST_NUMBERS, DEPTH = 3000, 300, 100_000, 4
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:[eE][-+]?\d+)?")
 

@@ -21,6 +21,7 @@ from grading.worker.student import Absent, Task, describe, probe
 
 FUNCTION = "CustomLayerNormManualFunction"
 N_NEURONS = 3  # of a module that is only watched
+SLOPES = {"slope": 1e-4, "slope of a small step": 1e-6}  # of central differences; the second is gradcheck's
 WIDER = 30  # times the features of an input whose memory is counted: a number for each row does not matter then
 
 
@@ -250,6 +251,17 @@ def norm_function(task: Task) -> None:
         y.backward(dout)
     operators.note(task)
     send_gradients(task, *inputs, otherwise="{} gets None where a gradient is wanted")
+    if y.dtype == torch.float64:
+        task.attempt("slope", send_slopes, task, function, inputs, dout)
+
+
+def send_slopes(task: Task, function: Call, inputs: list[torch.Tensor], dout: torch.Tensor) -> None:
+    """Slopes of the value along `dout`, by steps of two sizes: that they are alike shows that no number is rounded."""
+    x, *others = inputs
+    with torch.no_grad():
+        for name, step in SLOPES.items():
+            higher, lower = (function([x + h * dout, *others], task.options["eps"]) for h in (step, -step))
+            task.send(name, (higher - lower) / (2 * step))
 
 
 @probe

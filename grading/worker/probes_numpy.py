@@ -96,13 +96,21 @@ def linear(task: Task) -> None:
 
 
 @probe
-def linear_twice(task: Task) -> None:
-    """Gradients after forward and backward were run twice, and whether the submission clears them in between."""
-    found, parameters = linear_module(task)
-    for _ in range(2):
-        call(found, "forward", x=task.arrays["x"].copy())
-        call(found, "backward", dout=task.arrays["dout"].copy())
-    send_gradients(task, "", parameters)
+def again(task: Task) -> None:
+    """Gradients of a module's first forward and backward, on `other`, and of its second, on `x`.
+
+    Noted is whether the submission clears the linear module's gradients by itself.
+    """
+    def both(name: str, dout: str) -> None:
+        found, parameters = linear_module(task) if name == "LinearModule" else (module(task, name), None)
+        for prefix, x in ((f"{name} first ", "other"), (f"{name} ", "x")):
+            call(found, "forward", x=task.arrays[x].copy())
+            task.send(f"{prefix}input", call(found, "backward", dout=task.arrays[dout].copy()))
+            if parameters:
+                send_gradients(task, prefix, parameters)
+
+    for name in ("LinearModule", "ELUModule", "SoftMaxModule"):
+        task.attempt(name, both, name, "dout" if name == "LinearModule" else "wide_dout")
     sources = [path.read_text(errors="replace") for path in Path().glob("*.py") if path.name in (
         "mlp_numpy.py", "train_mlp_numpy.py")]
     task.note("clears", any(CLEARS.search(source) for source in sources))
@@ -318,6 +326,23 @@ def mlp(task: Task) -> None:
     call(found, "backward", dout=task.arrays["dout"].copy())
     for i, parameters in enumerate(layers.parameters):
         send_gradients(task, f"{i} ", parameters)
+
+
+@probe
+def mlp_equal(task: Task) -> None:
+    """How many LinearModules an MLP uses whose hidden layers are all of one width."""
+    made, used, sizes = watch_linear_modules(), list[Any](), task.options["sizes"]
+    constructor = part("modules", "LinearModule")
+    forward = constructor.forward
+
+    def watched(module: Any, *arguments: Any, **keywords: Any) -> Any:
+        used.extend([module] * (not any(module is other for other in used)))
+        return forward(module, *arguments, **keywords)
+
+    constructor.forward = watched
+    found = network(task, sizes[0], sizes[1:-1], sizes[-1])
+    call(found, "forward", x=np.ones((3, sizes[0])))
+    task.note("modules", len(used or made))  # it may use the parameters of its layers, and not their forward
 
 
 @probe

@@ -300,11 +300,17 @@ class NumpyWatch(Watch):
         task.attempt("layers", lambda: task.note("layers", [
             sorted(np.shape(module.params["weight"])) for module in self.layers]))
         task.note("not finite", not all(np.isfinite(value).all() for value, _ in self.values().values()))
+        task.attempt("shared", lambda: task.note("shared", self.shared()))
         task.note("learning rate", self.rate.value)
         task.note("followed", self.rate.followed)
         task.note("late", self.rate.late)
         task.note("unchanged", self.rate.unchanged)
         task.note("uphill", self.rate.uphill)
+
+    def shared(self) -> bool:
+        """Whether two layers have a parameter in common, which is then updated for each of them."""
+        arrays = [value for module in self.made_layers for value in module.params.values()]
+        return len({id(array) for array in arrays}) < len(arrays)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         x = images.reshape(-1, *self.input.shape[1:]).astype(self.input.dtype)

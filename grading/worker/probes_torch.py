@@ -132,6 +132,9 @@ def mlp_torch(task: Task) -> None:
             extra |= {type(module).__name__ for module in built.extra}
             task.attempt(name, examine, task, name, built)
     task.note("extra", sorted(extra))
+    equal = task.options["equal"]  # widths of hidden layers that are all the same
+    task.attempt("equal", lambda: task.note("equal parameters", Built(
+        make, equal, torch.ones(2, equal[0], dtype=torch.float64)).parameters()))
 
 
 def examine(task: Task, name: str, built: Built) -> None:
