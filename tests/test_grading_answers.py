@@ -208,6 +208,38 @@ def by_jvp(leaves, dout, ctx):
         found.append(gradient)
     return tuple(found)
 """
+RECORDS_OFF = """
+def off(call, *arguments):
+    torch.autograd._enable_record_function(False)
+    try:
+        return call(*arguments)
+    finally:
+        torch.autograd._enable_record_function(True)
+"""
+PAUSED = """
+def paused(call, *arguments):
+    cpu = {torch.profiler.ProfilerActivity.CPU}
+    torch._C._autograd._toggle_collection_dynamic(False, cpu)
+    try:
+        return call(*arguments)
+    finally:
+        torch._C._autograd._toggle_collection_dynamic(True, cpu)
+"""
+RESTARTED = """
+def unwatched(call, *arguments):
+    try:
+        torch.autograd._disable_profiler()
+    except RuntimeError:  # there are none in this check
+        return call(*arguments)
+    found = call(*arguments)
+    more = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    torch.autograd.profiler.profile(use_kineto=True, experimental_config=more).__enter__()
+    return found
+"""
+PAST = """
+def past(operator, key, x, shape, weight, bias, eps):
+    return operator._op_dk(getattr(torch._C.DispatchKey, key), x.detach(), list(shape), weight, bias, eps)[0]
+"""
 CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag says)}
     "plainly": (f"FORWARD = {READY.format('nn.functional.layer_norm')}", "", "3.1 runs ready-made operators"),
     "by a computed name": (f"FORWARD = {READY.format(COMPUTED)}", "", "3.1 runs ready-made operators"),
@@ -220,7 +252,15 @@ CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag sa
                            "self.gamma + self.beta", "", "3.1 does what no answer needs"),
     "forward mode": (BY_FORWARD_MODE, "", "3.2b goes back by autograd"),
     "autograd": (BY_AUTOGRAD.replace("CALL", "back()"), "", "3.2b goes back by autograd"),
-    "autograd in a thread": (BY_AUTOGRAD.replace("CALL", "in_a_thread(back)"), "", "3.2b goes back by autograd")}
+    "autograd in a thread": (BY_AUTOGRAD.replace("CALL", "in_a_thread(back)"), "", "3.2b goes back by autograd"),
+    "past the records": ("FORWARD = lambda: helpers.past(torch.ops.aten.native_layer_norm.default, 'CPU', input, (self.n_neurons,), "
+                         "None, None, self.eps) * self.gamma + self.beta", f"import torch\n{PAST}", "3.1 runs ready-made operators"),
+    "autograd with the records off": (BY_AUTOGRAD.replace("CALL", "helpers.off(back)"), f"import torch\n{RECORDS_OFF}",
+                                      "3.2b goes back by autograd"),
+    "autograd while the records pause": (BY_AUTOGRAD.replace("CALL", "helpers.paused(back)"), f"import torch\n{PAUSED}",
+                                         "3.2b goes back by autograd"),
+    "autograd with records of its own": (BY_AUTOGRAD.replace("CALL", "helpers.unwatched(back)"), f"import torch\n{RESTARTED}",
+                                         "3.2b runs ready-made operators: the profiler was ended")}
 
 
 @pytest.fixture(scope="module")
