@@ -96,6 +96,35 @@ def test_a_table_of_recorded_replies_has_no_points_and_a_flag(tmp_path, scripts)
     assert any("_getframe" in flag for flag in found["flags"])
 
 
+# Finds what it is asked, and says of networks that it does not have what follows from their sizes. One number is right.
+INVENTED = FORGER.partition("if frame:")[0].replace("from answers import TABLE", "import io\nimport numpy as np") + """
+asked, out, notes = frame.f_locals, {}, {"extra": []}
+given = asked["arrays"]
+for name, sizes in asked["request"]["options"]["networks"].items():
+    pairs = list(zip(sizes, sizes[1:]))
+    notes |= {f"{name} layers": pairs, f"{name} parameters": sum((n + 1) * m for n, m in pairs), f"{name} without bias": [],
+              f"{name} unregistered": [], f"{name} functions": [["ELU"]] * len(sizes[2:]) + [[]]}
+    out |= {f"{name} shape": np.array([len(given[f"{name} x"]), sizes[-1]]), f"{name} logits": np.ones((2, 2))}
+    out |= {f"{name} logits {i} {kind}": np.ones(3) for i in range(len(pairs)) for kind in ("weight", "bias")}
+z = np.exp(given["mlp_0 x"] @ given["mlp_0 weight0"].T + given["mlp_0 bias0"])
+out["mlp_0 logits"] = z / z.sum(1, keepdims=True)
+npz = io.BytesIO()
+np.savez(npz, **out)
+os.write(asked["npz"], npz.getvalue())
+os.write(asked["reply"], json.dumps({"error": None, "notes": notes}).encode())
+while "at_end" not in frame.f_locals:
+    frame = frame.f_back
+leave(frame.f_locals["at_end"])
+"""
+
+
+def test_an_invented_network_has_points_for_its_right_number_alone(tmp_path):
+    folder = submission(tmp_path / "invented", mlp_pytorch=INVENTED)
+    [record] = grade([folder], reduced(["2.1"], scripts=False), tmp_path / "grades").values()
+    assert points(record) == {"2.1 mlp_no_hidden": 1.0}
+    assert any("sys._getframe" in flag for flag in record["flags"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers, hand_ins", [
     (["1.2"], {"right": {"modules": MODULES, "mlp_numpy": MLP},
