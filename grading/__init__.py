@@ -23,7 +23,7 @@ A worker, and what keeps a submission inside it:
     worker/images         which images a script shows its network, and what it reports of them
     worker/interface      the assignment's classes and names;  worker/construct: networks as the script makes them
     worker/graph          the operators of a network;  worker/weights: its parameters, made from a number
-    worker/watch          what a submission does that no answer needs
+    worker/watch          what a submission does that no answer needs;  worker/operators: the operators that it runs
     worker/container      what a worker checks about its container
     syscalls              system calls that submissions are refused;  cgroups: control groups
     datasets              the data that scripts are run on

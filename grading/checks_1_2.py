@@ -17,7 +17,7 @@ from grading.inputs import Inputs
 from grading.replies import Probe, Reply
 from grading.worker.weights import mixed
 
-FEWEST_STEPS = 2.5  # Python instructions a sample: a loop has more, what NumPy does in Python itself mostly fewer
+FEWEST_STEPS = 2.5  # for each turn of a loop: Python instructions, arrays; NumPy's own functions have no more in all
 BATCH = "It is divided by the batch size here as well: the loss has already done so."
 SIGN = "The sign is wrong."
 
@@ -317,8 +317,8 @@ def loops(reply: Reply, module: str, lengths: list[list[int]]) -> Outcome | None
             if grown - small > FEWEST_STEPS * (lengths[2 + i][i] - lengths[1][i]):
                 return Outcome(0.0, f"{module}.{direction} loops over {what} in Python: use matrix products and "
                                     "whole-array functions.",
-                               f"a call takes {small} Python instructions for {lengths[1][i]} {what}, {grown} for "
-                               f"{lengths[2 + i][i]}")
+                               f"a call takes {small} steps in Python or NumPy for {lengths[1][i]} {what}, {grown} "
+                               f"for {lengths[2 + i][i]}")
     return PASSED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -52,7 +53,7 @@ def mlp_no_hidden(replies: Replies, context: Context) -> Outcome:
     """MLP(n_inputs, [], n_classes) is one linear layer; what is wrong with every network is for other checks to say."""
     layers, values = layers_of(replies["networks"], context.inputs, "mlp_0"), values_of(replies, context, "mlp_0")
     judged = values.passed or values_of(replies, context, "mlp_1").passed
-    return values if layers.passed and judged else layers
+    return values if layers.passed and judged else shown(layers, replies, context, "mlp_0")
 
 
 def mlp_shape(replies: Replies, context: Context) -> Outcome:
@@ -62,8 +63,8 @@ def mlp_shape(replies: Replies, context: Context) -> Outcome:
         hint = f"For input of shape ({samples}, {inputs}) the output's shape must be ({samples}, {classes})."
         received = reply.arrays.get(f"{name} shape")
         right = received is not None and received.tolist() == [samples, classes]
-        outcomes.append(unanswered(reply, name) if received is None else Outcome(
-            float(right), "" if right else hint, f"received {tuple(received.tolist())}"))
+        outcomes.append(unanswered(reply, name) if received is None else shown(Outcome(
+            float(right), "" if right else hint, f"received {tuple(received.tolist())}"), replies, context, name))
     return all_of(*outcomes)
 
 
@@ -73,11 +74,29 @@ def layers_of(reply: Reply, inputs: Inputs, name: str) -> Outcome:
         return unanswered(reply, name)
     wrong = f"{called(inputs, name)} has the wrong linear layers."
     return Outcome(float(found == wanted), "" if found == wanted else wrong,
-                   f"expected (in, out) {wanted}, received {str(found)[:200]}", compared=found == wanted)
+                   f"expected (in, out) {wanted}, received {str(found)[:200]}")
+
+
+def shown(outcome: Outcome, replies: Replies, context: Context, name: str) -> Outcome:
+    """What a network says of itself, which counts where a number of it is right: its first layer's, or its values.
+
+    One of other layers or of another shape than asked for gives no number to compare, and loses the points of these.
+    """
+    reply, sizes = replies["networks"], context.inputs.networks[name]
+    shape = reply.arrays.get(f"{name} shape", np.zeros(0)).tolist()
+    if not (outcome.passed and layers_of(reply, context.inputs, name).passed
+            and shape == [context.inputs.samples, sizes[-1]]):
+        return outcome
+    key = f"2.1 {name} first" + ": no bias" * (0 in (fact(reply, name, "without bias") or []))
+    found = judge(reply, f"{name} first", context.expected[key],
+                  "The first linear layer's output is not what the network's input and its own parameters give: pass "
+                  "on the input as it is.")
+    return replace(outcome, compared=True) if found.passed or values_of(replies, context, name).passed else found
 
 
 def mlp_layers(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(layers_of(replies["networks"], context.inputs, name) for name in HIDDEN))
+    return all_of(*(shown(layers_of(replies["networks"], context.inputs, name), replies, context, name)
+                    for name in HIDDEN))
 
 
 def mlp_parameters(replies: Replies, context: Context) -> Outcome:
@@ -93,8 +112,9 @@ def mlp_parameters(replies: Replies, context: Context) -> Outcome:
         reason = (f"{layer(lost)} not registered, so that no optimizer sees its parameters: use nn.ModuleList or "
                   "nn.Sequential, not a Python list." if lost else f"{layer(bare)} without a bias." if bare else
                   "The number of parameters is wrong: one weight a connection and one bias an output.")
-        outcomes.append(Outcome(float(found == wanted), "" if found == wanted else reason,
-                                f"{called(context.inputs, name)}: expected {wanted}, received {found}"))
+        outcomes.append(shown(Outcome(float(found == wanted), "" if found == wanted else reason,
+                                      f"{called(context.inputs, name)}: expected {wanted}, received {found}"),
+                              replies, context, name))
     judged, sizes = all_of(*outcomes), context.inputs.equal_widths
     wanted, found = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes)), reply.notes.get("equal parameters")
     if judged.passed and isinstance(found, int) and found < wanted:
@@ -164,7 +184,8 @@ def mlp_gradients(replies: Replies, context: Context) -> Outcome:
         right = values_of(replies, context, name).passed and not fact(reply, name, "without bias")
         for i in context.inputs.layers(name):
             for kind in ("weight", "bias"):
-                outcomes.append(gradient(reply, context, name, reading, f"{i} {kind}", right))
+                found = gradient(reply, context, name, reading, f"{i} {kind}", right)
+                outcomes.append(found if right else shown(found, replies, context, name))
     return all_of(*outcomes)
 
 

@@ -45,7 +45,7 @@ THRESHOLD = 0.42
 FEWEST = 12  # fingerprints of a file; the share of fewer says nothing
 COMMON, FEW = 0.25, 8  # a fingerprint in more than this part of the class, and in more than FEW, is how it is written
 SAMPLE = 16  # of a file's fingerprints, the smallest; two copies have three quarters of them in common
-MOST_BYTES = 512 * 2**10  # of a submission; real ones have a tenth of that
+MOST_BYTES, MOST_FILES = 512 * 2**10, 100  # of a submission; real ones have a tenth of that
 MOST_PAIRS, MOST_FRAGMENTS, MOST_LINES, MOST_WIDTH = 100, 12, 60, 200  # that a page shows
 OTHER = "·"  # a name that the submission has chosen
 TOKEN = re.compile(r"""(?P<blank>[^\S\n]+|\\\n) | (?P<line>\n) | (?P<comment>\#[^\n]*)
@@ -109,18 +109,25 @@ def data_files() -> frozenset[str]:
 def sources(code: Path, all_of_it: bool = False) -> dict[str, str]:
     """The Python files below `code` but for the data utilities, which nobody writes.
 
-    In all no more than MOST_BYTES: what is beyond is left out, unless all of it is wanted.
+    In all no more than MOST_BYTES and MOST_FILES, those first that the assignment asks for: of what is beyond, the
+    names alone, unless all of it is wanted.
     """
-    found, left = {}, -1 if all_of_it else MOST_BYTES
-    for path in sorted(code.rglob("*.py"), key=lambda path: (len(path.parts), str(path))):
+    found: dict[str, str] = {}
+    left = -1 if all_of_it else MOST_BYTES
+    for path in sorted(code.rglob("*.py"), key=lambda path: (path.name not in EXPECTED, len(path.parts), str(path))):
         name = path.relative_to(code).as_posix()
         if path.is_file() and not path.is_symlink() and path.name != DATA_UTILITIES and name not in data_files():
             with open(path, "rb") as stream:
-                content = stream.read(left)
+                content = stream.read(left if all_of_it or len(found) < MOST_FILES else 0)
             left -= 0 if all_of_it else len(content)
             text = content.decode("utf-8", "replace").replace("\r\n", "\n")
             found[str(path.relative_to(code)).encode("utf-8", "replace").decode()] = text
     return found
+
+
+def in_part(submission: Sources) -> bool:
+    """Whether a submission may hold more than is compared."""
+    return len(submission) > MOST_FILES or sum(len(text.encode()) for text in submission.values()) >= MOST_BYTES
 
 
 def chosen(text: str) -> tuple[set[str], set[str]] | None:
@@ -200,6 +207,7 @@ def all_hashes(texts: Iterable[str]) -> set[int]:
 
 
 Prints = dict[str, dict[int, Place]]
+Owners = dict[int, dict[str, list[str]]]  # of a hash: the submissions that have it, and in which files
 
 
 def fingerprints(submission: Sources, without: Collection[int] = ()) -> Prints:
@@ -227,17 +235,18 @@ def compare(class_: Mapping[str, Sources], handout: Sources, others: Mapping[str
                         for file, places in whole.items()}
         number = sum(map(len, whole.values()))
         shares[name] = 1 - sum(map(len, prints[name].values())) / number if number else 0.0
-    owners: dict[int, set[tuple[str, str]]] = defaultdict(set)
+    owners: Owners = defaultdict(lambda: defaultdict(list))
     for name, files in prints.items():
         for file, places in files.items():
             for value in places:
-                owners[value].add((name, file))
+                owners[value][name].append(file)
     original = originals(prints)
     most = max(FEW, COMMON * len(class_))
-    for value, places_of in list(owners.items()):
-        if len({original[place] for place in places_of if place[0] in class_}) > most:
-            for name, file in owners.pop(value):
-                del prints[name][file][value]
+    for value, files_of in list(owners.items()):
+        if len({original[name, file] for name in files_of.keys() & class_.keys() for file in files_of[name]}) > most:
+            for name, of_name in owners.pop(value).items():
+                for file in of_name:
+                    del prints[name][file][value]
     found = sorted(best(prints, owners, class_.keys()), key=lambda pair: (-pair.share, pair.one, pair.other))
     texts = {**others, **class_}
     shown = [replace(pair, passages=passages(prints, texts, pair.one, pair.other)) for pair in found[:MOST_PAIRS]]
@@ -261,18 +270,18 @@ def originals(prints: Mapping[str, Prints]) -> dict[tuple[str, str], tuple[str, 
     return found
 
 
-def best(prints: Mapping[str, Prints], owners: Mapping[int, set[tuple[str, str]]],
-         class_: Collection[str]) -> list[Pair]:
+def best(prints: Mapping[str, Prints], owners: Owners, class_: Collection[str]) -> list[Pair]:
     """The pairs with a member of the class from THRESHOLD on. The cost grows with what is shared."""
     found: dict[frozenset[str], Pair] = {}
     for name, files in prints.items():
         for file, places in files.items():
             if len(places) < FEWEST:
                 continue
-            counts = Counter(other for value in places for other in owners[value])
+            counts = Counter((other, other_file) for value in places for other, its in owners[value].items()
+                             if other != name for other_file in its)
             for (other, other_file), number in counts.items():
                 pair = Pair(name, other, number / len(places), file, other_file)
-                if pair.share < THRESHOLD or other == name or not (name in class_ or other in class_):
+                if pair.share < THRESHOLD or not (name in class_ or other in class_):
                     continue
                 key = frozenset((name, other))
                 if key not in found or found[key].share < pair.share:
@@ -351,5 +360,7 @@ def write_page(out: Path, students: Mapping[str, Path], names: Mapping[str, str]
     write(out / PAGE, render("similarity.html", pairs=found.pairs[:MOST_PAIRS], number=len(found.pairs), names=names,
                              years=bool(years),
                              threshold=THRESHOLD, compared=len(class_), handout=found.handout,
+                             in_part=[student for student, submission in class_.items() if in_part(submission)],
+                             most_files=MOST_FILES, most_kilobytes=MOST_BYTES // 2**10,
                              missing=[student for student in students if not class_.get(student)]))
     return found

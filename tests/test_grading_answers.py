@@ -96,6 +96,35 @@ def test_a_table_of_recorded_replies_has_no_points_and_a_flag(tmp_path, scripts)
     assert any("_getframe" in flag for flag in found["flags"])
 
 
+# Finds what it is asked, and says of networks that it does not have what follows from their sizes. One number is right.
+INVENTED = FORGER.partition("if frame:")[0].replace("from answers import TABLE", "import io\nimport numpy as np") + """
+asked, out, notes = frame.f_locals, {}, {"extra": []}
+given = asked["arrays"]
+for name, sizes in asked["request"]["options"]["networks"].items():
+    pairs = list(zip(sizes, sizes[1:]))
+    notes |= {f"{name} layers": pairs, f"{name} parameters": sum((n + 1) * m for n, m in pairs), f"{name} without bias": [],
+              f"{name} unregistered": [], f"{name} functions": [["ELU"]] * len(sizes[2:]) + [[]]}
+    out |= {f"{name} shape": np.array([len(given[f"{name} x"]), sizes[-1]]), f"{name} logits": np.ones((2, 2))}
+    out |= {f"{name} logits {i} {kind}": np.ones(3) for i in range(len(pairs)) for kind in ("weight", "bias")}
+z = np.exp(given["mlp_0 x"] @ given["mlp_0 weight0"].T + given["mlp_0 bias0"])
+out["mlp_0 logits"] = z / z.sum(1, keepdims=True)
+npz = io.BytesIO()
+np.savez(npz, **out)
+os.write(asked["npz"], npz.getvalue())
+os.write(asked["reply"], json.dumps({"error": None, "notes": notes}).encode())
+while "at_end" not in frame.f_locals:
+    frame = frame.f_back
+leave(frame.f_locals["at_end"])
+"""
+
+
+def test_an_invented_network_has_points_for_its_right_number_alone(tmp_path):
+    folder = submission(tmp_path / "invented", mlp_pytorch=INVENTED)
+    [record] = grade([folder], reduced(["2.1"], scripts=False), tmp_path / "grades").values()
+    assert points(record) == {"2.1 mlp_no_hidden": 1.0}
+    assert any("sys._getframe" in flag for flag in record["flags"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("numbers, hand_ins", [
     (["1.2"], {"right": {"modules": MODULES, "mlp_numpy": MLP},
@@ -208,6 +237,38 @@ def by_jvp(leaves, dout, ctx):
         found.append(gradient)
     return tuple(found)
 """
+RECORDS_OFF = """
+def off(call, *arguments):
+    torch.autograd._enable_record_function(False)
+    try:
+        return call(*arguments)
+    finally:
+        torch.autograd._enable_record_function(True)
+"""
+PAUSED = """
+def paused(call, *arguments):
+    cpu = {torch.profiler.ProfilerActivity.CPU}
+    torch._C._autograd._toggle_collection_dynamic(False, cpu)
+    try:
+        return call(*arguments)
+    finally:
+        torch._C._autograd._toggle_collection_dynamic(True, cpu)
+"""
+RESTARTED = """
+def unwatched(call, *arguments):
+    try:
+        torch.autograd._disable_profiler()
+    except RuntimeError:  # there are none in this check
+        return call(*arguments)
+    found = call(*arguments)
+    more = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+    torch.autograd.profiler.profile(use_kineto=True, experimental_config=more).__enter__()
+    return found
+"""
+PAST = """
+def past(operator, key, x, shape, weight, bias, eps):
+    return operator._op_dk(getattr(torch._C.DispatchKey, key), x.detach(), list(shape), weight, bias, eps)[0]
+"""
 CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag says)}
     "plainly": (f"FORWARD = {READY.format('nn.functional.layer_norm')}", "", "3.1 runs ready-made operators"),
     "by a computed name": (f"FORWARD = {READY.format(COMPUTED)}", "", "3.1 runs ready-made operators"),
@@ -220,7 +281,15 @@ CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag sa
                            "self.gamma + self.beta", "", "3.1 does what no answer needs"),
     "forward mode": (BY_FORWARD_MODE, "", "3.2b goes back by autograd"),
     "autograd": (BY_AUTOGRAD.replace("CALL", "back()"), "", "3.2b goes back by autograd"),
-    "autograd in a thread": (BY_AUTOGRAD.replace("CALL", "in_a_thread(back)"), "", "3.2b goes back by autograd")}
+    "autograd in a thread": (BY_AUTOGRAD.replace("CALL", "in_a_thread(back)"), "", "3.2b goes back by autograd"),
+    "past the records": ("FORWARD = lambda: helpers.past(torch.ops.aten.native_layer_norm.default, 'CPU', input, (self.n_neurons,), "
+                         "None, None, self.eps) * self.gamma + self.beta", f"import torch\n{PAST}", "3.1 runs ready-made operators"),
+    "autograd with the records off": (BY_AUTOGRAD.replace("CALL", "helpers.off(back)"), f"import torch\n{RECORDS_OFF}",
+                                      "3.2b goes back by autograd"),
+    "autograd while the records pause": (BY_AUTOGRAD.replace("CALL", "helpers.paused(back)"), f"import torch\n{PAUSED}",
+                                         "3.2b goes back by autograd"),
+    "autograd with records of its own": (BY_AUTOGRAD.replace("CALL", "helpers.unwatched(back)"), f"import torch\n{RESTARTED}",
+                                         "3.2b runs ready-made operators: the profiler was ended")}
 
 
 @pytest.fixture(scope="module")

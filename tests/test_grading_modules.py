@@ -91,6 +91,9 @@ RIGHT = {
                                         (ELU_BACK, "return dout * np.where(self.x >= 0, 1, np.exp(self.x))")),
     "einsum": modules((SOFTMAX_BACK, "d = np.einsum('ij,jk->ijk', self.y, np.eye(self.y.shape[1]))\n"
                        "        return np.einsum('ijk,ik->ij', d - np.einsum('ij,ik->ijk', self.y, self.y), dout)")),
+    "the sum of Python": modules((GRADS, GRADS.replace("dout.sum(axis=0, keepdims=True)", "sum(dout)")),
+                                 (LOSS, LOSS.replace("(y * np.log(np.maximum(x, 1e-300))).sum()",
+                                                     "sum(sum(y * np.log(np.maximum(x, 1e-300))))"))),
     "asserts and prints": modules((FORWARD, "assert x.shape[1] == len(self.params['weight'][0]), x.shape\n"
                                    f"        print('forward', x.shape, x[:3], f'{{x.mean():.3f}}')\n        {FORWARD}")),
     "an initial image of its own layers": modules(("import numpy as np", "import numpy as np\nnp.random.seed(42)")),
@@ -169,6 +172,20 @@ FAULTY = {
     "loop over features": (modules((GRADS, "self.grads = {'weight': np.stack([d @ self.x for d in dout.T]), "
                                     "'bias': dout.sum(axis=0)}")), {
         "vectorised": "LinearModule.backward loops over features"}),
+    "a map over samples": (modules((FORWARD, "return np.array(list(map(self.params['weight'].dot, x))) + "
+                                             "self.params['bias']")), {
+        "vectorised": "LinearModule.forward loops over samples"}),
+    "a product of each sample": (modules(("import numpy as np", "import itertools\nimport numpy as np"), (
+        GRADS, "self.grads = {'weight': np.array([*itertools.starmap(np.outer, zip(dout, self.x))]).sum(0), "
+               "'bias': dout.sum(axis=0)}")), {
+        "vectorised": "LinearModule.backward loops over samples"}),
+    "arrays reduced one by one": (modules(("import numpy as np", "import functools\nimport numpy as np"), (
+        GRADS, "self.grads = {'weight': dout.T @ self.x, 'bias': functools.reduce(np.add, dout)}")), {
+        "vectorised": "LinearModule.backward loops over samples"}),
+    "a loop over samples of a plain array": (modules((
+        FORWARD, "assert type(x) is np.ndarray\n        return np.array([self.params['weight'] @ row for row in x]) + "
+                 "self.params['bias']")), {
+        "vectorised": "LinearModule.forward loops over samples"}),
     "loop in the MLP": (network(("    def backward", "        return np.stack([row / row.sum() for row in x])\n"
                                                      "    def backward"), ("        return x\n", ""),
                                 ("from modules", "import numpy as np\nfrom modules")), {

@@ -187,6 +187,22 @@ def test_hostile_text_costs_seconds(tmp_path):
     assert time.process_time() - started < 4 * len(HOSTILE)
 
 
+def test_many_files_of_one_student_cost_the_class_no_time(tmp_path):
+    """They are compared in part, and what hides behind them is compared first; a line says so."""
+    text = " ".join(random.Random(1).choices(["if", "for", "in", "is", "or", "as", "and"], k=70))
+    (tmp_path / "many").mkdir()
+    for i in range(1500):
+        (tmp_path / "many" / f"a{i}.py").write_text(text)
+    (tmp_path / "many" / "modules.py").write_text(MODULES)
+    many = sources(tmp_path / "many")
+    assert sum(map(bool, many.values())) == similarity.MOST_FILES and many["modules.py"] == MODULES
+    class_ = {"many": many, "doe": {"modules.py": MODULES}, **{f"student {i}": {"a.py": text} for i in range(100)}}
+    started = time.process_time()
+    assert any({"many", "doe"} == {pair.one, pair.other} for pair in compare(class_, {}, {}).pairs)
+    assert not compare({"all": {f"a{i}.py": text for i in range(1500)}}, {}, {}).pairs
+    assert time.process_time() - started < 3
+
+
 def test_200_submissions_take_less_than_a_minute(handout):
     columns = [[*variants(folder).values()] for folder in FILES]
     rng = random.Random(0)
@@ -201,7 +217,7 @@ def test_200_submissions_take_less_than_a_minute(handout):
 def test_page_shows_pairs_escaped_and_loads_nothing(tmp_path):
     students = {}
     evil = "x = '<script>alert(1)</script>'\n" + MODULES
-    for name, text in (("doe", evil), ("<b>roe", evil), ("zed", "y = 2")):
+    for name, text in (("doe", evil), ("<b>roe", evil), ("zed", "y = 2"), ("large", "#" * similarity.MOST_BYTES)):
         students[name] = tmp_path / f"{len(students)}"
         write_json(students[name] / CODE, {"modules.py": text})
     students["late"] = tmp_path / "nothing"
@@ -214,6 +230,7 @@ def test_page_shows_pairs_escaped_and_loads_nothing(tmp_path):
         frozenset(pair) for pair in itertools.combinations(("doe", "<b>roe", "2023/old"), 2)}
     assert "Doe, J." in page and "&lt;b&gt;roe" in page and "2023/old" in page and "Without code to compare: late" in page
     assert "with the reference and with the submissions of other years, without" in page
+    assert "Compared in part, since they hold more than 100 files or 512 KB of Python: large." in page
     write_page(tmp_path, students, {}, [], [])
     assert "with each other and with the reference, without" in (tmp_path / similarity.PAGE).read_text()
     assert "<script" not in page and "<b>roe" not in page and "100 %" in page

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,8 +32,9 @@ class Node:
     """An operator that matters.
 
     kind: a name of NAMES, 'linear', or PyTorch's own name. inputs: the nodes whose values it takes, INPUT for the
-    network's input. tensors: 'weight', 'bias', 'running_mean', 'running_var', those that it has. geometry: kernel,
-    stride and padding of a convolution or pool. shape_in, shape_out: of the first input and the output, with the batch.
+    network's input. tensors: 'weight', 'bias', 'running_mean', 'running_var', those that it has. value: a copy of what
+    a linear one gives. geometry: kernel, stride and padding of a convolution or pool. shape_in, shape_out: of the first
+    input and the output, with the batch.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class Node:
     shape_in: tuple[int, ...]
     shape_out: tuple[int, ...]
     tensors: dict[str, torch.Tensor] = field(default_factory=dict)
+    value: torch.Tensor | None = None
     geometry: list[list[int]] = field(default_factory=list)
 
 
@@ -100,6 +102,7 @@ class Graph(TorchDispatchMode):
             above = self.nodes[inputs[0]] if inputs[0] != INPUT else None
             if parameters and above and above.kind in ("linear", "convolution") and "bias" not in above.tensors:
                 above.tensors["bias"] = parameters[0]
+                above.value = None if above.value is None else out.detach().clone()
                 return inputs[0]
             return inputs[0] if not parameters and any(isinstance(a, int | float) and a == 0 for a in args) else None
         if source.numel() == out.numel():
@@ -113,7 +116,7 @@ class Graph(TorchDispatchMode):
         kind = NAMES.get(name, name)
         found = Node(kind, inputs, tuple(source.shape), tuple(out.shape))
         if name in PRODUCTS and parameters and len(inputs) == 1:
-            found.kind = "linear"
+            found.kind, found.value = "linear", out.detach().clone()  # the next one may write over it
             bias = self.parameter(args[0]) if name == "addmm" else self.parameter(args[2]) if len(args) > 2 else None
             weight = next((p for p in parameters if p is not bias), None)
             found.tensors = present(weight=weight, bias=bias)
@@ -148,8 +151,8 @@ class Graph(TorchDispatchMode):
                 wanted.add(position)
                 open_ends += self.nodes[position].inputs
         order = {INPUT: INPUT} | {position: i for i, position in enumerate(sorted(wanted))}
-        return [Node(node.kind, [order[i] for i in node.inputs], node.shape_in, node.shape_out, node.tensors,
-                     node.geometry) for position, node in enumerate(self.nodes) if position in wanted]
+        return [replace(node, inputs=[order[i] for i in node.inputs])
+                for position, node in enumerate(self.nodes) if position in wanted]
 
 
 def tensors(value: Any) -> Iterator[torch.Tensor]:

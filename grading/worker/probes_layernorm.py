@@ -14,53 +14,14 @@ from typing import Any
 
 import torch
 import torch._dynamo  # the first operator under a dispatch mode imports it: two seconds, once, and not in every probe
-from torch._C._profiler import _ExperimentalConfig
 
 from grading.worker.interface import fits, make, part
+from grading.worker.operators import FUNCTION, Operators
 from grading.worker.student import Absent, Task, describe, probe
 
-FUNCTION = "CustomLayerNormManualFunction"
 N_NEURONS = 3  # of a module that is only watched
 SLOPES = {"slope": 1e-4, "slope of a small step": 1e-6}  # of central differences; the second is gradcheck's
 WIDER = 30  # times the features of an input whose memory is counted: a number for each row does not matter then
-
-
-class Operators:
-    """Names of what runs in its `with` block, in whatever thread: operators, and functions of autograd.
-
-    Read from PyTorch's own profiler, to which a function is known by what it is and not by what it is called.
-    """
-
-    def __init__(self) -> None:
-        options: dict[str, Any] = {}
-        with contextlib.suppress(TypeError):  # an older PyTorch sees this thread and those of autograd
-            options = {"experimental_config": _ExperimentalConfig(profile_all_threads=True)}
-        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], **options)
-        self.names: set[str] = set()
-
-    def __enter__(self) -> Operators:
-        self.profile.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        with contextlib.suppress(RuntimeError):
-            with torch.profiler.record_function(LAST):
-                pass
-            self.profile.__exit__(*error)
-            self.names = {event.name for event in self.profile.events()}
-
-    def note(self, task: Task) -> None:
-        task.note("operators", sorted(self.names) if LAST in self.names else [ENDED])
-        back = {name.removeprefix(BACK) for name in self.names if name.startswith(BACK)
-                and not name.endswith((f" {FUNCTION}Backward", "AccumulateGrad"))}
-        task.note("differentiated", sorted(back | (self.names & FORWARD_MODE)))
-
-
-LAST, BACK = "grader: the end", "autograd::engine::evaluate_function:"
-FORWARD_MODE = {"aten::_make_dual", "aten::_unpack_dual", "aten::_fw_primal"}  # automatic differentiation as well
-ENDED = "the profiler was ended"  # by the submission
-with Operators():  # the first one loads the profiler: a second, once, and not in every probe
-    pass
 
 
 def tensors(task: Task, *names: str, grad: bool = False) -> list[torch.Tensor]:
@@ -141,8 +102,9 @@ def prepared(task: Task) -> tuple[Any, list[torch.Tensor], torch.Tensor]:
 @probe
 def norm_module(task: Task) -> None:
     """Value and gradients of a module with the grader's gamma and beta, and the operators it runs."""
+    operators = Operators()
     module, inputs, dout = prepared(task)
-    with Operators() as operators:
+    with operators:
         y = module(inputs[0])
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))
@@ -241,10 +203,11 @@ class Call:
 @probe
 def norm_function(task: Task) -> None:
     """Value and gradients of the function, and the operators it runs."""
+    operators = Operators()
     function = Call()
     inputs = function.inputs(task)
     [dout] = tensors(task, "dout")
-    with Operators() as operators:
+    with operators:
         y = function(inputs, task.options["eps"])
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))

@@ -156,6 +156,10 @@ def examine(task: Task, name: str, built: Built) -> None:
             weight.copy_(values if weight.shape == values.shape else values.T)
             if "bias" in node.tensors:
                 node.tensors["bias"].copy_(tensor(task, f"{name} bias{i}").view(node.tensors["bias"].shape))
+    with torch.no_grad(), Graph(built.x) as graph:
+        built.model(built.x)
+    first = next(node.value for node in graph.nodes if node.kind == "linear")
+    task.send(f"{name} first", first.reshape(len(built.x), -1))
     y = built.model(built.x)
     for reading, probabilities in READINGS.items():
         p = probabilities(y)

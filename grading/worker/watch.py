@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 FRAMEWORK = "grading.framework"  # one is used where the question asks for NumPy
+RECORDS = "torch.records"  # PyTorch's records of what runs are switched off
 FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}  # attributes that lead to the grader's own variables
 # Functions that give frames to whoever calls them; logging's own is a lambda.
 THROUGH = {"currentframe", "stack", "trace", "walk_stack", "walk_tb", "getouterframes", "<lambda>"}
@@ -23,7 +24,7 @@ NEAR = {"sys._getframe": 0, "sys._current_frames": 0, "sys._current_exceptions":
         "sys.setprofile": 4, "sys.addaudithook": 0, "gc.get_objects": 0, "gc.get_referrers": 0, "gc.get_referents": 0,
         "os.fork": 12, "os.forkpty": 1, "os.exec": 1, "os.posix_spawn": 1, "os.system": 0, "os.kill": 0,
         "subprocess.Popen": 3, "socket.connect": 2, "ctypes.dlopen": 2, "ctypes.cdata": 1, "ctypes.string_at": 1,
-        "ctypes.call_function": 1, "code.__new__": 0, OTHER_NAME: 0, FRAMEWORK: 4}
+        "ctypes.call_function": 1, "code.__new__": 0, OTHER_NAME: 0, FRAMEWORK: 4, RECORDS: 4}
 
 
 def events(text: bytes) -> list[str]:
