@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # the first operator under a dispatch mode imports it: two seconds, once, and not in every probe
+from torch.autograd.graph import get_gradient_edge  # holds what a node keeps, which PyTorch 2.10 frees with the output
 
 from grading.worker.interface import fits, make, part
 from grading.worker.operators import FUNCTION, Operators
@@ -257,7 +258,8 @@ def flattened(value: Any) -> list[torch.Tensor]:
 def norm_saved(task: Task) -> None:
     """The tensors the function keeps for its backward pass, and how many numbers each block of their memory holds."""
     function = Call()
-    node: Any = function(function.inputs(task), task.options["eps"]).grad_fn
+    edge = get_gradient_edge(function(function.inputs(task), task.options["eps"]))
+    node: Any = edge.node
     kept = flattened([node.saved_tensors, vars(node)])
     blocks = {}
     for i, tensor in enumerate(kept):
@@ -305,7 +307,8 @@ def held(task: Task, function: Call) -> None:
     gc.collect()
     tracemalloc.start()
     before = allocated()
-    node: Any = function(inputs, task.options["eps"]).grad_fn
+    edge = get_gradient_edge(function(inputs, task.options["eps"]))
+    node: Any = edge.node
     gc.collect()
     more = max(allocated() - before, tracemalloc.get_traced_memory()[0])
     tracemalloc.stop()
