@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import itertools
 import sys
 import warnings
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grading.files import ONE_PARSER
+from grading.questions import FILES
 from grading.worker.packages import FRAMEWORKS, LOGGER
 
 DATA_UTILITIES = "cifar10_utils.py"
@@ -20,8 +22,8 @@ LIBRARIES = {"numpy", "torch", "torchvision", "matplotlib", "tqdm", "scipy", "sk
 STARTED_BY_ITSELF = {"sitecustomize", "usercustomize", "conftest"}  # Python or pytest would run these unasked
 NUMPY_FILES = ("modules.py", "mlp_numpy.py", "train_mlp_numpy.py")
 NO_NUMPY = FRAMEWORKS | {"sklearn.neural_network", "sklearn.linear_model"}
-MOST_BYTES = 2**20
-MOST_FILES = 300  # that are looked at
+MOST_BYTES = 2**20  # of a file, and of all that are looked at
+MOST_FILES = 300
 MACHINE_CODE = {".pyc", ".pyo", ".pyd", ".so", ".dll", ".dylib"}  # Python imports them, and nobody can read them
 # how such files begin, whatever they are called: programs of Linux, Windows and macOS
 PROGRAMS = (b"\x7fELF", b"MZ\x90\0", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")
@@ -40,15 +42,19 @@ ODD_BUILTINS = {"eval", "exec", "__import__"}
 ODD_ATTRIBUTES = {"__globals__", "__subclasses__", "tb_frame", "f_back", "f_globals", "f_locals"}
 
 
-def parse(path: Path) -> ast.AST | None:
-    """The file's syntax tree; None where it is not Python (or too odd to be looked at)."""
+Nodes = list[ast.AST]
+
+
+def parse(path: Path) -> Nodes | None:
+    """The nodes of the file's syntax tree; None where it is not Python (or too odd to be looked at)."""
     try:
         if path.stat().st_size > MOST_BYTES:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with ONE_PARSER:
-                return ast.parse(path.read_bytes())
+                tree = ast.parse(path.read_bytes())
+        return list(ast.walk(tree))
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         return None
 
@@ -96,9 +102,9 @@ def dotted(node: ast.AST) -> str:
     return ".".join([node.id, *reversed(names)]) if isinstance(node, ast.Name) else ""
 
 
-def imports(tree: ast.AST) -> Iterable[tuple[str, int]]:
+def imports(nodes: Nodes) -> Iterable[tuple[str, int]]:
     """(module, line) of every import."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node.lineno
@@ -106,10 +112,10 @@ def imports(tree: ast.AST) -> Iterable[tuple[str, int]]:
             yield node.module, node.lineno
 
 
-def ready_norms(tree: ast.AST) -> list[tuple[str, int]]:
+def ready_norms(nodes: Nodes) -> list[tuple[str, int]]:
     """(name, line) of every use of a ready-made normalization, renamed imports included."""
     found = []
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and node.attr in READY_NORMS:
             found.append((node.attr, node.lineno))
         elif isinstance(node, ast.ImportFrom):
@@ -119,16 +125,16 @@ def ready_norms(tree: ast.AST) -> list[tuple[str, int]]:
     return sorted(set(found), key=lambda item: item[1])
 
 
-def names_used(tree: ast.AST) -> set[str]:
+def names_used(nodes: Nodes) -> set[str]:
     """Names that are read anywhere."""
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
 
 
-def names_bound(tree: ast.AST) -> set[str]:
+def names_bound(nodes: Nodes) -> set[str]:
     """Functions, variables and imported names of its own, methods aside: `model.eval` is no `eval`."""
-    methods = {id(child) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for child in node.body}
+    methods = {id(child) for node in nodes if isinstance(node, ast.ClassDef) for child in node.body}
     bound: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and id(node) not in methods:
             bound.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -138,11 +144,11 @@ def names_bound(tree: ast.AST) -> set[str]:
     return bound
 
 
-def frameworks(tree: ast.AST) -> list[list[str]]:
+def frameworks(nodes: Nodes) -> list[list[str]]:
     """Frameworks that a file for plain NumPy imports: those whose names it uses, and those it does not."""
     names: dict[str, bool] = {}
-    used = names_used(tree)
-    for node in ast.walk(tree):
+    used = names_used(nodes)
+    for node in nodes:
         if not isinstance(node, ast.Import | ast.ImportFrom):
             continue
         for alias in node.names:
@@ -154,13 +160,13 @@ def frameworks(tree: ast.AST) -> list[list[str]]:
     return [[name for name in sorted(names) if names[name] is wanted] for wanted in (True, False)]
 
 
-def odd(tree: ast.AST) -> set[str]:
+def odd(nodes: Nodes) -> set[str]:
     """What a file uses that solving the assignment needs none of."""
-    found = {module for module, _ in imports(tree) if module.partition(".")[0] in ODD_MODULES}
-    found |= {f"{node.module}.{alias.name}" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+    found = {module for module, _ in imports(nodes) if module.partition(".")[0] in ODD_MODULES}
+    found |= {f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom)
               for alias in node.names} & ODD_NAMES
-    found |= (names_used(tree) & ODD_BUILTINS) - names_bound(tree)
-    for node in ast.walk(tree):
+    found |= (names_used(nodes) & ODD_BUILTINS) - names_bound(nodes)
+    for node in nodes:
         text = dotted(node)
         if text in ODD_NAMES or (isinstance(node, ast.Attribute) and node.attr in ODD_ATTRIBUTES):
             found.add(text or getattr(node, "attr", ""))
@@ -173,9 +179,9 @@ def edition(code: Path) -> str:
     Those have BatchNorm where the edition of 2020 has LayerNorm, and ReLU (2018) or LeakyReLU with `neg_slope` (2019)
     where it has ELU.
     """
-    trees = [tree for name in NUMPY_FILES if (tree := parse(code / name))]
-    classes = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-    parameters = {node.arg for tree in trees for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    found = [nodes for name in NUMPY_FILES if (nodes := parse(code / name))]
+    classes = {node.name for nodes in found for node in nodes if isinstance(node, ast.ClassDef)}
+    parameters = {node.arg for nodes in found for node in nodes if isinstance(node, ast.arg)}
     batchnorm = (code / "custom_batchnorm.py").is_file()
     signs = ["custom_batchnorm.py"] * batchnorm + ["neg_slope"] * ("neg_slope" in parameters)
     if not signs or (code / "custom_layernorm.py").is_file() or "ELUModule" in classes:
@@ -190,14 +196,16 @@ def scan(code: Path) -> list[str]:
     if compiled := [str(path.relative_to(code)) for path in files if is_compiled(path)]:
         flags.append(f"compiled files, which cannot be read: {', '.join(compiled[:3])}")
     paths = [path for path in files if path.suffix == ".py"]
-    if len(paths) > MOST_FILES:
-        flags.append(f"{len(paths)} files of Python, of which {MOST_FILES} were looked at")
-        del paths[MOST_FILES:]
+    paths.sort(key=lambda path: path.relative_to(code).as_posix() not in FILES)  # nothing hides those behind others
+    sizes = itertools.accumulate(min(path.stat().st_size, MOST_BYTES) for path in paths)
+    most = max(1, min(MOST_FILES, sum(size <= MOST_BYTES for size in sizes)))
+    if len(paths) > most:
+        flags.append(f"{len(paths)} files of Python, of which {most} were looked at")
     names = {path.stem for path in paths if path.parent == code} | {
         path.parent.name for path in code.glob("*/__init__.py")}
     if shadows := sorted(names & (LIBRARIES | STARTED_BY_ITSELF | (set(sys.stdlib_module_names) - {"test"}))):
         flags.append(f"files named like libraries, not used as such: {', '.join(shadows)}")
-    return flags + [flag for path in paths if not ours(path, code) for flag in flags_of(path, code)]
+    return flags + [flag for path in paths[:most] if not ours(path, code) for flag in flags_of(path, code)]
 
 
 def is_compiled(path: Path) -> bool:
@@ -214,18 +222,18 @@ def is_compiled(path: Path) -> bool:
 
 def flags_of(path: Path, code: Path) -> list[str]:
     """Flags of one file of a submission."""
-    tree, name = parse(path), path.relative_to(code).as_posix()
-    if tree is None:
+    nodes, name = parse(path), path.relative_to(code).as_posix()
+    if nodes is None:
         return [f"{name} is not Python{where_not(path)}"]
     flags = []
-    if name == "custom_layernorm.py" and (found := ready_norms(tree)):
+    if name == "custom_layernorm.py" and (found := ready_norms(nodes)):
         flags.append(f"ready-made normalization in {name}: "
                      + ", ".join(f"{norm} (line {line})" for norm, line in found[:4]))
     if name in NUMPY_FILES:
-        used, unused = frameworks(tree)
+        used, unused = frameworks(nodes)
         flags += [f"{name} imports {', '.join(used)}"] if used else []
         flags += [f"{name} imports {', '.join(unused)} and does not use it"] if unused else []
-    if used := sorted(odd(tree)):
+    if used := sorted(odd(nodes)):
         flags.append(f"{name} uses {', '.join(used[:5])}")
     if name == DATA_UTILITIES and not is_course_s(path.read_bytes()):
         flags.append(f"{name} was changed; students must not change it")

@@ -35,7 +35,7 @@ from grading.sandbox import Sandbox
 from grading.scan import DATA_UTILITIES
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places
-from grading.worker.watch import FRAMEWORK
+from grading.worker.watch import FRAMEWORK, LOADED
 
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
@@ -232,7 +232,7 @@ def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:
     seen = {name for reply in replies.values() for name in reply.seen}
     if FRAMEWORK in seen:
         flags.append(f"{number} uses a framework where NumPy alone is asked for")
-    if others := sorted(seen - {FRAMEWORK}):
+    if others := sorted(seen - {FRAMEWORK} - ({LOADED} if QUESTIONS[number].script else set())):
         flags.append(f"{number} does what no answer needs: {', '.join(others[:5])}")
     if early := sum(reply.error == EARLY for reply in replies.values()):
         flags.append(f"{number} ended its process in the middle of {early} of {len(replies)} checks")

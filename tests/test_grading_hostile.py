@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 from grading_help import MODULES, failures, grade, needs_confinement, reduced, submission
+from test_grading_layernorm import LAYER_NORM
 
-from grading.replies import Limits, Probe
+from grading.replies import Limits, Probe, Reply
 from grading.sandbox import Sandbox
-from grading.worker.watch import FRAMEWORK
+from grading.submission import found_while_running
+from grading.worker.watch import FRAMEWORK, LOADED, SPAWNED
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800), needs_confinement]
 
@@ -220,6 +222,7 @@ open('seen', 'w').write('x')
     ("open('x', 'wb').write(bytes(5 * 10**7))", "large|space"),
     ("[open(f'x{i}', 'wb').write(bytes(10**7)) for i in range(9)]", "space"),
     ("[subprocess.Popen(['sleep', '9']) for i in range(40)]", "Blocking|Resource|unavailable"),
+    ("while True: os.fork()", "Blocking|Resource|unavailable|memory"),
 ])
 def test_limits_hold(tmp_path, code, ending):
     reply = one_probe(tmp_path, IMPORTS + code, probe_seconds=4, seconds=6, memory_mb=500, file_mb=16, disk_mb=64)["first"]
@@ -267,6 +270,9 @@ WAYS_OUT = {  # every one writes a whole reply where it finds a place for it, an
     "inspect": ("import inspect, os, json\nf = inspect.currentframe()\nWALK\nos._exit(0)", "sys._getframe"),
     "a traceback": ("import os, json\ntry: 1 / 0\nexcept Exception as e: f = e.__traceback__.tb_frame\nWALK\nos._exit(0)",
                     "tb_frame"),
+    "the frames of a traceback": ("import inspect, os, json\ntry: 1 / 0\nexcept Exception: f = inspect.trace()[0].frame\n"
+                                  "WALK\nos._exit(0)", "tb_frame"),
+    "by logging": ("import logging, os, json\nf = logging.currentframe()\nWALK\nos._exit(0)", "sys._getframe"),
     "a generator": ("import os, json\ng = (WALKED(g.gi_frame) for _ in 'a')\ndef WALKED(f):\n    WALK\n    os._exit(0)\nnext(g)",
                     "gi_frame"),
     "every descriptor, then a signal": ("import os, json\nfor fd in range(3, 256):\n    try: os.write(fd, json.dumps(FORGED)"
@@ -308,6 +314,57 @@ matplotlib.pyplot.savefig('a.png')
 """
     replies = one_probe(tmp_path, code)
     assert [(reply.error, reply.seen) for reply in replies.values()] == [(None, ())] * 2
+
+
+LOADER = """
+from torch.utils.data import DataLoader, TensorDataset
+loader = DataLoader(TensorDataset(torch.arange(8.0)), batch_size=2, num_workers=2)
+if sorted(float(x) for [batch] in loader for x in batch) != [*range(8)]: raise RuntimeError('not the images')
+"""
+STARTED = {  # {name: (code, what is seen)}
+    "workers of a loader": (LOADER, {LOADED}),
+    "a pool": ("import multiprocessing\nmultiprocessing.get_context('fork').Pool(1).apply(abs, (3,))\n", {"os.fork"}),
+    "a program": ("import multiprocessing\nmultiprocessing.get_context('spawn').Process(target=abs, args=(3,)).start()\n", {SPAWNED}),
+    "a server": ("import multiprocessing\nmultiprocessing.get_context('forkserver').Process(target=abs, args=(3,)).start()\n", {SPAWNED}),
+    "a lock": ("import multiprocessing\nmultiprocessing.get_context('spawn').RLock()\n", set()),
+}
+
+
+@pytest.mark.parametrize("name", STARTED)
+def test_processes_are_seen_and_those_of_a_loader_are_known(tmp_path, name):
+    code, seen = STARTED[name]
+    folder = submission(tmp_path / "code", custom_layernorm=f"{LAYER_NORM}\n{code}")
+    (tmp_path / "work").mkdir()
+    with Sandbox(tmp_path / "work") as sandbox:
+        probe = Probe("norm_parameters", options={"class": "CustomLayerNormAutograd", "n_neurons": 3})
+        reply = sandbox.run(folder, {"first": probe}, Limits(seconds=60, probe_seconds=60), {}, torch=True)["first"]
+    assert reply.error is None and set(reply.seen) == seen
+
+
+def test_a_loader_s_processes_are_odd_where_there_is_nothing_to_load():
+    replies = {"one": Reply(seen=(LOADED,))}
+    assert found_while_running("2.1", replies) == []
+    assert found_while_running("3.1", replies) == [f"3.1 does what no answer needs: {LOADED}"]
+
+
+LIBRARY = """
+import os, sys
+from grading.worker import watch
+space = {"sys": sys}
+exec(compile("look = lambda: sys._getframe() and 1", "/opt/library.py", "exec"), space)
+reader, pipe = os.pipe()
+watch.watch("/scratch", pipe)
+exec("look()\\nif GIVEN: sys._getframe()", space | {"GIVEN": len(sys.argv) > 1})
+os.close(pipe)
+print(os.read(reader, 1000))
+"""
+
+
+@pytest.mark.parametrize("given, told", [([], "b''"), (["frame"], r"b'\nsys._getframe\n'")])
+def test_a_lambda_of_a_library_looks_for_its_own_ends(given, told):
+    done = subprocess.run([sys.executable, "-c", LIBRARY, *given], cwd=Path(__file__).parent.parent,
+                          capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == told, done.stderr
 
 
 WAYS_IN = {  # to the framework that a question for NumPy does not ask for

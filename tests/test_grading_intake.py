@@ -405,8 +405,16 @@ def test_long_chains_of_attributes_take_no_longer_than_short_ones(tmp_path):
     seconds = {}
     for name, text in (("long", "x" + ".a" * 1600 + "\n"), ("short", ("x" + ".a" * 4 + "\n") * 400)):
         (tmp_path / f"{name}.py").write_text(text * 40)
-        tree = scan.parse(tmp_path / f"{name}.py")
+        nodes = scan.parse(tmp_path / f"{name}.py")
         started = time.process_time()
-        assert scan.odd(tree) == set()
+        assert scan.odd(nodes) == set()
         seconds[name] = time.process_time() - started
     assert seconds["long"] < 4 * seconds["short"]
+
+
+def test_no_more_than_a_megabyte_is_looked_at_and_nothing_hides_behind_it(tmp_path):
+    """A file of a megabyte takes two seconds, and eleven of them are 16 KB as a ZIP."""
+    for i in range(8):
+        (tmp_path / f"a{i}.py").write_text("x = 1\n" * 40_000)
+    (tmp_path / "modules.py").write_text("import torch\ntorch.zeros(3)\n")
+    assert scan.scan(tmp_path) == ["9 files of Python, of which 5 were looked at", "modules.py imports torch"]

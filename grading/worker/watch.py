@@ -6,25 +6,34 @@ written into the worker's socket cannot be taken back. Only what the submission'
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import logging
 import os
 import sys
+import traceback
 from types import FrameType
 from typing import Any
 
 FRAMEWORK = "grading.framework"  # one is used where the question asks for NumPy
 RECORDS = "torch.records"  # PyTorch's records of what runs are switched off
 FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}  # attributes that lead to the grader's own variables
-# Functions that give frames to whoever calls them; logging's own is a lambda.
-THROUGH = {"currentframe", "stack", "trace", "walk_stack", "walk_tb", "getouterframes", "<lambda>"}
+# The code of functions that give frames to whoever calls them.
+THROUGH = {function.__code__ for function in (
+    inspect.currentframe, inspect.stack, inspect.trace, inspect.getouterframes, inspect.getinnerframes,
+    traceback.walk_stack, traceback.walk_tb, logging.currentframe) if hasattr(function, "__code__")}
 OTHER_NAME = "grading.other_name"  # code is made under the name of a library's file
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep  # of the grader
-LOADING = f"torch{os.sep}utils{os.sep}data"  # a DataLoader starts processes of its own
+LOADING = f"torch{os.sep}utils{os.sep}data"  # a DataLoader starts processes of its own: that is LOADED, and no fork
+LOADED = "torch.utils.data"
+TRACKING = f"multiprocessing{os.sep}resource_tracker"  # so does this, for locks such as those of tqdm
+SPAWNED = "multiprocessing.spawn"  # which Python tells nobody of
 # How many calls above an event's own the submission may be: it is the library that starts the process.
 NEAR = {"sys._getframe": 0, "sys._current_frames": 0, "sys._current_exceptions": 0, "sys.settrace": 4,
         "sys.setprofile": 4, "sys.addaudithook": 0, "gc.get_objects": 0, "gc.get_referrers": 0, "gc.get_referents": 0,
-        "os.fork": 12, "os.forkpty": 1, "os.exec": 1, "os.posix_spawn": 1, "os.system": 0, "os.kill": 0,
-        "subprocess.Popen": 3, "socket.connect": 2, "ctypes.dlopen": 2, "ctypes.cdata": 1, "ctypes.string_at": 1,
-        "ctypes.call_function": 1, "code.__new__": 0, OTHER_NAME: 0, FRAMEWORK: 4, RECORDS: 4}
+        "os.fork": 12, SPAWNED: 16, LOADED: 0, "os.forkpty": 1, "os.exec": 1, "os.posix_spawn": 1, "os.system": 0,
+        "os.kill": 0, "subprocess.Popen": 3, "socket.connect": 2, "ctypes.dlopen": 2, "ctypes.cdata": 1,
+        "ctypes.string_at": 1, "ctypes.call_function": 1, "code.__new__": 0, OTHER_NAME: 0, FRAMEWORK: 4, RECORDS: 4}
 
 
 def events(text: bytes) -> list[str]:
@@ -52,6 +61,9 @@ def watch(home: str, pipe: int) -> None:
             return not name.startswith(libraries)  # which may lie there
         return not (os.path.isabs(name) or name.startswith("<frozen"))
 
+    def started_by(frame: FrameType | None, *files: str) -> bool:
+        return frame is not None and any(file in frame.f_code.co_filename for file in files)
+
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal busy
         if busy:
@@ -64,11 +76,14 @@ def watch(home: str, pipe: int) -> None:
         busy = True  # what is looked at here is an event, too
         try:
             frame: FrameType | None = sys._getframe(1)
-            through = frame is not None and frame.f_code.co_name in THROUGH and theirs(frame.f_back)
+            while frame is not None and frame.f_code in THROUGH:
+                frame = frame.f_back
             for _ in range(NEAR.get(event, 0)):
-                if frame is not None and not theirs(frame) and LOADING not in frame.f_code.co_filename:
+                if frame is not None and not theirs(frame) and not started_by(frame, LOADING, TRACKING):
                     frame = frame.f_back
-            if theirs(frame) or through:
+            loaded = event in ("os.fork", SPAWNED) and started_by(frame, LOADING)
+            name = LOADED if loaded else name
+            if name not in told and (loaded or theirs(frame)):
                 told.add(name)
                 try:
                     os.write(pipe, f"\n{name}\n".encode())
@@ -78,3 +93,18 @@ def watch(home: str, pipe: int) -> None:
             busy = False
 
     sys.addaudithook(hook)
+    with contextlib.suppress(ImportError):  # on Windows, where students import this package
+        tell_of_spawning()
+
+
+def tell_of_spawning() -> None:
+    """Have the way by which multiprocessing starts a program be an event, as that of subprocess is."""
+    import _posixsubprocess
+
+    start = _posixsubprocess.fork_exec
+
+    def fork_exec(*arguments: Any) -> Any:
+        sys.audit(SPAWNED)
+        return start(*arguments)
+
+    _posixsubprocess.fork_exec = fork_exec
