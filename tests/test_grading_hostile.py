@@ -239,8 +239,8 @@ def test_a_question_s_time(tmp_path):
 def test_library_names_in_a_submission_are_not_imported(tmp_path):
     evil = "raise SystemExit('not the library')\n"
     names = ("numpy", "torch", "json", "random", "sitecustomize", "usercustomize", "conftest", "matplotlib", "pickle",
-             "grading", "student", "serve", "confinement")
-    folder = submission(tmp_path / "shadows", **dict.fromkeys(names, evil))
+             "grading", "student", "serve", "confinement", "tabnanny")  # the last, nobody has imported before
+    folder = submission(tmp_path / "shadows", **dict.fromkeys(names, evil), modules=f"import tabnanny\n{MODULES}")
     rules = reduced(["1.2"], scripts=False)
     record = grade([folder], rules, tmp_path / "grades")["shadows"]
     assert not failures(record)
