@@ -202,11 +202,11 @@ def test_each_probe_starts_afresh_and_leaves_nothing(tmp_path, bait):
 if os.fork() == 0:
     os.setsid()
     os.execvp('sleep', ['sleep', MARK])
-if os.path.exists('seen'):
+if os.path.exists('../../seen'):
     raise RuntimeError('a file of an earlier probe')
 if len([p for p in os.listdir('/proc') if p.isdigit()]) > 3:
     raise RuntimeError('a process of an earlier probe')
-open('seen', 'w').write('x')
+open('../../seen', 'w').write('x')
 """) + MODULES
     assert [reply.error for reply in one_probe(tmp_path, code).values()] == [None, None]
     bait.untouched()
@@ -218,6 +218,7 @@ open('seen', 'w').write('x')
     ("[subprocess.Popen([sys.executable, '-c', 'x = bytearray(10**8); import time; time.sleep(9)']) for _ in range(9)]; "
      "time.sleep(9)", "memory"),
     ("import mmap; x = mmap.mmap(-1, 8 * 10**8)\nfor i in range(0, 8 * 10**8, 4096): x[i] = 1\ntime.sleep(9)", "memory|Memory"),
+    ("import mmap; x = mmap.mmap(-1, 8 * 10**8)", "Cannot allocate memory"),  # before any of it is used
     ("fds = [os.memfd_create('x') for _ in range(60)]\nfor fd in fds: os.write(fd, bytes(10**7))\ntime.sleep(9)", "memory|not permitted"),
     ("open('x', 'wb').write(bytes(5 * 10**7))", "large|space"),
     ("[open(f'x{i}', 'wb').write(bytes(10**7)) for i in range(9)]", "space"),
@@ -238,8 +239,8 @@ def test_a_question_s_time(tmp_path):
 def test_library_names_in_a_submission_are_not_imported(tmp_path):
     evil = "raise SystemExit('not the library')\n"
     names = ("numpy", "torch", "json", "random", "sitecustomize", "usercustomize", "conftest", "matplotlib", "pickle",
-             "grading", "student", "serve", "confinement")
-    folder = submission(tmp_path / "shadows", **dict.fromkeys(names, evil))
+             "grading", "student", "serve", "confinement", "tabnanny")  # the last, nobody has imported before
+    folder = submission(tmp_path / "shadows", **dict.fromkeys(names, evil), modules=f"import tabnanny\n{MODULES}")
     rules = reduced(["1.2"], scripts=False)
     record = grade([folder], rules, tmp_path / "grades")["shadows"]
     assert not failures(record)
