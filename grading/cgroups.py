@@ -17,6 +17,7 @@ from pathlib import Path
 MOUNT = Path("/sys/fs/cgroup")
 SLACK_MB = 512  # for the worker itself, and /tmp and /dev/shm, which are limited as well
 PROCESSES = 32  # of the worker, besides those of the submission
+NEARLY = 2**20  # bytes: a process asks for several pages at once
 END_SECONDS = 2.0  # until the kernel has taken the last process out of a group
 
 
@@ -41,12 +42,24 @@ class Group:
         self.folder = folder
 
     def was_full(self) -> bool:
-        """Whether the kernel has ended a process of it for lack of memory."""
-        for name in ("memory.events", "memory.oom_control"):
-            with contextlib.suppress(OSError, ValueError):
-                fields = dict(line.split() for line in (self.folder / name).read_text().splitlines())
-                return int(fields["oom_kill"]) > 0
-        return False
+        """Whether the kernel has ended a process of it because the group had no more room.
+
+        It also counts those here that it has ended because the machine had none: then the limit was never reached.
+        """
+        events = self.numbers("memory.events") or self.numbers("memory.oom_control")
+        if "oom" in events:
+            reached = events["oom"] > 0
+        else:  # version 1 counts no such events in newer kernels
+            most, limit = (self.numbers(f"memory.{name}_in_bytes").get("", 0) for name in ("max_usage", "limit"))
+            reached = most > limit - NEARLY
+        return events.get("oom_kill", 0) > 0 and reached
+
+    def numbers(self, name: str) -> dict[str, int]:
+        """What stands in one of its files, by name, '' for a number alone; nothing where there is no such file."""
+        with contextlib.suppress(OSError, ValueError):
+            lines = [line.rpartition(" ") for line in (self.folder / name).read_text().splitlines()]
+            return {key: int(value) for key, _, value in lines}
+        return {}
 
 
 @contextlib.contextmanager

@@ -185,6 +185,22 @@ def test_where_groups_are_made(tmp_path, monkeypatch, second):
     assert cgroups.parent() == tmp_path / ("user.slice" if second else "memory/user/1")
 
 
+@pytest.mark.parametrize("files, full", [
+    ({"memory.events": "low 0\nmax 7\noom 1\noom_kill 1\noom_group_kill 0\n"}, True),
+    ({"memory.events": "low 0\nmax 0\noom 0\noom_kill 1\noom_group_kill 0\n"}, False),  # the machine's memory ran out
+    ({"memory.events": "low 0\nmax 7\noom 0\noom_kill 0\noom_group_kill 0\n"}, False),
+    ({"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.max_usage_in_bytes": "8000000\n",
+      "memory.limit_in_bytes": "8004096\n"}, True),
+    ({"memory.oom_control": "under_oom 0\noom_kill 1\n", "memory.max_usage_in_bytes": "5000000\n",
+      "memory.limit_in_bytes": "8004096\n"}, False),
+    ({"memory.oom_control": "under_oom 0\noom_kill 0\n", "memory.max_usage_in_bytes": "8004096\n",
+      "memory.limit_in_bytes": "8004096\n"}, False)])
+def test_a_group_was_full_where_its_own_limit_was_reached(tmp_path, files, full):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert cgroups.Group(tmp_path).was_full() == full
+
+
 # ---------------------------------------------------------------- what is left behind
 
 LEAVES = """
