@@ -98,6 +98,9 @@ RIGHT: dict[str, dict[str, str]] = {
     "yew": combine(
         "base_class", "two_lists", "results_folder", "add_module", "data_loader",
         "loop_over_needs", "stages", "weighted_batches"),
+    "zelkova": combine(
+        "called", "called", "called", "sequential", "data_loader",
+        "xhat_saved", "functional", "sliced_batches"),
 }
 
 
@@ -136,6 +139,7 @@ PACKING: dict[str, Packing] = {
     "vine": Packing(empty=("images", "results")),
     "willow": Packing(inside="submission/assignment_1"),
     "yew": Packing(zipped=False, empty=("results",)),
+    "zelkova": Packing(),
 }
 
 

@@ -77,6 +77,12 @@ def test_another_order_of_the_pixels_is_right(tmp_path):
     assert not failures(record)
 
 
+def test_modules_that_are_called_by_another_name(tmp_path):
+    """`__call__ = forward`, which is another name of the same function, in every class of 1.2."""
+    record = grade([handin_table.write("zelkova", tmp_path)], reduced(["1.2"]), tmp_path / "grades")["zelkova_assignment1"]
+    assert not failures(record)
+
+
 IDIOMS = (
     Fault("closure", "2.1", "juniper", TRAIN_TORCH, """        log_p = net(x)
         loss = loss_fn(log_p, torch.max(y, 1)[1])

@@ -19,6 +19,15 @@ def part(module: str, name: str) -> Any:
     return found
 
 
+def put(owner: Any, **methods: Callable[..., Any]) -> None:
+    """Give a class these methods, in the place of its own and of their other names, such as `__call__ = forward`."""
+    for name, method in methods.items():
+        before = inspect.getattr_static(owner, name, None)
+        others = {other for base in owner.__mro__ for other, value in vars(base).items() if value is before}
+        for other in {name} | (others if before is not None else set()):
+            setattr(owner, other, method)
+
+
 def fits(function: Callable[..., Any], *arguments: Any) -> bool:
     """Whether a function can be called with these arguments, as far as its signature says."""
     try:

@@ -17,7 +17,7 @@ from unittest import mock
 import numpy as np
 
 from grading.worker.construct import Network
-from grading.worker.interface import Parameters, call, make, part
+from grading.worker.interface import Parameters, call, make, part, put
 from grading.worker.student import Absent, Task, probe, submitted
 from grading.worker.weights import mixed
 
@@ -305,7 +305,7 @@ class Layers:
             self.add(module)
             return forward(module, *arguments, **keywords)
 
-        constructor.forward = watched_forward
+        put(constructor, forward=watched_forward)
 
     def add(self, module: Any) -> None:
         """The next layer, unless it is one already."""
@@ -362,7 +362,7 @@ def mlp_equal(task: Task) -> None:
         used.extend([module] * (not any(module is other for other in used)))
         return forward(module, *arguments, **keywords)
 
-    constructor.forward = watched
+    put(constructor, forward=watched)
     found = network(task, sizes[0], sizes[1:-1], sizes[-1])
     call(found, "forward", x=np.ones((3, sizes[0])))
     task.note("modules", len(used or made))  # it may use the parameters of its layers, and not their forward
@@ -404,7 +404,7 @@ def mlp_calls(task: Task) -> None:
                  **{name: activation(name, shift) for name, shift in task.options["shifts"].items()}}
     for name, (forward, backward) in stand_ins.items():
         constructor: Any = getattr(file, name, None) or type(name, (), {})
-        constructor.forward, constructor.backward = forward, backward
+        put(constructor, forward=forward, backward=backward)
         constructor.__init__ = lenient(constructor.__init__)
         setattr(file, name, constructor)
     found = network(task, sizes[0], sizes[1:-1], sizes[-1])

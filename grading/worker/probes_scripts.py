@@ -23,6 +23,7 @@ import numpy as np
 
 from grading.worker import marks
 from grading.worker.images import Images, Numbers
+from grading.worker.interface import put
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
@@ -92,7 +93,7 @@ class Watch:
                     self.images.add(event, self.updates, numbers(x), numbers(output), self.loss is None)
             return self.returned(output, event)
 
-        model_class.__init__, model_class.forward = __init__, watched
+        put(model_class, __init__=__init__, forward=watched)
 
     def make(self, model: Any, *arguments: Any, **keywords: Any) -> None:
         self.initialise(model, *arguments, **keywords)
@@ -256,7 +257,8 @@ class NumpyWatch(Watch):
                         self.rate.start(self.values())
             return result
 
-        linear.__init__, linear.forward, network.backward = made, used, watched
+        put(linear, __init__=made, forward=used)
+        put(network, backward=watched)
 
     def runs(self, model_class: Any, shape: tuple[int, ...]) -> bool:
         with contextlib.suppress(Exception):
