@@ -1000,6 +1000,9 @@ FAULTS: tuple[Fault, ...] = (
     Fault("softmax-keeps-its-first-output", "1.2", "cedar", MODULES,
           "    self.saved = out\n", "    self.__dict__.setdefault('saved', out)\n",
           ("SoftMaxModule: backward",), ()),
+    Fault("softmax-squeezes-a-batch-of-one", "1.2", "birch", MODULES,
+          "return np.einsum('si,sij->sj', dout, diag - outer)", "return np.einsum('si,sij->sj', dout, diag - outer).squeeze()",
+          ("SoftMaxModule: backward",), ()),
     Fault("linear-parameters-of-the-class", "1.2", "alder", MODULES,
           """    self.params = {'weight': np.random.normal(loc=0.0, scale=0.0001, size=(out_features, in_features)),
                    'bias': np.zeros((1, out_features))}

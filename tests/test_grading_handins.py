@@ -42,7 +42,7 @@ ONE_SHARE = {  # faults that show in more than one check, and the only one that 
     "manual-bessel": "norm_variance", "manual-rounds-to-float32": "norm_value",
     "torch-softmax-into-cross-entropy": "mlp_values", "convnet-pool-kernel-two": "convnet_layers",
     "convnet-no-bn-before-linear": "convnet_layers", "linear-keeps-its-first-input": "linear_backward_weight",
-    "linear-parameters-of-the-class": "state"}
+    "linear-parameters-of-the-class": "state", "softmax-squeezes-a-batch-of-one": "batch_of_one"}
 
 
 @pytest.mark.parametrize("question", ["1.2", "2.1", "3.1", "3.2b", "4a"])
