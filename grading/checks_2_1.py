@@ -208,9 +208,11 @@ def gradient(reply: Reply, context: Context, name: str, reading: str, key: str, 
 
 
 def loss_judged(replies: Replies, context: Context) -> bool:
-    """Whether a wrong gradient of the loss is the script's own mistake: of a softmax too many `mlp_values` tells."""
+    """Whether a wrong gradient of the loss is the script's own mistake: the network's, `mlp_values` tells."""
+    if networks.reading(replies) != "logits":
+        return mlp_values(replies, context).passed  # else its output may not be what the loss takes it for
     tails = [(fact(replies["networks"], name, "functions") or [[]])[-1] for name in HIDDEN]
-    return networks.reading(replies) != "logits" or not any("softmax" in tail for tail in tails)
+    return not any("softmax" in tail for tail in tails)
 
 
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {

@@ -238,7 +238,7 @@ class Run:
             return ""
         output, gradient = self.loss_gradient
         sentence = against_cross_entropy(output, gradient, stub)
-        if not sentence and self.seen.mislabelled(gradient.argmin(axis=1)):
+        if not sentence and self.seen.mislabelled(labels_of(output, gradient)):
             return MISLABELLED
         return sentence
 
@@ -274,12 +274,20 @@ def slopes(loss_of: Callable[[np.ndarray], np.ndarray], output: np.ndarray, size
                      for j, step in enumerate(steps)], axis=1)
 
 
+def labels_of(output: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Each sample's class (N,): where the gradient (N, C) of its loss is negative.
+
+    Where a large output has put all probability on the right class, the gradient has come to 0: then it is that class.
+    """
+    return np.where((gradient < 0).any(axis=1), gradient.argmin(axis=1), output.argmax(axis=1))
+
+
 def against_cross_entropy(output: np.ndarray, gradient: np.ndarray, stub: bool) -> str:
     """What says that the gradient (N, C) is not that of the cross-entropy of each sample; '' for nothing.
 
-    Of logits, of log-probabilities or of probabilities; a sample's class is where its gradient is lowest.
+    Of logits, of log-probabilities or of probabilities.
     """
-    rows, labels, usual = np.arange(len(output)), gradient.argmin(axis=1), np.full_like(output, 1e-4)
+    rows, labels, usual = np.arange(len(output)), labels_of(output, gradient), np.full_like(output, 1e-4)
 
     def close(found: np.ndarray, expected: np.ndarray, atol: float = 1e-2) -> bool:
         return np.allclose(found, expected, rtol=1e-2, atol=atol)
@@ -552,7 +560,7 @@ class Script:
         layout = next((one.seen.layout for one in marked if one is not None and one.seen.layout in LAYOUTS), None)
         some = (predictions, last) if layout is None else (last if layout else predictions,)
         if (run is not None and run.notes.get("not finite")) and not run.cut:
-            return Outcome(0.0, NOT_FINITE)
+            return Outcome(0.0, NOT_FINITE, follows=ANY)
         accuracy = max(float((found == context.hidden_labels).mean()) for found in some
                        if found.shape == context.hidden_labels.shape)
         bounds = context.accuracy[self.question]["real" if context.real else "standin"]

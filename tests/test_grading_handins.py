@@ -40,7 +40,8 @@ def test_no_false_verdict_and_nothing_kept_by_a_faulty_part(tmp_path, capsys):
 ONE_SHARE = {  # faults that show in more than one check, and the only one that costs points
     "norm-bessel": "norm_variance", "norm-eps-outside-the-root": "norm_value", "norm-over-the-batch": "norm_value",
     "manual-bessel": "norm_variance", "manual-rounds-to-float32": "norm_value",
-    "torch-softmax-into-cross-entropy": "mlp_values", "convnet-pool-kernel-two": "convnet_layers",
+    "torch-softmax-into-cross-entropy": "mlp_values",
+    "torch-log-softmax-over-the-batch": "mlp_values", "convnet-pool-kernel-two": "convnet_layers",
     "convnet-no-bn-before-linear": "convnet_layers", "linear-keeps-its-first-input": "linear_backward_weight",
     "linear-parameters-of-the-class": "state", "softmax-squeezes-a-batch-of-one": "batch_of_one"}
 

@@ -10,7 +10,7 @@ from grading_help import MLP, MODULES, ROOT, confined_or_skip
 
 from grading import datasets, rubric
 from grading.checks import Replies, settled
-from grading.checks_scripts import Run, Script, chained, regular
+from grading.checks_scripts import Run, Script, against_cross_entropy, chained, labels_of, regular
 from grading.compare import ANY, Outcome
 from grading.inputs import Inputs
 from grading.rubric import Check
@@ -437,6 +437,18 @@ def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files)
         assert check(replies, context).fraction == 1, (name, check(replies, context))
     if number == "2.1":
         assert replies["script"].arrays["output"].shape == replies["script"].arrays["output gradient"].shape == (INPUTS.flags["batch_size"], 10)
+
+
+@pytest.mark.parametrize("scale", [1, 30, 1000])
+def test_a_loss_of_logits_of_any_size_is_the_cross_entropy(scale):
+    """Of large ones, as some ways to start on unscaled pixels give, many a sample's gradient is 0 in float32."""
+    rng = np.random.default_rng(0)
+    logits, labels = scale * rng.standard_normal((200, 10)), rng.integers(0, 10, 200)
+    probabilities = np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))
+    gradient = (probabilities - np.eye(10)[labels]).astype(np.float32).astype(float)
+    assert (scale == 1) == (gradient < 0).any(axis=1).all()
+    assert not against_cross_entropy(logits, gradient, False) and (labels_of(logits, gradient) == labels).all()
+    assert against_cross_entropy(logits, 2 * gradient, False)
 
 
 FAULTS = {  # changes of the script, and what is said of them by check; every other check keeps its points
