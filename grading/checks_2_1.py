@@ -209,10 +209,11 @@ def gradient(reply: Reply, context: Context, name: str, reading: str, key: str, 
 
 def loss_judged(replies: Replies, context: Context) -> bool:
     """Whether a wrong gradient of the loss is the script's own mistake: the network's, `mlp_values` tells."""
-    if networks.reading(replies) != "logits":
-        return mlp_values(replies, context).passed  # else its output may not be what the loss takes it for
+    reading = networks.reading(replies)
     tails = [(fact(replies["networks"], name, "functions") or [[]])[-1] for name in HIDDEN]
-    return not any("softmax" in tail for tail in tails)
+    if reading == "logits":
+        return not any("softmax" in tail for tail in tails)
+    return mlp_values(replies, context).passed or any(networks.against_its_loss(reading, tail) for tail in tails)
 
 
 SCRIPT = checks_scripts.Script("train_mlp_pytorch.py", "2.1", ("mlp_pytorch", "MLP"), {
