@@ -552,7 +552,7 @@ def run(task: Task, name: str, flags: list[str]) -> tuple[Any, types.ModuleType]
     module.__file__ = name
     try:
         with command_line(task, name, flags), open(name, "rb") as file:
-            exec(compile(file.read(), name, "exec"), module.__dict__)
+            exec(compile(file.read(), name, "exec", dont_inherit=True), module.__dict__)
     except SystemExit as exit:
         status = 0 if exit.code is None else exit.code
     except Enough:
