@@ -55,7 +55,7 @@ class Group:
         return events.get("oom_kill", 0) > 0 and reached
 
     def numbers(self, name: str) -> dict[str, int]:
-        """What stands in one of its files, by name, '' for a number alone; nothing where there is no such file."""
+        """What stands in one of its files, by name, '' for a number alone; {} where the file is missing."""
         with contextlib.suppress(OSError, ValueError):
             lines = [line.rpartition(" ") for line in (self.folder / name).read_text().splitlines()]
             return {key: int(value) for key, _, value in lines}

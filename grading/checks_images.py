@@ -12,7 +12,7 @@ import numpy as np
 
 from grading.datasets import TRAIN_IMAGES
 from grading.replies import Reply
-from grading.worker.images import NEARLY, UNKNOWN
+from grading.worker.images import NEARLY, UNKNOWN, of_tests
 
 LAYOUTS = {0: "channels first", 1: "channels last"}
 OTHER_SCALE, OTHER_MEAN = 1.5, 0.5  # times as large; standard deviations apart
@@ -43,7 +43,7 @@ class Seen:
             raise ValueError("passes that no training script leaves")
         self.passes = [Pass(*map(float, row)) for row in rows if np.isfinite(row).all()]  # those of images
         self.training = [one for one in self.passes if one.trained]
-        self.testing = [one for one in self.passes if not one.trained and one.tests >= NEARLY * one.images]
+        self.testing = [one for one in self.passes if not one.trained and of_tests(one.tests, one.images)]
         self.labels = reply.arrays.get("labels", np.zeros(0, int))
         printed = reply.arrays.get("printed", np.zeros((0, 2))).reshape(-1, 2)
         self.printed = printed[np.isfinite(printed).all(axis=1)]

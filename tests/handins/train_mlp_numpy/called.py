@@ -1,20 +1,21 @@
 import argparse
 import os
+from dataclasses import dataclass, fields
 import numpy as np
 import matplotlib.pyplot as plt
 import cifar10_utils
 from mlp_numpy import MLP
 from modules import CrossEntropyModule
 
-# Default constants
-DNN_HIDDEN_UNITS_DEFAULT = '100'
-LEARNING_RATE_DEFAULT = 1e-3
-MAX_STEPS_DEFAULT = 1400
-BATCH_SIZE_DEFAULT = 200
-EVAL_FREQ_DEFAULT = 100
+@dataclass
+class Defaults:
+    dnn_hidden_units: str = '100'
+    learning_rate: float = 1e-3
+    max_steps: int = 1400
+    batch_size: int = 200
+    eval_freq: int = 100
+    data_dir: str = './cifar10/cifar-10-batches-py'
 
-# Directory in which cifar data is saved
-DATA_DIR_DEFAULT = './cifar10/cifar-10-batches-py'
 
 FLAGS = None
 
@@ -103,18 +104,8 @@ def main():
 if __name__ == '__main__':
     # Command line arguments
     parser = argparse.ArgumentParser()
-    parser.add_argument('--dnn_hidden_units', type=str, default=DNN_HIDDEN_UNITS_DEFAULT,
-                      help='Comma separated list of number of units in each hidden layer')
-    parser.add_argument('--learning_rate', type=float, default=LEARNING_RATE_DEFAULT,
-                      help='Learning rate')
-    parser.add_argument('--max_steps', type=int, default=MAX_STEPS_DEFAULT,
-                      help='Number of steps to run trainer.')
-    parser.add_argument('--batch_size', type=int, default=BATCH_SIZE_DEFAULT,
-                      help='Batch size to run trainer.')
-    parser.add_argument('--eval_freq', type=int, default=EVAL_FREQ_DEFAULT,
-                      help='Frequency of evaluation on the test set')
-    parser.add_argument('--data_dir', type=str, default=DATA_DIR_DEFAULT,
-                      help='Directory for storing input data')
+    for field in fields(Defaults):
+        parser.add_argument('--' + field.name, type=field.type, default=field.default)
     FLAGS, unparsed = parser.parse_known_args()
 
     main()
