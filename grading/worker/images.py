@@ -32,7 +32,7 @@ NUMBER = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:[eE][-+]?\d+)?")
 
 
 def of_tests(tests: float, images: float) -> bool:
-    """Whether a pass of so many images is of test images. The mark of one, or of one in a hundred, may be unreadable."""
+    """Whether a pass of so many images is of test images. The mark of one, or of one in 100, may be unreadable."""
     return tests > 0 and images - tests <= max(1, (1 - NEARLY) * images)
 
 
