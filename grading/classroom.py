@@ -15,7 +15,7 @@ import sysconfig
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -230,9 +230,9 @@ class Classroom:
             if one.error:
                 complete(one)
                 return
-            for row in self.rubric.code:
-                if not one.todo or row.number in one.todo:
-                    waiting[pool.submit(self._question, one, row, context)] = one
+            todo = [row for row in self.rubric.code if not one.todo or row.number in one.todo]
+            for rows in submission.of_one_worker(todo):
+                waiting[pool.submit(self._questions, one, rows, context)] = one
 
         try:
             while left or waiting:
@@ -264,11 +264,21 @@ class Classroom:
             for lock in taken.values():
                 lock.close()
 
-    def _question(self, one: Submission, row: Row, context: Context) -> None:
-        """One question; whatever goes wrong in the grader leaves this question of this submission ungraded."""
+    def _questions(self, one: Submission, rows: Sequence[Row], context: Context) -> None:
+        """Questions of one worker; whatever goes wrong in the grader leaves what it went wrong in ungraded."""
+        with self._troubles(one, rows):
+            started = time.monotonic()
+            replies = submission.ask(one, rows, self.sandbox, self.rubric, context)
+            seconds = (time.monotonic() - started) / len(rows)
+            for row in rows:
+                with self._troubles(one, [row]):
+                    submission.judge(one, row, replies[row.number], seconds, context)
+
+    @contextlib.contextmanager
+    def _troubles(self, one: Submission, rows: Sequence[Row]) -> Iterator[None]:
         reason = more = ""
         try:
-            submission.grade(one, row, self.sandbox, self.rubric, context)
+            yield
         except NotStarted as error:
             reason, more = "this machine failed: a worker did not start", f": {error}"
         except ConfinementError:
@@ -277,7 +287,7 @@ class Classroom:
             reason = f"this machine failed: {what(error)}"
         except Exception as error:
             reason = f"the grader failed ({type(error).__name__}: {str(error)[:100]})"
-        if reason:
+        for row in rows if reason else ():
             with one.lock:
                 one.questions[row.number] = {**blank(row, ""), "ungraded": one_line(without_places(reason), 200)}
                 one.flags.append(f"{row.number}: {reason}{more}")

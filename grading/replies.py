@@ -27,7 +27,7 @@ MOST_LEVELS = 20  # of a note: what compares or prints one calls itself for each
 
 @dataclass(frozen=True)
 class Limits:
-    """What one question's worker may use.
+    """What one question may use.
 
     Seconds of wall time, less the time that it was kept waiting for a processor. CPU time is limited to the same.
     """
@@ -45,6 +45,7 @@ class Probe:
     """What a worker is asked: a function of `grading.worker`, with inputs.
 
     seconds: None for the question's usual limit. needs: the submission's file without which there is nothing to run.
+    question: whose it is, where a worker runs several: each has time of its own.
     """
 
     function: str
@@ -52,6 +53,7 @@ class Probe:
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     needs: str = ""
+    question: str = ""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ def frameworks() -> dict[str, Path]:
 
 
 class Sandbox:
-    """Workers, one for each question of each submission, and what they may be shown. Use as a context manager.
+    """Workers, each for a question or several of one submission, and what they may be shown. Use as a context manager.
 
     work: a folder of the grader's own, which no worker sees. network: leave the machine's network open to workers,
     where the kernel cannot close it. container: where bubblewrap cannot confine, rely on the container around the
@@ -129,6 +129,7 @@ class Sandbox:
             torch: bool) -> dict[str, Reply]:
         """Run `probes` ({name: probe}) in one worker on the folder `code`, in order.
 
+        A worker that ends early leaves nothing undone but the rest of that question: another does the other questions.
         data: folders the worker may read, by the name that probes know them by.
 
         Returns:
@@ -138,13 +139,15 @@ class Sandbox:
             ConfinementError: the worker cannot be confined, so that nothing was run.
             Trouble: the worker was ended from outside, or not even started, so that nothing is known.
         """
-        absent = {name: Reply(error=f"Absent: {probe.needs} is not in the submission") for name, probe in probes.items()
-                  if probe.needs and not (code / probe.needs).is_file()}
-        probes = {name: probe for name, probe in probes.items() if name not in absent}
-        return absent | (self._run(code, probes, limits, data, torch) if probes else {})
+        replies = {name: Reply(error=f"Absent: {probe.needs} is not in the submission")
+                   for name, probe in probes.items() if probe.needs and not (code / probe.needs).is_file()}
+        while left := {name: probe for name, probe in probes.items() if name not in replies}:
+            replies |= self._run(code, left, limits, data, torch)
+        return replies
 
     def _run(self, code: Path, probes: Mapping[str, Probe], limits: Limits, data: Mapping[str, Path],
              torch: bool) -> dict[str, Reply]:
+        """Run them; where the worker ends early, up to the end of the question that it was at."""
         self.try_out()
         canary = self.work / f"canary-{secrets.token_hex(8)}"
         canary.touch()
@@ -153,14 +156,15 @@ class Sandbox:
                    *(["--torch"] if torch else [])]
         over = {} if torch or self._worker is Contained else frameworks()
         shown = over | {"/submission": code} | {f"/data/{key}": path for key, path in data.items()}
-        replies = {name: Reply(error="not run: the worker ended early") for name in probes}
+        replies: dict[str, Reply] = {}
         name, group = "", None
         with contextlib.ExitStack() as stack:
             worker: Confined | Contained = self._worker(program, shown, int(limits.disk_mb), self.network)
             stack.callback(worker.__exit__)
             job |= {"filter": self._filter.hex()}
             job["data"] = {key: worker.inside(f"/data/{key}") for key in data}
-            clock = threading.Timer(PATIENCE * limits.seconds + START_SECONDS, worker.kill)
+            questions = len({probe.question for probe in probes.values()})
+            clock = threading.Timer(PATIENCE * limits.seconds * questions + START_SECONDS, worker.kill)
             self._enter(worker)
             try:
                 clock.start()
@@ -175,15 +179,15 @@ class Sandbox:
                 worker.stdin.flush()
                 for name in probes:
                     replies[name] = read_reply(worker.stdout, name)
-            except Left as reason:  # the rest was not run
-                replies[name] = Reply(error=f"stopped: {reason}")
+            except Left as reason:
+                replies |= cut_short(probes, replies, name, f"stopped: {reason}")
             except (OSError, ValueError, EOFError):
                 with self._lock:
                     if self._closed:
                         raise ConfinementError("the workers have been ended") from None
                 if not name or group is None or not group.was_full():  # or nothing of it was run yet
                     raise Trouble(f"a worker {ending(worker)}") from None
-                replies[name] = Reply(error=ENDS["memory"])
+                replies |= cut_short(probes, replies, name, ENDS["memory"])
             finally:
                 self._leave(worker)
                 if group is not None:
@@ -211,8 +215,15 @@ def job_of(probes: Mapping[str, Probe], limits: Limits) -> tuple[dict[str, Any],
     np.savez(inputs, **{f"{name}/{key}": value for name, probe in probes.items()
                         for key, value in probe.arrays.items()})
     return {"limits": asdict(limits), "inputs": inputs.tell(), "probes": [
-        {"name": name, "function": probe.function, "options": dict(probe.options),
+        {"name": name, "question": probe.question, "function": probe.function, "options": dict(probe.options),
          "seconds": probe.seconds or limits.probe_seconds} for name, probe in probes.items()]}, inputs.getvalue()
+
+
+def cut_short(probes: Mapping[str, Probe], replies: Mapping[str, Reply], last: str, reason: str) -> dict[str, Reply]:
+    """The replies of the probe in which a worker ended, for this reason, and of the same question's that are left."""
+    rest = {name: Reply(error="not run: the worker ended early") for name, probe in probes.items()
+            if name not in replies and probe.question == probes[last].question}
+    return rest | {last: Reply(error=reason)}
 
 
 def expect(worker: Confined | Contained, state: str, otherwise: str) -> None:

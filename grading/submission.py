@@ -1,4 +1,4 @@
-"""Grades one submission: takes it in, scans it, runs a worker a question, and keeps what was found as a record.
+"""Grades one submission: takes it in, scans it, runs workers on it, and keeps what was found as a record.
 
 A record is plain JSON, from which every report is written:
 
@@ -188,18 +188,33 @@ def points_of(check: Mapping[str, Any], points: float, partial: float) -> float:
     return round(score if check["fraction"] >= 1 or check.get("shares") else min(score, partial), 2)
 
 
-def grade(submission: Submission, row: Row, sandbox: Sandbox, rubric: Rubric, context: Context) -> None:
-    """Grade one question of a submission that was taken in; adds to its questions and flags."""
+def of_one_worker(rows: Sequence[Row]) -> list[list[Row]]:
+    """Questions in groups of which one worker does each: those about one file. To start takes a worker seconds."""
+    groups: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((QUESTIONS[row.number].file, QUESTIONS[row.number].torch), []).append(row)
+    return list(groups.values())
+
+
+def ask(submission: Submission, rows: Sequence[Row], sandbox: Sandbox, rubric: Rubric,
+        context: Context) -> dict[str, Replies]:
+    """{number: replies} of questions of one worker, on a submission that was taken in."""
     assert submission.code is not None
-    started = time.monotonic()
-    question = QUESTIONS[row.number]
-    probes = question.asked([check.id for check in row.checks], context)
+    probes = {f"{row.number} {name}": replace(probe, question=row.number) for row in rows
+              for name, probe in QUESTIONS[row.number].asked([check.id for check in row.checks], context).items()}
     longer = context.accuracy_seconds if context.real and any(probe.seconds == context.accuracy_seconds
                                                               for probe in probes.values()) else 0
     limits = replace(rubric.limits, seconds=rubric.limits.seconds + longer)
-    replies = Replies(sandbox.run(submission.code, probes, limits, context.data, question.torch))
+    found = sandbox.run(submission.code, probes, limits, context.data, QUESTIONS[rows[0].number].torch)
+    return {row.number: Replies({name.partition(" ")[2]: reply for name, reply in found.items()
+                                 if probes[name].question == row.number}) for row in rows}
+
+
+def judge(submission: Submission, row: Row, replies: Replies, seconds: float, context: Context) -> None:
+    """Grade a question by the replies, which took this many seconds; adds to the submission's questions and flags."""
+    started = time.monotonic() - seconds
     checks: list[dict[str, Any]] = []
-    for id, outcome in question.judged(row.checks, replies, context).items():
+    for id, outcome in QUESTIONS[row.number].judged(row.checks, replies, context).items():
         fraction, diagnosis = min(max(outcome.fraction, 0.0), 1.0), without_places(outcome.diagnosis)
         checks.append({"id": id, "fraction": fraction, "diagnosis": one_line(diagnosis, 600),
                        "numbers": one_line(without_places(outcome.numbers)), "shares": outcome.shares})

@@ -236,6 +236,16 @@ def test_a_question_s_time(tmp_path):
     assert "used up the question's time" in replies["second"].error
 
 
+def test_a_question_has_time_of_its_own_where_one_worker_does_several(tmp_path):
+    (tmp_path / "work").mkdir()
+    folder = submission(tmp_path / "slow", modules="import time; time.sleep(60)")
+    probes = {f"{question} {i}": Probe("linear_init", options={"in": 3, "out": 2}, question=question)
+              for question in "ab" for i in range(2)}
+    with Sandbox(tmp_path / "work") as sandbox:
+        replies = sandbox.run(folder, probes, Limits(seconds=1, probe_seconds=1), {}, torch=False)
+    assert ["ran longer" in replies[name].error for name in probes] == [True, False, True, False]
+
+
 def test_library_names_in_a_submission_are_not_imported(tmp_path):
     evil = "raise SystemExit('not the library')\n"
     names = ("numpy", "torch", "json", "random", "sitecustomize", "usercustomize", "conftest", "matplotlib", "pickle",

@@ -155,6 +155,29 @@ def test_the_kernel_holds_a_worker_to_its_memory(tmp_path, monkeypatch, grouped)
     assert len(made) == 2 and not any(folder.exists() for folder in made)  # others on this machine have theirs
 
 
+def test_a_question_that_fills_the_memory_costs_another_nothing(tmp_path, monkeypatch, grouped):
+    """They have a worker together; the next worker does what the first one could not."""
+    made, group = [], cgroups.Group
+    monkeypatch.setattr(cgroups, "SLACK_MB", -400)
+    monkeypatch.setattr(cgroups, "Group", lambda folder: made.append(folder) or group(folder))
+    (tmp_path / "work").mkdir()
+    folder = submission(tmp_path / "doe", modules=f"""{MODULES}
+
+class LinearModule(LinearModule):
+    def __init__(self, inputs, outputs):
+        super().__init__(inputs, outputs)
+        self.held = bytearray(3 * 10**8 if inputs == 9 else 9)
+""")
+    probes = {f"{question} {inputs}": Probe("linear_init", options={"in": inputs, "out": 2}, question=question)
+              for question, inputs in (("a", 3), ("b", 9), ("b", 4), ("c", 5), ("c", 9), ("c", 6), ("d", 7))}
+    with Sandbox(tmp_path / "work") as sandbox:
+        replies = sandbox.run(folder, probes, Limits(**LIMITS), {}, torch=False)
+    cut, left = "stopped: it used more memory than allowed", "not run: the worker ended early"
+    assert {name: reply.error for name, reply in replies.items()} == {
+        "a 3": None, "b 9": cut, "b 4": left, "c 5": None, "c 9": cut, "c 6": left, "d 7": None}
+    assert len(made) == 4 and not any(folder.exists() for folder in made)  # one of its trial, and three workers
+
+
 def test_a_worker_that_is_full_before_it_runs_anything_is_nobodys_fault(tmp_path, monkeypatch, grouped):
     monkeypatch.setattr(cgroups, "SLACK_MB", 4 - LIMITS["memory_mb"] - LIMITS["disk_mb"])
     (tmp_path / "work").mkdir()

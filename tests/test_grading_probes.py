@@ -21,7 +21,7 @@ from grading_mutants import copy_reference
 from grading import datasets, rubric
 from grading.replies import read_reply
 from grading.sandbox import Sandbox
-from grading.submission import QUESTIONS, Submission, grade
+from grading.submission import QUESTIONS, Submission, ask, judge
 from grading.worker import serve, student
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
@@ -67,7 +67,7 @@ def checks_of(number: str, folder: Path) -> list[dict]:
     serve.preload(QUESTIONS[number].torch)
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "tests")]
     row = next(row for row in rules.code if row.number == number)
-    grade(submission, row, Trusting(folder), rules, context)
+    judge(submission, row, ask(submission, [row], Trusting(folder), rules, context)[number], 0.0, context)
     return submission.questions[number]["checks"]
 
 
@@ -123,7 +123,7 @@ def test_a_job_without_time_or_room_is_answered(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "copytree", no_room)
     for seconds, end in ((0, "no time left"), (5, "no room for the submission's files")):
         out = io.BytesIO()
-        probe = {"name": "a", "function": "linear", "options": {}, "seconds": 5}
+        probe = {"name": "a", "question": "", "function": "linear", "options": {}, "seconds": 5}
         serve.Worker({"probes": [probe], "limits": {"seconds": seconds, "disk_mb": 1}, "data": {}}, {}, out,
                      serve.Namespace()).run()
         out.seek(0)

@@ -1,4 +1,4 @@
-"""A worker: runs the probes of one question on one submission, each in a forked child with nothing of its own.
+"""A worker: runs the probes of a question or several on one submission, each in a forked child of its own.
 
 `grading.sandbox` starts it inside bubblewrap as `python -I -B serve.py CANARY NETWORK [--torch]`, or, in a container
 that allows no namespaces, with `--container ROOT HIDDEN...` at the end. Before all else it looks whether it is confined
@@ -129,7 +129,7 @@ def preload(with_torch: bool, grader: str = GRADER) -> None:
 
 
 class Worker:
-    """One job: {'probes': [{'name', 'function', 'options', 'seconds'}], 'limits': ..., 'data': {key: folder}}."""
+    """A job: {'probes': [{'name', 'question', 'function', 'options', 'seconds'}], 'limits', 'data': {key: folder}}."""
 
     def __init__(self, job: dict[str, Any], inputs: dict[str, Any], out: Any, place: Any):
         self.job, self.inputs, self.out, self.limits, self.place = job, inputs, out, job["limits"], place
@@ -141,13 +141,13 @@ class Worker:
         self.place.leave()
 
     def run(self) -> None:
-        left = self.limits["seconds"]
+        left = {probe["question"]: self.limits["seconds"] for probe in self.job["probes"]}
         for number, probe in enumerate(self.job["probes"]):
             status: dict[str, Any] = {"end": "no time left"}
             contents = [b"", b"", b""]
-            if left > 0:
-                status, *contents = self.one(probe, min(left, probe["seconds"]), f"{self.place.root}{HOME}/{number}")
-                left -= status["seconds"]
+            if (seconds := min(left[probe["question"]], probe["seconds"])) > 0:
+                status, *contents = self.one(probe, seconds, f"{self.place.root}{HOME}/{number}")
+                left[probe["question"]] -= status["seconds"]
             status |= {"name": probe["name"], "sizes": [len(content) for content in contents]}
             self.out.write(json.dumps(status).encode() + b"\n" + b"".join(contents))
             self.out.flush()
