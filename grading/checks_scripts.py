@@ -137,6 +137,17 @@ class Run:
         """Whether it made all its steps, whatever came then."""
         return self.steps is not None and self.updates >= self.steps
 
+    def broken_by(self, files: Sequence[str]) -> tuple[str, ...]:
+        """Of which checks it is the fault that the run was ended by an error after its first update.
+
+        files: those of the network. An error there is that of any check; gradients may also not fit in the script.
+        """
+        if not self.updates:
+            return ()
+        if any(f" ({name}, line " in self.error for name in files):
+            return ANY
+        return ("linear_backward_weight", "linear_backward_bias") if "broadcast" in self.error else ()
+
     @property
     def stopped(self) -> bool:
         """Whether the grader stopped it, for it made far more updates than it was to make."""
@@ -354,6 +365,10 @@ class Script:
         return "dnn_hidden_units" in self.defaults
 
     @property
+    def network_files(self) -> tuple[str, ...]:
+        return (f"{self.model[0]}.py",) if self.model else ("mlp_numpy.py", "modules.py")
+
+    @property
     def checks(self) -> dict[str, CheckFunction]:
         last: dict[str, CheckFunction] = {"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode}
         return {"script_flags": self.flags, "script_steps": self.one_step_more, "script_loop": self.loop,
@@ -426,8 +441,10 @@ class Script:
         return default if default is not None and default.evaluations and not run.evaluations else run
 
     def no_training(self, replies: Replies, run: Run | None, context: Context) -> Outcome:
+        """Of a run that made an update and then broke in the network, what is wrong in the network is the fault."""
         why = failed(replies["script"]).diagnosis if run is None else run.status
-        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command(context))
+        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command(context),
+                       follows=run.broken_by(self.network_files) if run is not None else ())
 
     def ends_badly(self, replies: Replies, context: Context) -> str:
         """How a run of the script ends that does not end well; two that do so cost no more than one."""
@@ -548,7 +565,9 @@ class Script:
         reply = replies["script_default"]
         run = self.run(replies, "script_default", context)
         if "predictions" not in reply.arrays:
-            return Outcome(0.0, (run.status if run else "") or missing(reply, "predictions"), follows=("state",))
+            broken = run.broken_by(self.network_files) if run is not None else ()
+            return Outcome(0.0, (run.status if run else "") or missing(reply, "predictions"),
+                           follows=("state", *broken))
         predictions = reply.arrays["predictions"]
         if predictions.shape != context.hidden_labels.shape:
             return Outcome(0.0, "The model does not give one row of scores an image.",

@@ -25,6 +25,7 @@ from grading import (
     locks,
     people,
     rubric,
+    scan,
     similarity,
     starter,
     submission,
@@ -98,8 +99,8 @@ def parser(description: str) -> _Parser:
     group.add_argument("--results", type=Path, metavar="FILE",
                        help="also write the (only) submission's results.json here")
     group.add_argument("--handout", type=Path, action="append", default=[], metavar="DIR",
-                       help="what your course hands out, so that nobody is similar for having it (besides what "
-                            "--starter writes)")
+                       help="what your course hands out, so that nobody is similar or flagged for having it (besides "
+                            "what --starter writes)")
     group.add_argument("--compare-with", type=Path, action="append", default=[], metavar="DIR",
                        help="submissions of another year, ZIP files and folders, to compare this class with")
     group = made.add_argument_group("add what a person gave")
@@ -224,6 +225,7 @@ def check_before_grading(options: argparse.Namespace, rules: Rubric) -> None:
     for folder in (*options.handout, *options.compare_with):
         if not folder.is_dir():
             raise ClassError(f"{folder} is not a folder; --handout and --compare-with take folders")
+    scan.HANDED_OUT = set().union(*map(scan.handed_out, options.handout))
     write(options.out / ".writable", "")
     (options.out / ".writable").unlink(missing_ok=True)  # of another grader, too
     if (options.out / tables.WRITTEN).exists():

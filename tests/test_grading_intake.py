@@ -344,8 +344,18 @@ print(eval(None), socket.gethostname(), sys.argv, os.getcwd())
 """
 
 
+NAMED = """
+class Norm:
+    def layer_norm(self, x):
+        return x
+    def forward(self, x):
+        return self.layer_norm(x)
+"""
+
+
 def test_honest_code_is_not_flagged(tmp_path):
-    folder = submission(tmp_path / "a", modules=MODULES + HONEST, train_mlp_pytorch="import torch\n" + HONEST)
+    folder = submission(tmp_path / "a", modules=MODULES + HONEST, train_mlp_pytorch="import torch\n" + HONEST,
+                        custom_layernorm=NAMED)
     for name in ("code", "results", "test", "profile"):
         (folder / name).mkdir()
     assert scan.scan(folder) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from grading_help import MLP, MODULES, ROOT, grade, needs_confinement, reduced, submission
 
-from grading import rubric, similarity
+from grading import classroom, rubric, similarity
 from grading.cli import main
 from grading.files import write_json
 from grading.similarity import CODE, PAGE, THRESHOLD, compare, handed_out, sources, tokens, winnowed, write_page
@@ -262,6 +262,22 @@ def test_a_run_writes_the_page_and_keeps_the_code(tmp_path, capsys, monkeypatch)
     assert "similar" not in capsys.readouterr().err
     assert main("", [*command, "--handout", str(tmp_path / "nowhere")]) == 2
     assert "is not a folder" in capsys.readouterr().err
+
+
+@needs_confinement
+@pytest.mark.parametrize("given", [True, False])
+def test_what_the_course_hands_out_is_not_flagged(tmp_path, monkeypatch, given):
+    """Checks of an earlier edition, say, unchanged but for their line ends."""
+    rules = reduced(["3.2c"])
+    monkeypatch.setattr(rubric, "load", lambda path=None: rules)
+    folder = submission(tmp_path / "doe")
+    for parent, content in ((folder, b"exec('1')\r\n"), (tmp_path / "course", b"exec('1')\n")):
+        (parent / "checks").mkdir(parents=True)
+        (parent / "checks" / "old.py").write_bytes(content)
+    handout = ["--handout", str(tmp_path / "course")] if given else []
+    assert main("", [str(folder), "--out", str(tmp_path / "out"), *handout]) == 0
+    [record] = classroom.records(tmp_path / "out", rules)
+    assert ("checks/old.py uses exec" in record["flags"]) == (not given)
 
 
 @pytest.mark.parametrize("copies, class_size", [(9, 32), (12, 36), (12, 12)])
