@@ -131,7 +131,7 @@ def settled(checks: Collection[Check], outcomes: Mapping[str, Outcome]) -> dict[
     found = dict(outcomes)
     for id, outcome in outcomes.items():
         cause = next((check for check in alone if check.points and not outcomes[check.id].passed
-                      and (set(ANY) <= set(outcome.follows) or check.id in outcome.follows)), None)
+                      and (outcome.follows == ANY or check.id in outcome.follows)), None)
         if not outcome.passed and cause:
             found[id] = Outcome(1.0, "", f"not judged: it follows from what is wrong in '{cause.title}'")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -136,17 +136,6 @@ class Run:
     def finished(self) -> bool:
         """Whether it made all its steps, whatever came then."""
         return self.steps is not None and self.updates >= self.steps
-
-    def broken_by(self, files: Sequence[str]) -> tuple[str, ...]:
-        """Of which checks it is the fault that the run was ended by an error after its first update.
-
-        files: those of the network. An error there is that of any check; gradients may also not fit in the script.
-        """
-        if not self.updates:
-            return ()
-        if any(f" ({name}, line " in self.error for name in files):
-            return ANY
-        return ("linear_backward_weight", "linear_backward_bias") if "broadcast" in self.error else ()
 
     @property
     def stopped(self) -> bool:
@@ -365,10 +354,6 @@ class Script:
         return "dnn_hidden_units" in self.defaults
 
     @property
-    def network_files(self) -> tuple[str, ...]:
-        return (f"{self.model[0]}.py",) if self.model else ("mlp_numpy.py", "modules.py")
-
-    @property
     def checks(self) -> dict[str, CheckFunction]:
         last: dict[str, CheckFunction] = {"accuracy": self.accuracy} if self.is_mlp else {"eval_mode": self.eval_mode}
         return {"script_flags": self.flags, "script_steps": self.one_step_more, "script_loop": self.loop,
@@ -411,7 +396,7 @@ class Script:
         """
         run = self.run(replies, "script", context)
         if run is None or not self.training_run(replies, context).trains:
-            return self.no_training(replies, run, context)
+            return replace(self.no_training(replies, run, context), follows=())
         shares = {"status": self.ends_badly(replies, context)}
         shares |= self.flags_ignored(run, context) if run.trains else dict.fromkeys((*FLAGS, "data_dir"), "")
         if self.is_mlp and not run.trains:
@@ -441,10 +426,20 @@ class Script:
         return default if default is not None and default.evaluations and not run.evaluations else run
 
     def no_training(self, replies: Replies, run: Run | None, context: Context) -> Outcome:
-        """Of a run that made an update and then broke in the network, what is wrong in the network is the fault."""
         why = failed(replies["script"]).diagnosis if run is None else run.status
         return Outcome(0.0, why or f"{self.file} does not train the model.", self.command(context),
-                       follows=run.broken_by(self.network_files) if run is not None else ())
+                       follows=self.broken_by(run))
+
+    def broken_by(self, run: Run | None) -> tuple[str, ...]:
+        """The checks of the gradients that ended a run by the shapes they gave to the parameters.
+
+        Such a fault costs the gradient and the flags of the script, whose first step was right as far as can be seen.
+        """
+        if (run is None or not run.updates or not run.batch_sizes or run.images_wrong or run.loss_gradient is None
+                or run.loss_wrong(stub=not self.is_mlp)):
+            return ()
+        there = any(f" ({name}, line " in run.error for name in ("mlp_numpy.py", "modules.py"))
+        return ("linear_backward_weight", "linear_backward_bias") if there or "broadcast" in run.error else ()
 
     def ends_badly(self, replies: Replies, context: Context) -> str:
         """How a run of the script ends that does not end well; two that do so cost no more than one."""
@@ -552,6 +547,8 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not (run := self.training_run(replies, context)).trains:
             return self.no_training(replies, run, context)
+        if cause := self.broken_by(run):
+            return Outcome(0.0, run.status, follows=cause)
         learning = [run.update_wrong or self.optimizer_wrong(run),
                     run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         wrong = [*learning, run.measure_wrong]
@@ -565,9 +562,8 @@ class Script:
         reply = replies["script_default"]
         run = self.run(replies, "script_default", context)
         if "predictions" not in reply.arrays:
-            broken = run.broken_by(self.network_files) if run is not None else ()
             return Outcome(0.0, (run.status if run else "") or missing(reply, "predictions"),
-                           follows=("state", *broken))
+                           follows=("state", *self.broken_by(run)))
         predictions = reply.arrays["predictions"]
         if predictions.shape != context.hidden_labels.shape:
             return Outcome(0.0, "The model does not give one row of scores an image.",
@@ -610,6 +606,8 @@ class Script:
             return self.no_training(replies, run, context)
         if run.images_wrong:
             return Outcome(0.0, run.images_wrong)
+        if cause := self.broken_by(run):
+            return Outcome(0.0, run.status, follows=cause)
         run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
         if run.error and run.in_evaluation and evaluations[max(evaluations)] < NEARLY * TEST_IMAGES:
