@@ -300,7 +300,8 @@ def against_cross_entropy(output: np.ndarray, gradient: np.ndarray, stub: bool) 
         if close(gradient, slopes(lambda y: np.logaddexp.reduce(y, axis=1) + negative(y), output, usual)):
             return SOFTMAX_TWICE if probabilities and not stub else ""
         if probabilities:  # however small: with relative steps, and with reciprocals, as log(p + 1e-9) is right too
-            own = slopes(lambda y: -np.log(y[rows, labels]), output, 1e-4 * output)[rows, labels]
+            some = np.maximum(output, 1e-30)  # of 0 the reciprocal of the slope is 0 all the same
+            own = slopes(lambda y: -np.log(y[rows, labels]), some, 1e-4 * some)[rows, labels]
             others = np.delete(gradient.ravel(), rows * output.shape[1] + labels)
             if close(others, np.zeros_like(others)) and close(1 / gradient[rows, labels], 1 / own, atol=1e-6):
                 return ""
@@ -431,15 +432,15 @@ class Script:
                        follows=self.broken_by(run))
 
     def broken_by(self, run: Run | None) -> tuple[str, ...]:
-        """The checks of the gradients that ended a run by the shapes they gave to the parameters.
+        """The checks of what ended a run in its first update: gradients of a wrong shape, or layers that share inputs.
 
-        Such a fault costs the gradient and the flags of the script, whose first step was right as far as can be seen.
+        Such a fault costs its own check and the flags of the script, whose first step was right as far as can be seen.
         """
         if (run is None or not run.updates or not run.batch_sizes or run.images_wrong or run.loss_gradient is None
                 or run.loss_wrong(stub=not self.is_mlp)):
             return ()
         there = any(f" ({name}, line " in run.error for name in ("mlp_numpy.py", "modules.py"))
-        return ("linear_backward_weight", "linear_backward_bias") if there or "broadcast" in run.error else ()
+        return ("linear_backward_weight", "linear_backward_bias", "state") if there or "broadcast" in run.error else ()
 
     def ends_badly(self, replies: Replies, context: Context) -> str:
         """How a run of the script ends that does not end well; two that do so cost no more than one."""

@@ -116,7 +116,7 @@ def _graded(names: Sequence[str], faults: Iterable[Fault], folder: Path) -> dict
         found = {name: wrong_about_right(records[f"{name}_assignment1"]) for name in names}
     groups: dict[tuple[str, bool], list[Fault]] = {}
     for fault in faults:
-        scripts = any(part.startswith("script: ") for part in fault.must_fail)
+        scripts = fault.scripts or any(part.startswith("script: ") for part in fault.must_fail)
         groups.setdefault((fault.question, scripts), []).append(fault)
     for (question, scripts), members in groups.items():
         name = f"{question} {'scripts' if scripts else 'code'}"

@@ -17,6 +17,7 @@ from grading.rubric import Check
 from grading.sandbox import Reply, Sandbox
 from grading.submission import QUESTIONS
 from grading.worker import marks
+from grading.worker.probes_scripts import Rate
 from grading.worker.student import describe
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800)]
@@ -449,6 +450,31 @@ def test_a_loss_of_logits_of_any_size_is_the_cross_entropy(scale):
     assert (scale == 1) == (gradient < 0).any(axis=1).all()
     assert not against_cross_entropy(logits, gradient, False) and (labels_of(logits, gradient) == labels).all()
     assert against_cross_entropy(logits, 2 * gradient, False)
+
+
+def test_the_loss_of_a_probability_of_0():
+    """By -1 / (p + 1e-12), as modules keep it finite: large weights at the start put all probability on other classes."""
+    output, labels = np.eye(10)[[1, 2, 3]], [1, 4, 5]
+    gradient = np.zeros((3, 10))
+    gradient[range(3), labels] = -1 / (output[range(3), labels] + 1e-12)
+    assert not against_cross_entropy(output, gradient, False)
+    gradient[1, 4] = -1
+    assert against_cross_entropy(output, gradient, False)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_an_update_that_is_rounded_away_is_not_left_out(kind):
+    """That of a is: its gradient is 1e-30 of it. That of c shows in both precisions, and its rate is the rate."""
+    rate, before = Rate(), {name: (np.full(3, value, kind), np.full(3, gradient, kind)) for name, value, gradient in (
+        ("a", 1, 1e-27), ("b", 1, 1e-8), ("c", 1, 1))}
+    rate.start(before)
+    now = {name: (value - kind(1e-3) * gradient, gradient) for name, (value, gradient) in before.items()}
+    rate.measure(now)
+    assert not rate.unchanged and rate.value == pytest.approx(1e-3, rel=1e-3)
+    rate = Rate()
+    rate.start(before)
+    rate.measure(now | {"c": before["c"], "b": (np.full(3, 0.5, kind), before["b"][1])})
+    assert rate.unchanged == ["c"]
 
 
 FAULTS = {  # changes of the script, and what is said of them by check; every other check keeps its points

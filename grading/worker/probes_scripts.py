@@ -176,8 +176,10 @@ class Rate:
         self.unchanged: list[str] = []  # parameters with a gradient that the update leaves out
         self.uphill: list[str] = []  # those that it changes the other way
         self.before: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.rounding: dict[str, float] = {}  # of the parameters, relative
 
     def start(self, before: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        self.rounding = {name: float(np.finfo(value.dtype).eps) for name, (value, _) in before.items()}
         self.before = {name: (np.array(value, float), np.array(gradient, float))
                        for name, (value, gradient) in before.items()}
 
@@ -206,11 +208,16 @@ class Rate:
             self.first(changes)
 
     def first(self, changes: dict[str, np.ndarray]) -> None:
+        """A change that is mostly rounding tells no rate, and one that is rounded away is no parameter left out."""
         rates = {name: float(changes[name] @ gradient / (gradient @ gradient))
                  for name, (_, gradient) in self.before.items() if gradient.any()}
-        if changed := [rate for name, rate in rates.items() if changes[name].any()]:
-            self.value = float(np.median(np.abs(changed)))
-            self.unchanged = [name for name in rates if not changes[name].any()]
+        changed = [name for name in rates if changes[name].any()]
+        exact = [name for name in changed
+                 if np.linalg.norm(changes[name]) > READABLE * np.linalg.norm(self.before[name][0])]
+        if changed:
+            self.value = float(np.median(np.abs([rates[name] for name in exact or changed])))
+            self.unchanged = [name for name, (value, gradient) in self.before.items() if name not in changed
+                              and (self.value * np.abs(gradient) > self.rounding[name] * np.abs(value)).any()]
             self.uphill = [name for name, rate in rates.items() if rate < -self.value / 2]
 
 
