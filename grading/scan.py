@@ -33,6 +33,7 @@ REFERENCE = Path(__file__).parent.parent
 READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "group_norm", "native_group_norm",
                "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm",
                "RMSNorm", "rms_norm"}
+AS_A_SCRIPT = {"__name__ == '__main__'", "'__main__' == __name__"}  # where one may try one's own against a ready one
 READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "the profiler was ended")
 # what solving the assignment needs none of, and getting round a grader might
 ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "concurrent"}
@@ -130,7 +131,11 @@ def imports(nodes: Nodes) -> Iterable[tuple[str, int]]:
 def ready_norms(nodes: Nodes) -> list[tuple[str, int]]:
     """(name, line) of every use of a ready-made normalization, renamed imports included; not of a method of its own."""
     found = []
+    aside = {id(inner) for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) in AS_A_SCRIPT
+             for part in node.body for inner in ast.walk(part)}
     for node in nodes:
+        if id(node) in aside:
+            continue
         if isinstance(node, ast.Attribute) and node.attr in READY_NORMS and dotted(node.value) not in ("self", "cls"):
             found.append((node.attr, node.lineno))
         elif isinstance(node, ast.ImportFrom):

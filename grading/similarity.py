@@ -49,7 +49,7 @@ MOST_BYTES, MOST_FILES = 512 * 2**10, 100  # of a submission; real ones have a t
 MOST_PAIRS, MOST_FRAGMENTS, MOST_LINES, MOST_WIDTH = 100, 12, 60, 200  # that a page shows
 OTHER = "·"  # a name that the submission has chosen
 TOKEN = re.compile(r"""(?P<blank>[^\S\n]+|\\\n) | (?P<line>\n) | (?P<comment>\#[^\n]*)
-    | (?P<doc>[rRbBuUfF]{0,2}(?:\"\"\"(?:[^\\]|\\.)*?(?:\"\"\"|\Z) | '''(?:[^\\]|\\.)*?(?:'''|\Z)))
+    | (?P<doc>[rRbBuUfF]{0,2}(?:\"\"\"(?:[^\\]|\\.?)*?(?:\"\"\"|\Z) | '''(?:[^\\]|\\.?)*?(?:'''|\Z)))
     | (?P<string>[rRbBuUfF]{0,2}(?:"(?:[^"\\\n]|\\.)*"? | '(?:[^'\\\n]|\\.)*'?))
     | (?P<name>[^\W\d]\w*) | (?P<number>\.?\d(?:[eE][+-]|[\w.])*) | (?P<other>\S)""", re.VERBOSE | re.DOTALL)
 KEYWORDS = frozenset(keyword.kwlist)

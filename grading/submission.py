@@ -21,6 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 from grading import archive, scan
@@ -189,10 +190,13 @@ def points_of(check: Mapping[str, Any], points: float, partial: float) -> float:
 
 
 def of_one_worker(rows: Sequence[Row]) -> list[list[Row]]:
-    """Questions in groups of which one worker does each: those about one file. To start takes a worker seconds."""
+    """Questions in groups of which one worker does each: parts of one number, such as 3.2b and 3.2c.
+
+    To start takes a worker seconds. What 3.1 may do and 3.2b may not, 3.1 could pass on within a worker.
+    """
     groups: dict[tuple[str, bool], list[Row]] = {}
     for row in rows:
-        groups.setdefault((QUESTIONS[row.number].file, QUESTIONS[row.number].torch), []).append(row)
+        groups.setdefault((row.number.rstrip(ascii_lowercase), QUESTIONS[row.number].torch), []).append(row)
     return list(groups.values())
 
 

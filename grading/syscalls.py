@@ -1,8 +1,9 @@
 """The system calls that are refused to submissions, as a program for the kernel's seccomp.
 
 Nobody needs them for the assignment. They make memory that belongs to no process and no limit (memfd_create, System V
-segments, a tmpfs of one's own), namespaces in which one has the rights to mount such a tmpfs, or hide a process from
-the worker that counts its memory. libseccomp knows their numbers on every processor.
+segments, a tmpfs of one's own), namespaces in which one has the rights to mount such a tmpfs, hide a process from the
+worker that counts its memory, or end that worker by limits of its own. libseccomp knows their numbers on every
+processor.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def program() -> bytes:
                       seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_NEWUSER, CLONE_NEWUSER))
         made.add_rule(seccomp.ERRNO(errno.EPERM), "prctl", seccomp.Arg(0, seccomp.EQ, PR_SET_DUMPABLE),
                       seccomp.Arg(1, seccomp.EQ, 0))
+        made.add_rule(seccomp.ERRNO(errno.EPERM), "prlimit64", seccomp.Arg(0, seccomp.NE, 0))  # of its worker
         with tempfile.TemporaryFile() as file:
             made.export_bpf(file)
             file.seek(0)

@@ -84,6 +84,12 @@ def test_modules_that_are_called_by_another_name(tmp_path):
     assert not failures(record)
 
 
+def test_a_function_that_has_a_second_name(tmp_path):
+    record = grade([handin_table.write("sorrel", tmp_path)], reduced(["3.2b", "3.2c"]), tmp_path / "grades")
+    record = record["sorrel_assignment1"]
+    assert not failures(record) and not [flag for flag in record["flags"] if flag.startswith("3.2")]
+
+
 IDIOMS = (
     Fault("closure", "2.1", "juniper", TRAIN_TORCH, """        log_p = net(x)
         loss = loss_fn(log_p, torch.max(y, 1)[1])

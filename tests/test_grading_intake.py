@@ -350,6 +350,9 @@ class Norm:
         return x
     def forward(self, x):
         return self.layer_norm(x)
+if __name__ == "__main__":
+    import torch
+    assert torch.allclose(Norm().forward(torch.ones(2, 3)), torch.nn.LayerNorm(3)(torch.ones(2, 3)))
 """
 
 

@@ -47,6 +47,7 @@ for name, call in {
     'mount': lambda: libc.mount(b'x', b'/tmp', b'tmpfs', 0, b''),
     'shmget': lambda: libc.shmget(0, 4096, 0o1600),
     'hiding': lambda: libc.prctl(4, ctypes.c_ulong(0), *(ctypes.c_ulong(0),) * 3),
+    'prlimit': lambda: libc.prlimit(1, 0, (ctypes.c_long * 2)(0, 0), None),
     'clone': lambda: libc.syscall({'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x10000000 | 17, 0, 0, 0, 0),
 }.items():
     ctypes.set_errno(0)
@@ -59,7 +60,7 @@ for name, call in {
 
 def test_system_calls_that_get_round_the_limits_are_refused(run):
     said = run(CALLS + MODULES).output.splitlines()
-    assert said == [f"{name} EPERM" for name in ("memfd_create", "unshare", "mount", "shmget", "hiding", "clone")]
+    assert said == [f"{name} EPERM" for name in ("memfd_create", "unshare", "mount", "shmget", "hiding", "prlimit", "clone")]
 
 
 def test_what_python_needs_is_not_refused(run):
@@ -113,6 +114,14 @@ for _ in range(4):
     "files without a name": "f = []\nfor i in range(60):\n    f.append(open(f'x{i}', 'wb')); f[-1].write(bytes(10**7)); "
                             "f[-1].flush(); os.unlink(f'x{i}')",
 }
+
+
+def test_memory_of_a_process_whose_name_is_no_text_is_counted(run, monkeypatch):
+    monkeypatch.setattr(cgroups, "parent", lambda: Path("/nowhere"))
+    name = "open('/proc/self/comm', 'wb').write(b'\\xff\\xfe')\n"
+    reply = run(f"{name}x = [bytearray(b'x' * 10**8)]\nfor _ in range(4):\n    if os.fork() == 0:\n        "
+                + name.strip() + "\n        x.append(bytearray(b'x' * 2 * 10**8)); time.sleep(60)\ntime.sleep(60)")
+    assert "more memory than" in reply.error and reply.seconds < 5
 
 
 @pytest.mark.parametrize("name", HOLDS)

@@ -245,6 +245,15 @@ def test_data_utilities_and_links_are_not_compared(tmp_path):
     assert sources(folder) == {"mlp_numpy.py": MLP, "modules.py": MODULES, "inner/b.py": "x = 1\n\ufffd"}
 
 
+@pytest.mark.parametrize("end", ["\\", "\\\n", "'", ""])
+def test_a_text_of_endings_that_end_nothing_takes_no_time(end):
+    """897 bytes of ZIP: each \\""\" was looked for to the end of the file."""
+    for quote in ('"', "'"):
+        started = time.process_time()
+        tokens(f"\\{3 * quote}\n" * 20_000 + end)
+        assert time.process_time() - started < 2
+
+
 @needs_confinement
 def test_a_run_writes_the_page_and_keeps_the_code(tmp_path, capsys, monkeypatch):
     rules = reduced(["3.2c"])

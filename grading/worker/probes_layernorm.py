@@ -213,7 +213,7 @@ def norm_function(task: Task) -> None:
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))
         y.backward(dout)
-    operators.note(task)
+    operators.note(task, function.function.__name__)
     send_gradients(task, *inputs, otherwise="{} gets None where a gradient is wanted")
     if y.dtype == torch.float64:
         task.attempt("slope", send_slopes, task, function, inputs, dout)

@@ -358,7 +358,7 @@ def own_seconds(pids: list[int]) -> float:
     total = sum(os.times()[:4])
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
             total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
     return total
 
@@ -398,7 +398,7 @@ def used_memory(pids: list[int], held: Sequence[Any] = ()) -> int:
         files[status.st_dev, status.st_ino] = 512 * status.st_blocks
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
                 if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")):
                     total += 1024 * int(line.split()[1])
         with contextlib.suppress(OSError):
