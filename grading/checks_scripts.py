@@ -548,15 +548,13 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not (run := self.training_run(replies, context)).trains:
             return self.no_training(replies, run, context)
-        if cause := self.broken_by(run):
-            return Outcome(0.0, run.status, follows=cause)
         learning = [run.update_wrong or self.optimizer_wrong(run),
                     run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         wrong = [*learning, run.measure_wrong]
         if self.model and self.is_mlp:
             wrong.append(self.evaluating(run, replies, context).mode_wrong[0])
         return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "",
-                       shares=not any(learning))
+                       shares=not any(learning), follows=self.broken_by(run))
 
     def accuracy(self, replies: Replies, context: Context) -> Outcome:
         """Accuracy of the model that the default run left, on images whose labels only the grader has."""
@@ -607,15 +605,13 @@ class Script:
             return self.no_training(replies, run, context)
         if run.images_wrong:
             return Outcome(0.0, run.images_wrong)
-        if cause := self.broken_by(run):
-            return Outcome(0.0, run.status, follows=cause)
         run = self.evaluating(run, replies, context)
         evaluations = dict(run.evaluations)
         if run.error and run.in_evaluation and evaluations[max(evaluations)] < NEARLY * TEST_IMAGES:
             del evaluations[max(evaluations)]  # the one that the run was stopped in
         if not evaluations:
             return Outcome(0.0, run.status or "No evaluation on the test split was seen: accuracy is measured on the "
-                                              "training split or not at all.")
+                                              "training split or not at all.", follows=self.broken_by(run))
         fewest = min(evaluations.values())
         if fewest < NEARLY * TEST_IMAGES:
             return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",

@@ -1,5 +1,6 @@
 """What a TA may get wrong: arguments, rubrics, names that spreadsheets or file systems stumble over."""
 
+import functools
 import re
 import threading
 import unicodedata
@@ -54,21 +55,27 @@ def test_the_stand_in_given_as_data_is_noted(standin, capsys):
     assert pixels.shape == (len(labels), 3072) and pixels.dtype == np.uint8
 
 
-def test_a_mistake_of_the_grader_costs_one_question_of_one_submission(monkeypatch):
-    """And is told; what cannot be confined ends the grading instead."""
-    def fail(*_):
-        raise error
+@pytest.mark.parametrize("step, ungraded", [("ask", ["3.2b", "3.2c"]), ("judge", ["3.2b"])])
+def test_a_mistake_of_the_grader_costs_what_it_is_made_at(monkeypatch, step, ungraded):
+    """Of one submission, and is told; what cannot be confined ends the grading instead. Two questions have one worker."""
+    def fail(one, rows, *_):
+        if isinstance(rows, list) or rows.number == "3.2b":
+            raise error
 
-    monkeypatch.setattr(submission, "grade", fail)
+    monkeypatch.setattr(submission, "ask", lambda *_: {"3.2b": {}, "3.2c": {}})
+    monkeypatch.setattr(submission, step, fail)
     one = SimpleNamespace(lock=threading.Lock(), flags=[], questions={})
     error: Exception = ZeroDivisionError("of the grader")
-    arguments = (SimpleNamespace(sandbox=None, rubric=None), one, SimpleNamespace(number="1.1b", checks=()), None)
-    Classroom._question(*arguments)
-    assert one.flags == ["1.1b: the grader failed (ZeroDivisionError: of the grader)"]
-    assert one.questions["1.1b"]["ungraded"] == "the grader failed (ZeroDivisionError: of the grader)"
+    room = SimpleNamespace(sandbox=None, rubric=None)
+    room._troubles = functools.partial(Classroom._troubles, room)
+    arguments = room, one, [SimpleNamespace(number=number, checks=()) for number in ("3.2b", "3.2c")], None
+    Classroom._questions(*arguments)
+    assert one.flags == [f"{number}: the grader failed (ZeroDivisionError: of the grader)" for number in ungraded]
+    assert {number: question["ungraded"] for number, question in one.questions.items()} == dict.fromkeys(
+        ungraded, "the grader failed (ZeroDivisionError: of the grader)")
     error = ConfinementError("no bubblewrap")
     with pytest.raises(ConfinementError):
-        Classroom._question(*arguments)
+        Classroom._questions(*arguments)
 
 
 @pytest.mark.parametrize("change, message", [
