@@ -477,6 +477,13 @@ def test_an_update_that_is_rounded_away_is_not_left_out(kind):
     assert rate.unchanged == ["c"]
 
 
+def test_the_rate_of_a_bias_that_starts_as_whole_numbers():
+    rate = Rate()
+    rate.start({"bias": (np.zeros(3, int), np.ones(3))})
+    rate.measure({"bias": (np.full(3, -1e-3), np.ones(3))})
+    assert rate.value == pytest.approx(1e-3) and not rate.unchanged
+
+
 FAULTS = {  # changes of the script, and what is said of them by check; every other check keeps its points
     "data_dir": ("1.2", NUMPY, [("get_cifar10(FLAGS.data_dir)", "get_cifar10()")],
                  {"script_flags": ["--data_dir is ignored"]}),

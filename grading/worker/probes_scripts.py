@@ -179,7 +179,8 @@ class Rate:
         self.rounding: dict[str, float] = {}  # of the parameters, relative
 
     def start(self, before: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-        self.rounding = {name: float(np.finfo(value.dtype).eps) for name, (value, _) in before.items()}
+        self.rounding = {name: float(np.finfo(np.result_type(value, np.float16)).eps)
+                         for name, (value, _) in before.items()}
         self.before = {name: (np.array(value, float), np.array(gradient, float))
                        for name, (value, gradient) in before.items()}
 
@@ -208,7 +209,7 @@ class Rate:
             self.first(changes)
 
     def first(self, changes: dict[str, np.ndarray]) -> None:
-        """A change that is mostly rounding tells no rate, and one that is rounded away is no parameter left out."""
+        """Read the rate off changes that are more than rounding; a change too small to show is not one left out."""
         rates = {name: float(changes[name] @ gradient / (gradient @ gradient))
                  for name, (_, gradient) in self.before.items() if gradient.any()}
         changed = [name for name in rates if changes[name].any()]
