@@ -335,6 +335,8 @@ if sorted(float(x) for [batch] in loader for x in batch) != [*range(8)]: raise R
 STARTED = {  # {name: (code, what is seen)}
     "workers of a loader": (LOADER, {LOADED}),
     "a pool": ("import multiprocessing\nmultiprocessing.get_context('fork').Pool(1).apply(abs, (3,))\n", {"os.fork"}),
+    "a process that is ended": ("import multiprocessing, time\np = multiprocessing.get_context('fork').Process(target=time.sleep, "
+                                "args=(99,))\np.start()\np.terminate()\np.join()\n", {"os.fork"}),
     "a program": ("import multiprocessing\nmultiprocessing.get_context('spawn').Process(target=abs, args=(3,)).start()\n", {SPAWNED}),
     "a server": ("import multiprocessing\nmultiprocessing.get_context('forkserver').Process(target=abs, args=(3,)).start()\n", {SPAWNED}),
     "a lock": ("import multiprocessing\nmultiprocessing.get_context('spawn').RLock()\n", set()),

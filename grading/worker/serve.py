@@ -276,6 +276,7 @@ class Worker:
             os.chdir(f"{home}/code")
             sys.path.append(f"{home}/code")  # last: no file of a submission can stand in for a library
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a pool ends its processes with it
             random.seed(0)
             np.random.seed(0)
             inputs = {key.partition("/")[2]: value for key, value in self.inputs.items()
