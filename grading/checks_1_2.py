@@ -413,8 +413,8 @@ def activations_missing(hidden: int) -> dict[str, str]:
     """{mistake: sentence} of a network that leaves out ELU after one of its hidden layers, or after all."""
     if not hidden:
         return {"elu_last": "An ELU follows the linear layer."}
-    one = {f"no_elu_{i}": f"There is no ELU after hidden layer {i}." for i in range(1, hidden + 1)}
-    return (one if hidden > 1 else {}) | {"no_elu": "There is no ELU between the linear layers.",
+    one = {f"no_elu_{i}": f"No ELU after hidden layer {i}." for i in range(1, hidden + 1)}
+    return (one if hidden > 1 else {}) | {"no_elu": "No ELU between the linear layers.",
                   "elu_last": "An ELU follows the last linear layer."}
 
 

@@ -140,9 +140,9 @@ def difference(reply: Reply, name: str, reading: str) -> str:
     between, tail = functions[:-1], functions[-1]
     bare = [i for i, names in enumerate(between, 1) if not names]
     if bare and len(bare) == len(between):
-        return "There is no activation between the linear layers."
+        return "No activation between the linear layers."
     if bare:
-        return f"There is no activation after hidden layer {' and '.join(map(str, bare))}."
+        return f"No activation after hidden layer {' and '.join(map(str, bare))}."
     for names in between:
         if names != ["ELU"] and all(map(is_activation, names)):
             where = [str(i) for i, others in enumerate(between, 1) if others == names]

@@ -96,7 +96,7 @@ def convnet_skips(replies: Replies, context: Context) -> Outcome:
     if raises(reply):  # perhaps before the sum of the last block that ran
         faults = dict(list(faults.items())[:-1]) if list(faults.values())[-1:] != [""] else faults
     if not faults:
-        return Outcome(0.0, "There is no PreAct block whose skip connection could be looked at.",
+        return Outcome(0.0, "No PreAct block whose skip connection could be looked at.",
                        follows=("convnet_layers",) if raises(reply) else ())
     return judged(faults)
 

@@ -397,7 +397,7 @@ class Script:
         """
         run = self.run(replies, "script", context)
         if run is None or not self.training_run(replies, context).trains:
-            return replace(self.no_training(replies, run, context), follows=())
+            return self.no_training(replies, run, context)
         shares = {"status": self.ends_badly(replies, context)}
         shares |= self.flags_ignored(run, context) if run.trains else dict.fromkeys((*FLAGS, "data_dir"), "")
         if self.is_mlp and not run.trains:
@@ -428,8 +428,7 @@ class Script:
 
     def no_training(self, replies: Replies, run: Run | None, context: Context) -> Outcome:
         why = failed(replies["script"]).diagnosis if run is None else run.status
-        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command(context),
-                       follows=self.broken_by(run))
+        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command(context))
 
     def broken_by(self, run: Run | None) -> tuple[str, ...]:
         """The checks of what ended a run in its first update: gradients of a wrong shape, or layers that share inputs.
@@ -547,7 +546,7 @@ class Script:
         """
         run = self.run(replies, "script", context)
         if run is None or not (run := self.training_run(replies, context)).trains:
-            return self.no_training(replies, run, context)
+            return replace(self.no_training(replies, run, context), follows=self.broken_by(run))
         learning = [run.update_wrong or self.optimizer_wrong(run),
                     run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         wrong = [*learning, run.measure_wrong]
@@ -602,7 +601,7 @@ class Script:
         """Every test image at every evaluation, and none in training."""
         run = self.run(replies, "script", context)
         if run is None or not (run := self.training_run(replies, context)).trains:
-            return self.no_training(replies, run, context)
+            return replace(self.no_training(replies, run, context), follows=self.broken_by(run))
         if run.images_wrong:
             return Outcome(0.0, run.images_wrong)
         run = self.evaluating(run, replies, context)

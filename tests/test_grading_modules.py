@@ -204,8 +204,8 @@ FAULTY = {
         "loss_backward": "Every number is 0.5 times the right one"}),
     "logarithm to base 2": (modules((LOSS, LOSS.replace("np.log(", "np.log2("))), {"loss_forward": "to base 2"}),
     "no ELU after the second layer": (network(("n), ELUModule()]", "n)] + [ELUModule()] * (len(self.layers) != 2)")), {
-        "mlp_3": "There is no ELU after hidden layer 2."}),
-    "no ELU": (network((", ELUModule()]", "]")), dict.fromkeys(("mlp_1", "mlp_3"), "no ELU between the linear layers")),
+        "mlp_3": "No ELU after hidden layer 2."}),
+    "no ELU": (network((", ELUModule()]", "]")), dict.fromkeys(("mlp_1", "mlp_3"), "No ELU between the linear layers")),
     "ELU last": (network(("SoftMaxModule()]", "ELUModule(), SoftMaxModule()]")), {
         "mlp_0": "An ELU follows the linear layer", **dict.fromkeys(("mlp_1", "mlp_3"), "An ELU follows the last linear")}),
     "backward leaves out the first layer": (network(("reversed(self.layers)", "reversed(self.layers[1:])")), {

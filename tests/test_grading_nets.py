@@ -76,10 +76,10 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "leaky": (changed(CIFAR_SHAPE, ("nn.ELU()", "nn.LeakyReLU(0.02)")), {"mlp_values"}, "is LeakyReLU, not ELU"),
     "alpha": (changed(MODULE_LIST, (ACT, "self.act = nn.ELU(0.5)")), {"mlp_values"}, "is ELU with alpha 0.5"),
     "SELU": (changed(MODULE_LIST, (ACT, "self.act = nn.SELU()")), {"mlp_values"}, "is SELU, not ELU"),
-    "no activation": (changed(MODULE_LIST, (LINEAR, "x = layer(x)")), {"mlp_values"}, "There is no activation"),
+    "no activation": (changed(MODULE_LIST, (LINEAR, "x = layer(x)")), {"mlp_values"}, "No activation"),
     "one activation missing": (changed(MODULE_LIST, ("        for layer in self.layers:\n            " + LINEAR, (
         "        for i, layer in enumerate(self.layers):\n            x = layer(x) if i == 1 else self.act(layer(x))"))),
-        {"mlp_values"}, "There is no activation after hidden layer 2."),
+        {"mlp_values"}, "No activation after hidden layer 2."),
     "one activation is ReLU": (changed(MODULE_LIST, ("        for layer in self.layers:\n            " + LINEAR, (
         "        for i, layer in enumerate(self.layers):\n            x = F.relu(layer(x)) if i == 2 else self.act(layer(x))"))),
         {"mlp_values"}, "The activation after hidden layer 3 is ReLU, not ELU."),
