@@ -169,6 +169,12 @@ def other_alpha(replies: Replies, context: Context, name: str) -> Outcome | None
     return found if found.diagnosis else None
 
 
+def wrong_gradient(reply: Reply, sentence: str) -> str:
+    """What is said of a wrong gradient."""
+    return ("The gradient is wrong, and forward overwrites the x that it is given: where backward needs x, work on a copy."
+            if reply.notes.get("overwrites") else sentence)
+
+
 def elu_forward(replies: Replies, context: Context) -> Outcome:
     return other_alpha(replies, context, "forward") or compared(
         replies, context, "elu forward", "ELU(x) is x for x >= 0 and exp(x) - 1 below.",
@@ -177,7 +183,8 @@ def elu_forward(replies: Replies, context: Context) -> Outcome:
 
 def elu_backward(replies: Replies, context: Context) -> Outcome:
     found = other_alpha(replies, context, "input") or compared(
-        replies, context, "elu input", "The gradient of ELU is wrong: check both cases of its definition.",
+        replies, context, "elu input",
+        wrong_gradient(replies["elu"], "The gradient of ELU is wrong: check both cases of its definition."),
         relu="Below 0 the gradient is 0, which is that of ReLU.",
         value="Below 0, ELU itself stands where its derivative belongs.",
         alone="The derivative is not multiplied with the incoming gradient.")
@@ -209,8 +216,9 @@ def softmax_forward(replies: Replies, context: Context) -> Outcome:
 
 def softmax_backward(replies: Replies, context: Context) -> Outcome:
     return unless_of_the_first_call(replies, "SoftMaxModule input", compared(
-        replies, context, "softmax input",
-        "The gradient of softmax is wrong: check the derivative of each output by each input of its row.",
+        replies, context, "softmax input", wrong_gradient(
+            replies["softmax"],
+            "The gradient of softmax is wrong: check the derivative of each output by each input of its row."),
         elementwise="The cross term is missing: an output depends on all inputs of its row.",
         diagonal="The cross term is missing: only the diagonal is used."))
 

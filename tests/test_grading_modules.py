@@ -160,6 +160,13 @@ FAULTY = {
     "alpha": (modules(("np.expm1(", "0.5 * np.expm1("), (ELU_BACK, "return dout * np.where(self.x > 0, 1, 0.5 * "
                                                                   "np.exp(np.minimum(self.x, 0)))")), {
         "elu_forward": "alpha is 1, not 0.5", "elu_backward": "alpha is 1, not 0.5"}),
+    "ELU in place": (modules((ELU, "x[...] = np.where(x >= 0, x, np.expm1(np.minimum(x, 0)))\n        return x")), {
+        "elu_backward": "forward overwrites the x that it is given"}),
+    "softmax in place": (modules((SOFTMAX_BACK, "p = np.exp(self.x) / np.exp(self.x).sum(axis=1, keepdims=True)\n"
+                                  "        return p * (dout - (dout * p).sum(axis=1, keepdims=True))"),
+                                 ("e = np.exp(x - x.max(axis=1, keepdims=True))",
+                                  "self.x = x\n        x -= x.max(axis=1, keepdims=True)\n        e = np.exp(x, out=x)")), {
+        "softmax_backward": "forward overwrites the x that it is given"}),
     "0 at 0": (modules((ELU_BACK, "return dout * ((self.x > 0) + (self.x < 0) * np.exp(np.minimum(self.x, 0)))")), {
         "elu_at_zero": "at exactly 0 is taken as 0"}),
     "diagonal": (modules((SOFTMAX_BACK, "return dout * self.y * (1 - self.y)")), {
