@@ -17,6 +17,7 @@ from grading.classroom import Classroom, submissions
 from grading.cli import main
 from grading.confinement import ConfinementError
 from grading.files import folder_name
+from grading.questions import QUESTIONS
 from grading.submission import scored
 
 pytestmark = [pytest.mark.grading]
@@ -53,6 +54,13 @@ def test_the_stand_in_given_as_data_is_noted(standin, capsys):
     assert "holds no CIFAR-10 but the package's stand-in" in error and error.count("\n") == 1
     pixels, labels = cli.read_batch(standin / "test_batch")
     assert pixels.shape == (len(labels), 3072) and pixels.dtype == np.uint8
+
+
+def test_only_parts_of_one_number_share_a_worker():
+    """What 3.1 may use and 3.2b may not, such as autograd, it could hand on."""
+    rows = [SimpleNamespace(number=number) for number in QUESTIONS]
+    assert [[row.number for row in rows] for rows in submission.of_one_worker(rows)] == [
+        ["1.2"], ["2.1"], ["3.1"], ["3.2b", "3.2c"], ["4a"]]
 
 
 @pytest.mark.parametrize("step, ungraded", [("ask", ["3.2b", "3.2c"]), ("judge", ["3.2b"])])
