@@ -171,8 +171,8 @@ def other_alpha(replies: Replies, context: Context, name: str) -> Outcome | None
 
 def wrong_gradient(reply: Reply, sentence: str) -> str:
     """What is said of a wrong gradient."""
-    return ("The gradient is wrong, and forward overwrites the x that it is given: where backward needs x, work on a copy."
-            if reply.notes.get("overwrites") else sentence)
+    return ("The gradient is wrong, and forward overwrites the x that it is given: where backward needs x, work on a "
+            "copy." if reply.notes.get("overwrites") else sentence)
 
 
 def elu_forward(replies: Replies, context: Context) -> Outcome:

@@ -87,11 +87,18 @@ def shown(outcome: Outcome, replies: Replies, context: Context, name: str) -> Ou
     if not (outcome.passed and layers_of(reply, context.inputs, name).passed
             and shape == [context.inputs.samples, sizes[-1]]):
         return outcome
-    key = f"2.1 {name} first" + ": no bias" * (0 in (fact(reply, name, "without bias") or []))
-    found = judge(reply, f"{name} first", context.expected[key],
-                  "The first linear layer's output is not what the network's input and its own parameters give: pass "
-                  "on the input as it is.")
-    return replace(outcome, compared=True) if found.passed or values_of(replies, context, name).passed else found
+    found = first_layer(reply, context, name)
+    judged = found.passed or first_layer(reply, context, name, " of ELU").passed or values_of(
+        replies, context, name).passed
+    return replace(outcome, compared=True) if judged else found
+
+
+def first_layer(reply: Reply, context: Context, name: str, of: str = "") -> Outcome:
+    """The output of the first linear layer. of: ' of ELU' for that of ELU(x), which is not right."""
+    bare = ": no bias" * (0 in (fact(reply, name, "without bias") or []))
+    return judge(reply, f"{name} first", context.expected[f"2.1 {name} first{of}{bare}"],
+                 "The first linear layer's output is not what the network's input and its own parameters give: pass on "
+                 "the input as it is.")
 
 
 def mlp_layers(replies: Replies, context: Context) -> Outcome:
@@ -134,7 +141,20 @@ def is_activation(name: str) -> bool:
     return name in ACTIVATIONS or name.startswith("ELU with")
 
 
-def difference(reply: Reply, name: str, reading: str) -> str:
+def over_the_batch(reply: Reply, name: str, reading: str) -> str:
+    """What is said of probabilities that add up to 1 over the batch; '' of others."""
+    found = reply.arrays[f"{name} {reading}"]
+    function = "log_softmax" if reading == "log-probabilities" else "softmax"
+    return (f"{function} is taken over the batch (dim=0), not over the classes (dim=1)."
+            if reading != "logits" and found.ndim == 2 and np.allclose(found.sum(axis=0), 1) else "")
+
+
+def activated_first(reply: Reply, context: Context, name: str) -> str:
+    return ("ELU is applied to the network's input: it belongs after each hidden layer."
+            if first_layer(reply, context, name, " of ELU").passed else "")
+
+
+def difference(reply: Reply, name: str) -> str:
     """What the network does other than the assignment's, from the functions that it applies; '' if they are right."""
     functions = fact(reply, name, "functions") or [[]]
     between, tail = functions[:-1], functions[-1]
@@ -150,8 +170,6 @@ def difference(reply: Reply, name: str, reading: str) -> str:
             return f"The activation{after} is {' and '.join(names)}, not ELU."
     if other := [found for found in tail if is_activation(found)]:
         return f"An activation ({other[0]}) follows the last linear layer: return its output."
-    if sentence := networks.against_its_loss(reading, tail):
-        return sentence
     return ""
 
 
@@ -162,8 +180,10 @@ def values_of(replies: Replies, context: Context, name: str) -> Outcome:
         return unanswered(reply, name)
     bare = fact(reply, name, "without bias") or []  # what is not there is for the number of parameters to say
     key = f"2.1 {name} probabilities" + (f": no bias in {bare}" if bare else "")
-    found = judge(reply, f"{name} {reading}", context.expected[key],
-                  difference(reply, name, reading) or f"The class probabilities are wrong: {RIGHT[reading]}.")
+    tail = (fact(reply, name, "functions") or [[]])[-1]
+    why = (over_the_batch(reply, name, reading) or activated_first(reply, context, name) or difference(reply, name)
+           or networks.against_its_loss(reading, tail) or f"The class probabilities are wrong: {RIGHT[reading]}.")
+    found = judge(reply, f"{name} {reading}", context.expected[key], why)
     extra = reply.notes.get("extra")
     if found.passed and isinstance(extra, list) and extra:
         return Outcome(1.0, "", f"compared without {', '.join(map(str, extra))[:100]}, added of your own choice")
@@ -171,7 +191,9 @@ def values_of(replies: Replies, context: Context, name: str) -> Outcome:
 
 
 def mlp_values(replies: Replies, context: Context) -> Outcome:
-    return all_of(*(values_of(replies, context, name) for name in HIDDEN))
+    """Where output and loss do not fit together, the loss may be what is wrong."""
+    found = all_of(*(values_of(replies, context, name) for name in HIDDEN))
+    return replace(found, follows=("script_loop",)) if found.diagnosis in networks.AGAINST.values() else found
 
 
 def mlp_gradients(replies: Replies, context: Context) -> Outcome:

@@ -76,6 +76,8 @@ VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the 
          "over the batch": "It normalizes over the batch (dimension 0), not over the features.",
          "batch mean": "The mean is taken over the batch (dimension 0), not over the features.",
          "batch variance": "The variance is taken over the batch (dimension 0), not over the features.",
+         "by samples": "The sum of the squared deviations is divided by the number of samples: divide by that of the "
+                       "features.",
          "whole": "Mean and variance are taken over the whole batch, not over the features of each row.",
          "no beta": "beta is not added.", "not scaled": "gamma and beta are not applied.",
          "own eps": OWN_EPS, "no eps": OWN_EPS}
@@ -91,6 +93,13 @@ GRADIENTS = {
                          "over the features.",
         "whole means": "The means in the gradient of the input are taken over the whole batch, not over each row.",
         "sums": "The sums in the gradient of the input are not divided by the number of features.",
+        "sum": "The sum of the incoming gradient is not divided by the number of features.",
+        "sum of products": "The sum of the incoming gradient times x-hat is not divided by the number of features.",
+        "variance": "backward uses the variance where 1 / sqrt(variance + eps) belongs.",
+        "centred": "The centred input stands for x-hat in backward: it is not divided by the standard deviation.",
+        "bessel": "The variance in backward has Bessel's correction, unlike that in forward.",
+        "by variance": "backward divides by the variance where its root belongs.",
+        "deviation": "backward uses the standard deviation where 1 over it belongs.",
         "no mean": "The part of the input's gradient that goes through the mean is missing.",
         "no deviation": "The gradient of the input is not divided by the standard deviation.", **WRONG_EPS}),
     "gamma": ("The gradient of gamma is wrong: check its factors, and what is summed and over what.", {
@@ -257,7 +266,10 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_saved(replies: Replies, context: Context) -> Outcome:
-    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste, as is beta."""
+    """Of tensors as large as the input one is needed, the input or the normalized one; another is waste, as is beta.
+
+    And what is kept, or given, is not overwritten.
+    """
     reply, inputs = replies["saved"], context.inputs.layer_norm
     size = inputs["x"].size
     kept, blocks = list(reply.arrays.values()), reply.notes.get("saved")
@@ -273,6 +285,10 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
             return Outcome(0.0, "More than one tensor of the input's size is kept for backward, outside of "
                                 "ctx.save_for_backward. Keep one of them, and compute the others from it.",
                            f"memory of {times} times the input's size is kept")
+        if isinstance(changed := replies["value"].notes.get("overwritten"), list) and changed:
+            return Outcome(0.0, f"The {' and '.join(map(str, changed))[:60]} that the function is given is "
+                                "overwritten, which others may still need: no functions in place (mul_, sub_) on it.",
+                           numbers)
         return Outcome(1.0, "", numbers)
     known = {"the input": inputs["x"], **{text: context.expected[f"3 kept {name}"] for name, text in KEPT.items()}}
     found = [text for text, value in known.items()

@@ -12,7 +12,7 @@ import numpy as np
 
 from grading.datasets import TRAIN_IMAGES
 from grading.replies import Reply
-from grading.worker.images import NEARLY, UNKNOWN, of_tests
+from grading.worker.images import MIXED, MOVED, NEARLY, UNKNOWN, of_tests
 
 LAYOUTS = {0: "channels first", 1: "channels last"}
 OTHER_SCALE, OTHER_MEAN = 1.5, 0.5  # times as large; standard deviations apart
@@ -49,6 +49,16 @@ class Seen:
         self.printed = printed[np.isfinite(printed).all(axis=1)]
         kept = reply.arrays.get("kept", np.zeros(0)).ravel()
         self.kept = np.sort(kept[np.isfinite(kept)])
+
+    @property
+    def disorder(self) -> str:
+        """What is said of images in which a reshape has put pixels in the place of others; '' where there are none."""
+        found = {one.layout for one in self.passes}
+        if MIXED in found:
+            return ("Each image that the network is given has pixels of several images: x.reshape(len(x), -1) keeps "
+                    "them apart, where reshape(3072, -1) or a transpose before it does not.")
+        return ("The pixels of the images are not in their places: reshape(-1, 32, 32, 3) does not move the channels "
+                "to the end, as transpose(0, 2, 3, 1) does." if MOVED in found else "")
 
     @property
     def layout(self) -> float:
@@ -110,7 +120,7 @@ class Seen:
     def part_reported(self, number: int) -> str:
         """Whether the accuracy that is reported is not that of all test images; '' where it is not seen so.
 
-        But of the last batch of them, or a share of the training images.
+        But of the last batch of them, or divided by another number.
         """
         sweeps = [passes for passes in self.sweeps(number) if not self.ambiguous(passes)]
         if not sweeps or any(self.whole_reported(passes) for passes in sweeps):
@@ -118,10 +128,13 @@ class Seen:
         if all(self.shows(right_of(passes) / TRAIN_IMAGES) for passes in sweeps):
             return ("The accuracy that is reported is divided by the number of training images: divide by that of the "
                     "test images.")
+        if len(sweeps) > 1 and all(self.keeps(sum_of(passes) / sum(one.images for one in passes)) for passes in sweeps):
+            return ("The accuracy that is reported is a sum of accuracies of batches, divided by the number of images: "
+                    "weigh each by the images of its batch.")
         last = [passes[-1] for passes in sweeps]
-        if any(self.counted(passes) for passes in sweeps) or not all(
-                self.shows(one.right / one.images) for one in last):
-            return ""
+        alone = {one.right / one.images for one in last}
+        if any(self.counted(passes) for passes in sweeps) or alone <= {0, 1} or not all(map(self.shows, alone)):
+            return ""  # 0 and 1 are among all numbers
         return (f"The accuracy that is reported is that of the last {last[-1].images:.0f} test images alone: it must "
                 f"come from all {number}.")
 

@@ -31,6 +31,10 @@ NOT_FINITE = ("After the run the network's parameters are not finite (nan or inf
               "as exp of a large x in the branch that np.where or torch.where does not take.")
 SOFTMAX_TWICE = ("Softmax is applied twice, by the network and again before or in the loss: the gradient at the "
                  "network's output is not that of the cross-entropy of its probabilities.")
+NLL_OF_OTHERS = ("The loss is not the mean cross-entropy: it takes log-probabilities (NLL), which the network's output "
+                 "is not. End the network with log_softmax, or return logits and use cross_entropy.")
+ONE_LABEL = ("The label that the loss is given is {} for every image: take the place of the largest number of a "
+             "one-hot row (argmax), not the number itself.")
 MISLABELLED = ("The labels that the loss is given are not those of the images that the network is given: take both "
                 "from one call of next_batch.")
 
@@ -182,7 +186,9 @@ class Run:
     @property
     def images_wrong(self) -> str:
         """What is wrong with the images that it trains on; '' for nothing."""
-        if self.trained_on_test:
+        if self.seen.disorder:
+            return self.seen.disorder
+        if self.trained_on_test > (1 - NEARLY) * sum(self.batch_sizes):  # the mark of one may be misread
             return "It trains on images of the test split."
         if self.updates > 2 and len(self.batches) == 1:
             return "It trains on the same images in every step: take the next batch each time."
@@ -238,8 +244,9 @@ class Run:
             return ""
         output, gradient = self.loss_gradient
         sentence = against_cross_entropy(output, gradient, stub)
-        if not sentence and self.seen.mislabelled(labels_of(output, gradient)):
-            return MISLABELLED
+        labels = labels_of(output, gradient)
+        if not sentence and self.seen.mislabelled(labels):
+            return ONE_LABEL.format(labels[0]) if (labels == labels[0]).all() else MISLABELLED
         return sentence
 
     def has_hidden_units(self, wanted: list[int]) -> bool:
@@ -305,9 +312,8 @@ def against_cross_entropy(output: np.ndarray, gradient: np.ndarray, stub: bool) 
             others = np.delete(gradient.ravel(), rows * output.shape[1] + labels)
             if close(others, np.zeros_like(others)) and close(1 / gradient[rows, labels], 1 / own, atol=1e-6):
                 return ""
-        if (stub or close(np.exp(output).sum(axis=1), np.ones(len(output)))) and close(
-                gradient, slopes(negative, output, usual)):
-            return ""
+        if close(gradient, slopes(negative, output, usual)):
+            return "" if stub or close(np.exp(output).sum(axis=1), np.ones(len(output))) else NLL_OF_OTHERS
     return "The loss is not the mean cross-entropy of the network's output and the labels."
 
 
@@ -405,7 +411,8 @@ class Script:
         elif self.is_mlp:
             none = self.run(replies, "script_none", context)
             shares["dnn_hidden_units"] = self.hidden_units_ignored(run, none, context)
-        ignored = {name for name, sentence in shares.items() if sentence}
+        ignored = {name for name, sentence in shares.items() if sentence} | (
+            {"learning_rate"} if self.divided_again(run, context) else set())
         shares["defaults"] = self.default_differs(replies, context, ignored)
         wrong = [sentence for sentence in shares.values() if sentence]
         return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "",
@@ -461,7 +468,8 @@ class Script:
         if set(run.batch_sizes) != {batch}:
             wrong["batch_size"] = f"--batch_size {batch} trains on batches of {among(run.batch_sizes)}."
         one = not run.notes.get("shared")  # else a rate is that of several updates of the same numbers
-        if one and run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02:
+        if (one and run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02
+                and not self.divided_again(run, context)):
             wrong["learning_rate"] = f"--learning_rate {rate} updates by {abs(run.learning_rate):.3g}."
         moments = [moment for moment in run.evaluations or run.moments if moment <= steps + 1]
         if not regular(moments, int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
@@ -525,6 +533,12 @@ class Script:
                     f"{among(run.notes.get('layers') or [])}.")
         return ""
 
+    def divided_again(self, run: Run, context: Context) -> str:
+        """Whether a run with flags divides its updates by the batch size, as the loss has done; '' for no."""
+        rate = context.inputs.flags["learning_rate"] / context.inputs.flags["batch_size"]
+        return ("Each update is divided by the batch size, as the loss has been already."
+                if run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) < 0.02 else "")
+
     def optimizer_wrong(self, run: Run) -> str:
         """What is wrong with the optimizer where the assignment names one; '' for nothing."""
         wanted, (used, *rates) = self.defaults.get("optimizer"), (run.notes.get("optimizers") or [[None]])[0]
@@ -547,9 +561,11 @@ class Script:
         run = self.run(replies, "script", context)
         if run is None or not (run := self.training_run(replies, context)).trains:
             return replace(self.no_training(replies, run, context), follows=self.broken_by(run))
-        learning = [run.update_wrong or self.optimizer_wrong(run),
+        learning = [run.update_wrong or self.optimizer_wrong(run) or self.divided_again(run, context),
                     run.loss_wrong(stub=not self.is_mlp) if self.loss_judged(replies, context) else ""]
         wrong = [*learning, run.measure_wrong]
+        if run.cut:
+            wrong.append(run.status)
         if self.model and self.is_mlp:
             wrong.append(self.evaluating(run, replies, context).mode_wrong[0])
         return Outcome(1 - sum(map(bool, wrong)) / len(wrong), " ".join(filter(None, wrong)), "",

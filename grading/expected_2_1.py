@@ -13,13 +13,15 @@ from grading.inputs import Inputs
 def values(inputs: Inputs) -> dict[str, np.ndarray]:
     """{'2.1 mlp_1 probabilities': (S, C), '2.1 mlp_1 0 weight': (out, in), '2.1 mlp_1 0 bias': (out,), ...}.
 
-    Also '2.1 mlp_1 probabilities: no bias in [0, 1]', for any layers, and '2.1 mlp_1 first', of the first layer alone.
+    Also '2.1 mlp_1 probabilities: no bias in [0, 1]', for any layers, and of the first layer alone '2.1 mlp_1 first'
+    and '2.1 mlp_1 first of ELU'.
     """
     found = {}
     for name in inputs.networks:
         arrays, layers = inputs.network(name), inputs.layers(name)
         for mistake, bias in (("", arrays["bias0"]), (": no bias", 0 * arrays["bias0"])):
-            found[f"2.1 {name} first{mistake}"] = oracle.mlp_logits(arrays["x"], [arrays["weight0"]], [bias])
+            for of, x in (("", arrays["x"]), (" of ELU", oracle.elu(arrays["x"]))):
+                found[f"2.1 {name} first{of}{mistake}"] = oracle.mlp_logits(x, [arrays["weight0"]], [bias])
         for count in range(1, len(layers) + 1):
             for without in map(list, itertools.combinations(layers, count)):
                 zeros = {f"bias{i}": 0 * arrays[f"bias{i}"] for i in without}

@@ -45,6 +45,7 @@ def value(name: str, x: Array, gamma: Array, beta: Array, eps: float) -> Named:
         over_the_batch=gamma * (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps) + beta,
         batch_mean=gamma * (x - x.mean(axis=0)) / np.sqrt(std**2 + eps) + beta,
         batch_variance=gamma * centred / np.sqrt(x.var(axis=0) + eps) + beta,
+        by_samples=gamma * centred / np.sqrt((centred**2).sum(axis=1, keepdims=True) / len(x) + eps) + beta,
         whole=gamma * (x - x.mean()) / np.sqrt(x.var() + eps) + beta,
         no_beta=oracle.layer_norm(x, gamma, 0 * beta, eps),
         not_scaled=oracle.normalized(x, eps),
@@ -55,7 +56,8 @@ def gradients(name: str, x: Array, gamma: Array, beta: Array, dout: Array, eps: 
     variance = x.var(axis=1, keepdims=True)
     x_hat, scale = oracle.normalized(x, eps), 1 / np.sqrt(variance + eps)
     small_hat, small_scale = oracle.normalized(x, EPS["value"]), 1 / np.sqrt(variance + EPS["value"])
-    d = dout * gamma
+    d, centred = dout * gamma, x - x.mean(axis=1, keepdims=True)
+    sample = 1 / np.sqrt(x.var(axis=1, ddof=1, keepdims=True) + eps)
 
     def rows(array: Array) -> Array:
         return array.mean(axis=1, keepdims=True)
@@ -81,7 +83,11 @@ def gradients(name: str, x: Array, gamma: Array, beta: Array, dout: Array, eps: 
     return (named(f"{name} input", right["input"], constants=scale * d, no_variance=scale * (d - rows(d)),
                   no_gamma=wrong(d=dout), batch_means=wrong(batch, batch), batch_mean=wrong(batch),
                   batch_product=wrong(rows, batch), whole_means=wrong(np.mean, np.mean),
-                  sums=wrong(totals, totals), no_mean=wrong(np.zeros_like),
+                  sums=wrong(totals, totals), sum=wrong(totals), sum_of_products=wrong(rows, totals),
+                  variance=wrong(scale=variance, x_hat=centred * variance),
+                  deviation=wrong(scale=1 / scale, x_hat=centred / scale),
+                  centred=wrong(x_hat=centred), bessel=wrong(scale=sample, x_hat=centred * sample),
+                  by_variance=wrong(scale=scale**2, x_hat=centred * scale**2), no_mean=wrong(np.zeros_like),
                   no_deviation=wrong(scale=np.ones(())), own_eps=own["input"], no_eps=none["input"],
                   own_eps_in_the_deviation=wrong(scale=small_scale), **{"own_eps_in_x-hat": wrong(x_hat=small_hat)})
             | named(f"{name} gamma", right["gamma"], no_factor=dout.sum(axis=0), x=(dout * x).sum(axis=0),

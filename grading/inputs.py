@@ -77,7 +77,7 @@ class Inputs:
     def layer_norm(self) -> Arrays:
         """Questions 3.1 and 3.2: x and dout (S, M), gamma and beta (M,); narrow_...: of two features; mix (4,)."""
         rng = self.draw("3 layer_norm")
-        s, m = (int(size) for size in rng.permutation([5, 6, 7, 8])[:2])
+        s, m = (int(size) for size in rng.permutation([4, 6, 8, 10])[:2])  # S is not M - 1, as Bessel has it
         x, dout = rng.standard_normal((2, s, m))
         middle, half = rng.standard_normal(3), rng.uniform(0.3, 1.5, 3) * rng.permutation([1, 1, -1])
         return {"x": x, "dout": dout, "gamma": rng.uniform(0.5, 2, m), "beta": rng.standard_normal(m),

@@ -17,6 +17,14 @@ CONVNET = (("conv0", 3, 64, 3), ("PreAct1", 64, 64, 3), ("conv1", 64, 128, 1), (
            ("PreAct5_a", 512, 512, 3), ("PreAct5_b", 512, 512, 3), ("maxpool5",))
 
 
+# What is said of a network whose output the loss of the script reads as this, and which ends otherwise.
+AGAINST = {
+    "logits": "The network ends with softmax and the loss applies softmax again: return logits.",
+    "log-probabilities": "Your script's loss takes log-probabilities, which the network does not return: end it with "
+                         "log_softmax, or return logits and use cross_entropy.",
+    "probabilities": "Your script takes the logarithm of what are not probabilities: end the network with softmax."}
+
+
 def convnet_parameters(channels: int, classes: int) -> int:
     """Number of parameters of the table's network for images of so many channels, with a bias in each convolution."""
     found = 2 * 512 + (512 + 1) * classes  # the last BatchNorm, and the linear layer
@@ -55,14 +63,9 @@ def reading(replies: Mapping[str, Reply], otherwise: str = "logits") -> str:
 
 def against_its_loss(reading: str, tail: Collection[str]) -> str:
     """What is wrong with the functions after the last layer, for a loss that reads the output so; '' for nothing."""
-    if reading == "logits" and "softmax" in tail:
-        return "The network ends with softmax and the loss applies softmax again: return logits."
-    if reading == "log-probabilities" and "log_softmax" not in tail:
-        return ("Your script's loss takes log-probabilities, which the network does not return: end it with "
-                "log_softmax, or return logits and use cross_entropy.")
-    if reading == "probabilities" and "softmax" not in tail:
-        return "Your script takes the logarithm of what are not probabilities: end the network with softmax."
-    return ""
+    fits = {"logits": "softmax" not in tail, "log-probabilities": "log_softmax" in tail,
+            "probabilities": "softmax" in tail}
+    return "" if fits[reading] else AGAINST[reading]
 
 
 def unequal(values: np.ndarray) -> float:

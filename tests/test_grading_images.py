@@ -50,6 +50,23 @@ def test_images_are_known_again_in_whatever_scale_and_layout(folder, test_images
     assert (known.find(flat[np.resize(order, 600)], last) == images.UNKNOWN).all()  # would take long
 
 
+MIXES = [lambda x: x.reshape(3072, -1).T, lambda x: x.T.reshape(len(x), -1), lambda x: x.transpose(1, 0, 2, 3).reshape(len(x), -1)]
+MOVES = [lambda x: x.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)]
+
+
+@pytest.mark.parametrize("number", [38, 64, 200])
+@pytest.mark.parametrize("change, said", [*((mix, "pixels of several images") for mix in MIXES),
+                                          *((move, "not in their places") for move in MOVES),
+                                          (lambda x: x, ""), (lambda x: x.transpose(0, 2, 3, 1), ""),
+                                          (lambda x: np.random.default_rng(0).normal(size=x.shape), "")])
+def test_pixels_that_a_reshape_has_moved_are_told(folder, test_images, change, said, number):
+    x = change(test_images[0][:number].astype(float).reshape(-1, 3, 32, 32))
+    split, _ = marks.read(x)
+    event = (number, int((split == marks.TRAIN).sum()), int((split == marks.TEST).sum()), 0)
+    found = seen(*noted(folder, (event, x, np.zeros((number, 10)), True)).passes).disorder
+    assert said in found and bool(said) == bool(found)
+
+
 def noted(folder, *passes):
     """Notes of passes (event, images, output, whether an update was made from it)."""
     found = images.Images(str(folder))
@@ -129,6 +146,16 @@ def test_an_accuracy_divided_by_the_training_images_is_told():
     for kept in ([0.025], [0.025, 1250], [2.5, 0.15]):  # 1250 of 50,000
         assert "number of training images" in seen(*SWEEP, kept=kept).part_reported(10_000)
     assert seen(*SWEEP, kept=[0.025, 0.125]).part_reported(10_000) == ""
+
+
+def test_a_sum_of_accuracies_divided_by_the_images_is_told():
+    """Of all evaluations, since so small a number may be another."""
+    other = but(SECOND, right=610)
+    kept = [(0.1 + 0.15) / 10_000, (0.1 + 0.122) / 10_000]
+    assert "a sum of accuracies of batches" in seen(*SWEEP, FIRST, other, kept=kept).part_reported(10_000)
+    assert seen(*SWEEP, FIRST, other, kept=kept[:1]).part_reported(10_000) == ""
+    assert seen(*SWEEP, kept=kept).part_reported(10_000) == ""
+    assert seen(*SWEEP, FIRST, other, kept=[*kept, 0.125]).part_reported(10_000) == ""
 
 
 def test_an_ambiguous_accuracy_says_nothing():

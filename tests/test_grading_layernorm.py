@@ -145,6 +145,8 @@ FAULTY = {
         "3.1 norm_value": BESSEL, "3.1 norm_variance": BESSEL, "3.1 norm_gradients": BESSEL}),
     "unbiased by hand": (layer_norm((f"std = ({VARIANCE}", "std = (input.var(1, keepdim=True)")), {
         "3.2b norm_value": BESSEL, "3.2b norm_variance": BESSEL, "3.2b norm_gradients": BESSEL}),
+    "by samples": (layer_norm((f"        var = {VARIANCE}", "        var = ((input - mean) ** 2).sum(1, True) / len(input)")), {
+        "3.1 norm_value": "divided by the number of samples", "3.1 norm_gradients": "divided by the number of samples"}),
     "eps outside": (layer_norm(("(var + self.eps).sqrt()", "(var.sqrt() + self.eps)")), {
         "3.1 norm_value": "under the root", "3.1 norm_gradients": "under the root"}),
     "own eps": (layer_norm(("self.n_neurons, self.eps = n_neurons, eps", "self.n_neurons, self.eps = n_neurons, 1e-5")), {
@@ -177,6 +179,27 @@ FAULTY = {
         "3.2b norm_gradients": "A factor of gamma in the forward pass is missing"}),
     "no variance": (layer_norm((" - x_hat * (d * x_hat).mean(1, keepdim=True)", "")), {
         "3.2b norm_gradients": "through the variance is missing"}),
+    "sum of products": (layer_norm(("(d * x_hat).mean(1, keepdim=True)", "(d * x_hat).sum(1, keepdim=True)")), {
+        "3.2b norm_gradients": "The sum of the incoming gradient times x-hat is not divided"}),
+    "sum": (layer_norm(("d.mean(1, keepdim=True)", "d.sum(1, keepdim=True)")), {
+        "3.2b norm_gradients": "The sum of the incoming gradient is not divided"}),
+    "variance kept for the deviation": (layer_norm((SAVE, SAVE.replace("std", "std**2"))), {
+        "3.2b norm_gradients": "backward divides by the variance where its root belongs"}),
+    "variance kept for 1 over the deviation": (layer_norm(
+        (SAVE, SAVE.replace("std", "std**2")), (LOAD, LOAD.replace("/ std", "* std")), (") / std\n        if", ") * std\n        if")), {
+        "3.2b norm_gradients": "backward uses the variance where 1 / sqrt(variance + eps) belongs"}),
+    "centred input for x-hat": (layer_norm((LOAD, LOAD.replace(") / std", ")"))), {
+        "3.2b norm_gradients": "The centred input stands for x-hat"}),
+    "unbiased in backward": (layer_norm((SAVE, SAVE.replace("std", "(input.var(1, keepdim=True) + eps).sqrt()"))), {
+        "3.2b norm_gradients": "The variance in backward has Bessel's correction"}),
+    "deviation kept for 1 over it": (layer_norm(
+        (LOAD, LOAD.replace("/ std", "* std")), (") / std\n        if", ") * std\n        if")), {
+        "3.2b norm_gradients": "backward uses the standard deviation where 1 over it belongs"}),
+    "input overwritten in backward": (layer_norm((LOAD, LOAD.replace("(input - mean) / std", "input.sub_(mean).div_(std)"))), {
+        "3.2b norm_saved": "The input that the function is given is overwritten"}),
+    "input overwritten in forward": (layer_norm(("x_hat = (input - mean) / std\n        out", "x_hat = input.sub_(mean).div_(std)\n        out"), (
+        LOAD, "input, mean, std, gamma = ctx.saved_tensors\n        x_hat = input")), {
+        "3.2b norm_saved": "The input that the function is given is overwritten"}),
     "beta gradient None": (layer_norm(("grad_beta = grad_output.sum(0)", "pass")), {
         "3.2b norm_gradients": "beta gets None where a gradient is wanted."}),
     "gamma and beta by one switch": (layer_norm(("if ctx.needs_input_grad[2]", "if ctx.needs_input_grad[1]")), {

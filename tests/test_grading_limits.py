@@ -293,7 +293,7 @@ def test_a_worker_counts_the_time_of_all_that_it_has_started():
     def spin() -> int:
         pid = os.fork()
         if pid == 0:
-            Path("/proc/self/comm").write_bytes(b"\xff (1) ")  # a name that is no text
+            Path("/proc/self/comm").write_bytes(b"\xff (1) ")  # not a name in UTF-8
             while time.process_time() < 0.3:
                 pass
             time.sleep(60)

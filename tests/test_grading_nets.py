@@ -64,8 +64,10 @@ def test_right_mlps_have_full_points():
 @pytest.mark.parametrize("loss, text", [("log-probabilities", LOG_SOFTMAX), ("probabilities", SOFTMAX)])
 def test_an_mlp_is_judged_with_its_own_loss(loss, text):
     assert mlps({"right": text}, loss) == {"right": {}}
-    wrong = mlps({"logits": MODULE_LIST}, loss)["logits"]
-    assert list(wrong) == ["mlp_values"] and "Your script" in wrong["mlp_values"]
+    over_the_batch = changed(text, ("dim=1", "dim=0"))
+    wrong = mlps({"logits": MODULE_LIST, "batch": over_the_batch}, loss)
+    assert list(wrong["logits"]) == ["mlp_values"] and "Your script" in wrong["logits"]["mlp_values"]
+    assert list(wrong["batch"]) == ["mlp_values"] and "over the batch (dim=0)" in wrong["batch"]["mlp_values"]
 
 
 ACT, LAST, LINEAR = "self.act = nn.ELU()", "return self.out(x)", "x = self.act(layer(x))"
@@ -84,6 +86,7 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
         "        for i, layer in enumerate(self.layers):\n            x = F.relu(layer(x)) if i == 2 else self.act(layer(x))"))),
         {"mlp_values"}, "The activation after hidden layer 3 is ReLU, not ELU."),
     "ELU last": (changed(MODULE_LIST, (LAST, "return self.act(self.out(x))")), {"mlp_values"}, "follows the last"),
+    "ELU first": (changed(MODULE_LIST, (LINEAR, "x = layer(self.act(x))")), {"mlp_values"}, "ELU is applied to the network's input"),
     "plain list": (changed(MODULE_LIST, ("nn.ModuleList()", "[]")), {"mlp_parameters"}, "not registered"),
     "no bias": (changed(MODULE_LIST, ("n_classes)\n        self", "n_classes, bias=False)\n        self")),
                 {"mlp_parameters"}, "Linear layer 2 is without a bias"),

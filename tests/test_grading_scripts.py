@@ -165,6 +165,8 @@ def test_a_run_is_counted():
     assert "test split" in recording([(0, 4, 4, 4), (1, 4, 4, 4), (2, 0, 0, 0)]).images_wrong
     assert "same images" in recording(3 * STEP, same=True).images_wrong and recording(3 * STEP).images_wrong == ""
     assert run.images_wrong == ""
+    assert recording(7 * [(0, 40, 0, 0), (1, 40, 0, 0), (2, 0, 0, 0)] + [(0, 40, 1, 1), (1, 40, 1, 1), (2, 0, 0, 0)]
+                     ).images_wrong == ""  # a mark that was misread
     both = recording([*STEP, (0, 50, 50, 50), (1, 50, 50, 50), (2, 0, 0, 0), *STEP])  # one fault, and not one of every flag
     assert (both.updates, both.batch_sizes, both.trained_on_test) == (2, [4, 4], 50) and "test split" in both.images_wrong
 
@@ -250,6 +252,7 @@ def test_the_loss_is_known_by_its_gradient():
     for output, gradient in (*((z, gradient) for gradient in wrong.values()), (p, -targets / 6)):
         run = recording(STEP, output=output, **{"output gradient": gradient})
         assert "not the mean cross-entropy" in run.loss_wrong(stub=False)
+        assert ("takes log-probabilities (NLL)" in run.loss_wrong(stub=False)) is (output is p)
 
 
 # ---------------------------------------------------------------- one fault costs one share, once
@@ -359,9 +362,11 @@ TORCH = {"IMPORTS": "import torch\nfrom mlp_pytorch import MLP", "AFTER": "torch
     loss.backward()
     for p in net.parameters():
       p.data -= FLAGS.learning_rate * p.grad""", "EVALUATE": """
+      right = 0
       for i in range(0, 10000, FLAGS.batch_size):
         xb, yb = test.images[i:i + FLAGS.batch_size], test.labels[i:i + FLAGS.batch_size]
-        accuracy(net(torch.from_numpy(xb).float().flatten(1)).detach().numpy(), yb)"""}
+        right += len(xb) * accuracy(net(torch.from_numpy(xb).float().flatten(1)).detach().numpy(), yb)
+      print(right / 10000)"""}
 CONV = {"IMPORTS": "import torch\nfrom convnet_pytorch import ConvNet", "AFTER": "pass", "SETUP":
         "net = ConvNet(3, 10)\n  adam = torch.optim.Adam(net.parameters(), lr=FLAGS.learning_rate)", "UPDATE": """
     adam.zero_grad()
@@ -384,6 +389,22 @@ class MLP(nn.Module):
     for layer in self.hidden:
       x = nn.functional.elu(layer(x))
     return self.out(x)
+"""
+LAYERS_IN_A_LIST = TORCH_MLP.replace("nn.ModuleList(nn.Linear(a, b) for a, b in zip([n_inputs] + n_hidden, n_hidden))",
+                                     "[nn.Linear(a, b) for a, b in zip([n_inputs] + n_hidden, n_hidden)]")
+LAYERS_IN_A_DICTIONARY = """
+import torch
+from torch import nn
+class MLP(nn.Module):
+  def __init__(self, n_inputs, n_hidden, n_classes):
+    super().__init__()
+    self.p = {}
+    for i, (a, b) in enumerate(zip([n_inputs, *n_hidden], [*n_hidden, n_classes])):
+      self.p[i] = (nn.Parameter(1e-4 * torch.randn(b, a)), nn.Parameter(torch.zeros(b)))
+  def forward(self, x):
+    for i, (w, b) in self.p.items():
+      x = nn.functional.linear(x if i == 0 else nn.functional.elu(x), w, b)
+    return x
 """
 BROKEN_CONVNET = """
 from torch import nn
@@ -430,9 +451,11 @@ ALL = ("script", "script_none", "script_default")
 
 
 @pytest.mark.parametrize("number, parts, files", [("1.2", NUMPY, {}), ("2.1", TORCH, {}),
+                                                  ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_LIST}),
+                                                  ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_DICTIONARY}),
                                                   ("4a", CONV, {"convnet_pytorch": BROKEN_CONVNET})])
 def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files):
-    """By hand in NumPy, by hand in PyTorch, and with an optimizer on a network that is faulty itself."""
+    """By hand in NumPy, by hand in PyTorch, on networks whose layers are not registered, or that are faulty otherwise."""
     replies, script = run(tmp_path, context, number, written(parts), ALL, **files)
     for name, check in script.checks.items():
         assert check(replies, context).fraction == 1, (name, check(replies, context))
@@ -495,12 +518,20 @@ FAULTS = {  # changes of the script, and what is said of them by check; every ot
                    "test_split": ["No evaluation on the test split was seen"]}),
     "test split": ("2.1", TORCH, [("data['train']", "data['test']"), ("= FLAGS.learning_rate", "= -FLAGS.learning_rate")],
                    {"test_split": ["trains on images of the test"], "script_loop": ["goes up"]}),
+    "mixed images": ("1.2", NUMPY, [("x.reshape(len(x), -1)", "x.reshape(3072, -1).T")],
+                     {"test_split": ["pixels of several images"]}),
+    "largest number for its place": ("2.1", TORCH, [("torch.tensor(y).argmax(1)", "torch.tensor(y).max(1)[0].long()")],
+                                     {"script_loop": ["The label that the loss is given is 1 for every image"]}),
     "part": ("4a", CONV, [("torch.Tensor(test.images).split(100)", "[torch.Tensor(test.images[:100])] * 100"),
                           ("net.eval()", "pass"), ("adam.zero_grad()", "pass"), ("(1)).mean()", "(1)).sum()")],
              {"test_split": ["a part of the test split only"], "eval_mode": ["evaluated in training mode"],
               "script_loop": ["Gradients add up", f"gives {RIGHT} where {RIGHT} of {len(INPUTS.scores['labels'])}"]}),
     "in evaluation": ("4a", CONV, [("test.labels)", "test.labels[:100 if step else None])")],
-                      {"script_flags": ["It stopped after step 4, in or after an evaluation: ValueError"]})}
+                      {name: ["It stopped after step 4, in or after an evaluation: ValueError"]
+                       for name in ("script_flags", "script_loop")}),
+    "divided again": ("1.2", NUMPY, [("= layer.params[key] - FLAGS.learning_rate *", "= layer.params[key] - "
+                                      "FLAGS.learning_rate / len(x) *")],
+                      {"script_loop": ["Each update is divided by the batch size"]})}
 
 
 @pytest.mark.parametrize("name", FAULTS)

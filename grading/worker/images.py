@@ -25,7 +25,7 @@ LIKE = 0.8  # correlation of these with those of the data set; of other images o
 MOST_LOOKED_UP = 500  # images of a pass that are not in the order of the data set
 TRAIN, TEST = [f"data_batch_{i}" for i in range(1, 6)], ["test_batch"]
 MOST_LABELLED = 20  # passes
-UNKNOWN = -1
+UNKNOWN, MIXED, MOVED = -1, 2, 3  # in the place of a layout
 NEARLY = 0.99  # of the images of a pass, or of the test images: a mark may be unreadable
 MOST_ITEMS, MOST_IN_AN_ARRAY, MOST_NUMBERS, DEPTH = 3000, 300, 100_000, 4
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.?\d*(?:[eE][-+]?\d+)?")
@@ -49,6 +49,19 @@ def keys(flat: np.ndarray, last: bool) -> np.ndarray:
     found -= found.mean(axis=1, keepdims=True)
     with np.errstate(all="ignore"):
         return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def disorder(flat: np.ndarray) -> int:
+    """What a reshape has done to images, as is seen when it is taken back; UNKNOWN for anything else.
+
+    MIXED: pixels of several images stand in each. MOVED: those of an image stand in other places of it.
+    """
+    number = len(flat)
+    before = ((MIXED, flat.T), (MIXED, flat.reshape(3, number, -1).transpose(1, 0, 2)),
+              (MIXED, flat.reshape(32, 32, 3, number).T),
+              (MOVED, flat.reshape(number, 3, 32, 32).transpose(0, 2, 3, 1)))
+    return next((kind for kind, images in before
+                 if (marks.read(images.reshape(number, -1))[0] != marks.UNKNOWN).mean() >= NEARLY), UNKNOWN)
 
 
 class Known:
@@ -95,16 +108,18 @@ class Images:
         number, trained, tests, *_ = event
         row = [updates, 0, number, tests, UNKNOWN, np.nan, np.nan, UNKNOWN, UNKNOWN]
         flat = images.reshape(number, -1)
-        if flat.shape[1] == 3072 and (tests or trained):
+        unread = flat.shape[1] == 3072 and tests + trained < NEARLY * number
+        wrong = disorder(flat) if unread else UNKNOWN
+        if flat.shape[1] == 3072 and (tests or trained or wrong != UNKNOWN):
             row[5:7] = [float(np.mean(images, dtype=float)), float(np.std(images, dtype=float))]
-            row[4] = marks.layout(flat)
-            if row[4] != UNKNOWN and of_tests(tests, number):
+            row[4] = marks.layout(flat) if wrong == UNKNOWN else wrong
+        if row[4] != UNKNOWN and wrong == UNKNOWN:
+            if of_tests(tests, number):
                 found = self.test.find(flat, bool(row[4]))
                 output = np.asarray(output)
                 if (found == found[0] + np.arange(number)).all() and output.shape == (number, 10):
                     row[7:] = [int(found[0]), int((output.argmax(axis=1) == self.test.labels[found]).sum())]
-            labels = labels and len(self.labels) < MOST_LABELLED and row[4] != UNKNOWN
-            if labels and trained == number <= MOST_LOOKED_UP:
+            if labels and len(self.labels) < MOST_LABELLED and trained == number <= MOST_LOOKED_UP:
                 found = self.train.find(flat, bool(row[4]))
                 self.labels[event] = np.where(found == UNKNOWN, UNKNOWN, self.train.labels[found])
         self.passes.append(row)

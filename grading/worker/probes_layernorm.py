@@ -208,11 +208,14 @@ def norm_function(task: Task) -> None:
     function = Call()
     inputs = function.inputs(task)
     [dout] = tensors(task, "dout")
+    given = dict(zip(("input", "gamma", "beta", "grad_output"), (*inputs, dout), strict=True))
+    copies = {name: tensor.detach().clone() for name, tensor in given.items()}
     with operators:
         y = function(inputs, task.options["eps"])
         task.send("forward", y)
         task.note("dtype", str(y.dtype).removeprefix("torch."))
         y.backward(dout)
+    task.note("overwritten", [name for name, copy in copies.items() if not torch.equal(given[name], copy)])
     operators.note(task, function.function.__name__)
     send_gradients(task, *inputs, otherwise="{} gets None where a gradient is wanted")
     if y.dtype == torch.float64:

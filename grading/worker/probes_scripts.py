@@ -327,6 +327,21 @@ class NumpyWatch(Watch):
         return np.argmax(self.model.forward(x), axis=1)
 
 
+def drops(part: Any) -> bool:
+    """Whether it is a dropout layer, by its probability."""
+    probability = getattr(part, "p", None)
+    return isinstance(probability, float | int) and probability > 0
+
+
+def contained(value: Any, kinds: tuple[type, ...]) -> list[Any]:
+    """What is of these kinds in a value, a list, tuple or dictionary."""
+    if isinstance(value, kinds):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [found for item in value for found in contained(item, kinds)] if isinstance(value, list | tuple) else []
+
+
 class TorchWatch(Watch):
     """Watches a torch model: an update is a step of an optimizer, or else a backward pass.
 
@@ -378,10 +393,23 @@ class TorchWatch(Watch):
                 raise
             self.torch.nn.Module.__init__(model)
             model.stand_in = self.torch.nn.Linear(1, 10)
+        self.register(model)
+
+    def register(self, model: Any) -> None:
+        """Register the layers and parameters that lie in a list or dictionary, so that the script can train them.
+
+        That they are not is for the check of the network's parameters to say.
+        """
+        known = {id(part) for part in (*model.modules(), *model.parameters())}
+        lost = [part for part in contained(vars(model), (self.torch.nn.Module, self.torch.nn.Parameter))
+                if id(part) not in known]
+        for i, part in enumerate(lost):
+            add = model.add_module if isinstance(part, self.torch.nn.Module) else model.register_parameter
+            add(f"registered_by_the_grader_{i}", part)
 
     def modes(self, model: Any) -> tuple[int, int]:
         parts = [part for part in model.modules()
-                 if self.stub or "Norm" in type(part).__name__ or bool(getattr(part, "p", False))]
+                 if self.stub or "Norm" in type(part).__name__ or drops(part)]
         return int(any(part.training for part in parts)), int(all(part.training for part in parts))
 
     def output(self, model: Any, x: Any, *arguments: Any, **keywords: Any) -> Any:
