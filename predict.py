@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -174,15 +175,26 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise UserError(f"{path} cannot be read as a picture: {reason}") from None
 
 
-def table(names: list[str], class_names: tuple[str, ...], probabilities: np.ndarray) -> str:
-    """A line for each picture: what it is taken for, and the probability of each class."""
+def table(names: list[str], class_names: tuple[str, ...], probabilities: np.ndarray, columns: int | None = None) -> str:
+    """A line for each picture: what it is taken for, and the probability of each class.
+
+    Where that is wider than `columns`, a line for each class.
+    """
     cells = [["picture", "taken for", *class_names], *(
         [name, class_names[row.argmax()], *(f"{value:.4f}" for value in row)]
         for name, row in zip(names, probabilities, strict=True))]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return "\n".join("  ".join(
-        f"{cell:<{width}}" if column < 2 else f"{cell:>{width}}"
-        for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip() for line in cells)
+    lines = aligned(cells, left=2)
+    if columns and len(lines[0]) > columns:
+        lines = aligned([list(column) for column in zip(*cells, strict=True)], left=1)
+    return "\n".join(lines)
+
+
+def aligned(cells: list[list[str]], left: int) -> list[str]:
+    """The lines of a table, whose first `left` columns are aligned to the left."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(width) if column < left else cell.rjust(width)
+                      for column, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+            for line in cells]
 
 
 def plot(target: Path, pictures: np.ndarray, names: list[str], class_names: tuple[str, ...],
@@ -200,7 +212,7 @@ def plot(target: Path, pictures: np.ndarray, names: list[str], class_names: tupl
             right.set(xlim=(0, 1))
         rows[-1][1].set(xlabel="probability")
 
-    save_figure(target.with_suffix(""), paint, (8, 2.6 * len(pictures) + 0.3), (target.suffix or ".png",))
+    save_figure(target.with_suffix(""), paint, (8, 2.6 * len(pictures) + 0.3), (target.suffix,))
 
 
 # ---------------------------------------------------------------- ONNX
@@ -253,13 +265,23 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.images:
             if trained.mean_image.shape[0] not in (1, 3) or min(trained.mean_image.shape[1:]) < 2:
                 raise UserError(f"{arguments.run} was not trained on pictures, but on {trained.mean_image.shape}")
-            pictures = np.stack([read_picture(image, trained.mean_image.shape) for image in arguments.images])
-            probabilities = trained.of_pictures(pictures)
-            names = [image.name for image in arguments.images]
-            print(table(names, trained.class_names, probabilities))
-        if arguments.plot:
-            plot(arguments.plot, pictures, names, trained.class_names, probabilities)
-            print(f"wrote {for_shell(arguments.plot)}")
+            names, pictures, unread = [], [], []
+            for image in arguments.images:
+                try:
+                    pictures.append(read_picture(image, trained.mean_image.shape))
+                    names.append(image.name)
+                except UserError as error:
+                    unread.append(str(error))
+            if pictures:
+                probabilities = trained.of_pictures(np.stack(pictures))
+                columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+                print(table(names, trained.class_names, probabilities, columns))
+            if pictures and arguments.plot:
+                target = arguments.plot if arguments.plot.suffix else arguments.plot.with_suffix(".png")
+                plot(target, np.stack(pictures), names, trained.class_names, probabilities)
+                print(f"wrote {for_shell(target)}")
+            if unread:
+                raise UserError("\n".join(unread))
         if arguments.export:
             export(trained, arguments.export)
             print(f"wrote {for_shell(arguments.export)}")

@@ -24,7 +24,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -318,6 +318,12 @@ class Shared:
 # ---------------------------------------------------------------- the results of a study
 
 
+def is_there(name: str, drawn: Mapping[str, Any]) -> bool:
+    """Whether the network has what was drawn under this name: not the width of a layer that it does not have."""
+    layer = name.removeprefix("width_")
+    return name in drawn and (layer == name or int(layer) <= drawn["depth"])
+
+
 def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:
     """trials.csv and best.json of all trials so far; returns the best."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
@@ -329,7 +335,7 @@ def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:
             value = trial.value if trial.value is not None else max(trial.intermediate_values.values(), default="")
             writer.writerow([trial.number, trial.state.name.lower(), value, len(trial.intermediate_values),
                              round(trial.duration.total_seconds(), 1) if trial.duration else "",
-                             *(trial.params.get(name, "") for name in names)])
+                             *(trial.params[name] if is_there(name, trial.params) else "" for name in names)])
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         return None

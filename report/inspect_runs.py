@@ -1,7 +1,6 @@
 """What trained networks do with the test split: right and wrong by class, worst images, units of the first layer.
 
     python -m report.inspect_runs results/train_mlp_numpy/<time>
-    python -m report.inspect_runs report/results/mlp-numpy/defaults-seed42
     python -m report.inspect_runs RUN --checkpoint ELSEWHERE/last.pt   # a checkpoint that was not kept with the run
     python -m report.inspect_runs RUN RUN --data_dir DIR
 
@@ -176,7 +175,8 @@ def draw(run: Path, found: dict[str, Any], worst: np.ndarray, tiles: np.ndarray)
         left, right = above.subfigures(1, 2)
         for drawn, part in ((matrix, left), (images, right), (weights, below)):
             drawn(part)
-        figure.suptitle(f"{run.name}: {data_title(run)}", parse_math=False)
+        whole = data_title(run).partition(", evaluated on")[0]  # of all test images, whatever part the run evaluated
+        figure.suptitle(f"{run.name}: {whole}", parse_math=False)
 
     save_figure(run / "inspection", paint, (15, 13), (".png",))
 

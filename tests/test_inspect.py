@@ -5,6 +5,7 @@ import json
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from script_runs import QUICK, interrupt_at, run
 
 import train_mlp_autodiff
@@ -78,6 +79,14 @@ def test_another_network_is_refused(finished, standin, tmp_path, capsys):
     assert inspect_runs.main([with_accuracy_changed(finished, 0.01, tmp_path), "--data_dir", str(standin)]) == 2
     assert "another network" in capsys.readouterr().err
     assert not (tmp_path / "predictions.json").exists()
+
+
+def test_the_picture_is_of_all_test_images_whatever_the_run_evaluated(standin, tmp_path, monkeypatch):
+    assert run("train_mlp_numpy", *QUICK, "--eval_images", 100, "--data_dir", standin, "--output_dir", tmp_path / "r") == 0
+    painted = Figure()
+    monkeypatch.setattr(inspect_runs, "save_figure", lambda path, paint, *_: paint(painted))
+    found = inspect_runs.inspect(tmp_path / "r", None, str(standin))
+    assert np.sum(found["confusion"]) == 400 and "100" not in painted.get_suptitle()
 
 
 def test_an_interrupted_run_is_taken_as_far_as_it_is(standin, tmp_path, monkeypatch, capsys):

@@ -150,6 +150,29 @@ def test_what_is_not_a_picture_is_one_line(damage, place, tmp_path, capsys):
     assert refused(capsys, finished(place, "numpy"), picture).startswith(f"{picture} cannot be read as a picture: ")
 
 
+def test_one_that_is_not_a_picture_does_not_hide_the_others(place, tmp_path, capsys):
+    good, bad = place / "pictures/00.png", tmp_path / "bad.png"
+    bad.write_bytes(b"hello")
+    with pytest.raises(SystemExit) as stop:
+        predict.main([str(finished(place, "numpy")), str(good), str(bad), str(place / "pictures/01.png"),
+                      "--plot", str(tmp_path / "figure")])
+    output, error = capsys.readouterr()
+    lines = output.splitlines()
+    assert stop.value.code == 2 and f"{bad} cannot be read as a picture" in error
+    assert [line.split()[0] for line in lines] == ["picture", "00.png", "01.png", "wrote"]
+    assert lines[-1] == f"wrote {tmp_path / 'figure.png'}" and (tmp_path / "figure.png").exists()
+
+
+def test_a_table_that_is_too_wide_has_a_line_for_each_class():
+    classes, values = ("cat", "a long name of a class"), np.array([[0.25, 0.75], [0.5, 0.5]])
+    wide = predict.table(["x.png", "y.png"], classes, values, 200)
+    assert wide == predict.table(["x.png", "y.png"], classes, values)
+    assert [line.split()[0] for line in wide.splitlines()] == ["picture", "x.png", "y.png"]
+    narrow = predict.table(["x.png", "y.png"], ("cat", "dog"), values, 30).splitlines()
+    assert [line.split() for line in narrow] == [["picture", "x.png", "y.png"], ["taken", "for", "dog", "cat"],
+                                                 ["cat", "0.2500", "0.5000"], ["dog", "0.7500", "0.5000"]]
+
+
 def refused(capsys, *argv) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
@@ -172,7 +195,17 @@ def test_a_figure(place, tmp_path, capsys):
 def test_what_is_not_a_checkpoint_is_one_line(place, tmp_path, capsys):
     picture = place / "pictures/00.png"
     assert "last.npz or last.pt does not exist" in refused(capsys, tmp_path, picture)
-    assert "does not exist" in refused(capsys, tmp_path / "none.pt", picture)
+    for nowhere in ("none.pt", "none"):  # a folder that holds other things is not to be removed
+        message = refused(capsys, tmp_path / nowhere, picture)
+        assert "does not exist; give a run folder" in message and "remove" not in message
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    for name in ("config.json", "summary.json"):
+        (kept / name).write_text("{}")
+    message = refused(capsys, kept, picture)
+    assert "its figures and tables alone were kept; train it again" in message and "remove" not in message
+    (kept / "summary.json").unlink()
+    assert f"this run ended before its first checkpoint; remove {kept}" in refused(capsys, kept, picture)
     (tmp_path / "last.pt").write_bytes(b"x")
     assert "not a whole checkpoint" in refused(capsys, tmp_path, picture)
     torch.save({"script": "another"}, tmp_path / "last.pt")

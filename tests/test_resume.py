@@ -137,7 +137,8 @@ def test_a_run_is_resumed_with_its_own_data(standin, tmp_path, capsys):
 
 def test_killed_before_its_first_checkpoint_the_way_out_is_named(standin, tmp_path, capsys):
     _checkpoint(standin, tmp_path / "run")
-    (tmp_path / "run/last.pt").unlink()
+    for name in ("last.pt", "summary.json"):
+        (tmp_path / "run" / name).unlink(missing_ok=True)
     capsys.readouterr()
     assert run("train_mlp_pytorch", "--resume", tmp_path / "run") == 2
     assert f"remove {tmp_path / 'run'} and start it again" in capsys.readouterr().err

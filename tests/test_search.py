@@ -59,6 +59,8 @@ def study(folder):
 def test_a_study_leaves_its_table_its_best_and_its_pictures(standin, tmp_path):
     summary = search.search(config(standin, tmp_path / "s", trials=4))
     rows = trials(tmp_path / "s")
+    for row in rows:  # of the layers that are there
+        assert [bool(row[f"width_{i}"]) for i in range(1, 5)] == [i <= int(row["depth"]) for i in range(1, 5)]
     assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3]
     best = max(rows, key=lambda row: float(row["validation_accuracy"]))
     assert summary["validation_accuracy"] == float(best["validation_accuracy"])

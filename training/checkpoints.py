@@ -89,8 +89,15 @@ def lock(path: Path, wait: bool = False) -> IO[str]:
 
 
 def missing(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} does not exist; if that run was stopped before its first checkpoint, remove "
-                           f"{for_shell(path.parent)} and start it again")
+    """Of a checkpoint that is not there. Only a run that ended before its first one is to be removed."""
+    folder = path.parent
+    if not (folder / "config.json").exists():
+        return CheckpointError(f"{path} does not exist; give a run folder such as results/<script>/<time>")
+    if (folder / "summary.json").exists():
+        return CheckpointError(f"{path} does not exist: of this run its figures and tables alone were kept; "
+                               "train it again with the flags in its config.json")
+    return CheckpointError(f"{path} does not exist: this run ended before its first checkpoint; remove "
+                           f"{for_shell(folder)} and start it again")
 
 
 def damaged(path: Path) -> CheckpointError:

@@ -59,9 +59,12 @@ def disorder(flat: np.ndarray) -> int:
     number = len(flat)
     before = ((MIXED, flat.T), (MIXED, flat.reshape(3, number, -1).transpose(1, 0, 2)),
               (MIXED, flat.reshape(32, 32, 3, number).T),
-              (MOVED, flat.reshape(number, 3, 32, 32).transpose(0, 2, 3, 1)))
-    return next((kind for kind, images in before
-                 if (marks.read(images.reshape(number, -1))[0] != marks.UNKNOWN).mean() >= NEARLY), UNKNOWN)
+              (MOVED, flat.reshape(number, 3, 32, 32).transpose(0, 2, 3, 1)))  # of right images: channels last
+    for kind, images in before:
+        images = images.reshape(number, -1)
+        if (marks.read(images)[0] != marks.UNKNOWN).mean() >= NEARLY and marks.layout(images) == 0:
+            return kind
+    return UNKNOWN
 
 
 class Known:
