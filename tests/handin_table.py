@@ -1153,6 +1153,35 @@ FAULTS: tuple[Fault, ...] = (
     Fault("conv-learning-rate-decays", "4a", "birch", TRAIN_CONV,
           "        optimizer.step()\n", "        optimizer.step()\n        optimizer.param_groups[0]['lr'] *= 0.99\n",
           ("script: optimizer and its step",), TRAINING),
+    # mistakes of a reader who had seen nothing
+    Fault("numpy-mixes-images-by-a-reshape", "1.2", "rowan", TRAIN_NUMPY,
+          "logits = net.forward(x.reshape(len(x), -1))", "logits = net.forward(x.reshape(3072, -1).T)",
+          ("script: trains on the training images",), TRAINING),
+    Fault("numpy-divides-the-step-by-the-batch", "1.2", "quince", TRAIN_NUMPY,
+          "lr = FLAGS.learning_rate", "lr = FLAGS.learning_rate / FLAGS.batch_size",
+          ("script: optimizer and its step",), TRAINING),
+    Fault("torch-elu-before-each-layer", "2.1", "nutmeg", MLP_TORCH,
+          "x = F.elu(linear(x))", "x = linear(F.elu(x))",
+          ("MLP: forward",), TRAINING),
+    Fault("norm-divides-by-the-number-of-samples", "3.1", "larch", NORM,
+          "    var = input.var(dim=1, unbiased=False, keepdim=True)\n    x_hat = (input - mean) / torch.sqrt(var + self.eps)",
+          "    var = (input - mean).pow(2).sum(dim=1, keepdim=True) / len(input)\n"
+          "    x_hat = (input - mean) / torch.sqrt(var + self.eps)",
+          ("forward",), ("eps", "gradients")),
+    Fault("function-overwrites-its-input", "3.2b", "larch", NORM,
+          "x_hat = (input - mean) * inv_std", "x_hat = input.sub_(mean).mul_(inv_std)",
+          ("saves no more than needed",)),
+    Fault("function-divides-by-the-variance-in-backward", "3.2b", "larch", NORM,
+          "inv_std = 1 / torch.sqrt(var + ctx.eps)", "inv_std = 1 / (var + ctx.eps)",
+          ("gradient of the input", "gradient of gamma")),
+    Fault("convnet-script-never-switches-gradients-on-again", "4a", "quince", TRAIN_CONV,
+          "  with torch.no_grad():\n    for i in range(0, len(images), batch_size):", "  torch.set_grad_enabled(False)\n  if True:\n"
+          "    for i in range(0, len(images), batch_size):",
+          ("script: runs to its end",), ("script: optimizer and its step", "script: reports evaluations")),
+    Fault("convnet-script-moves-pixels", "4a", "quince", TRAIN_CONV,
+          "    x = torch.from_numpy(x).float().to(device)",
+          "    x = torch.from_numpy(x.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy()).float().to(device)",
+          ("script: trains on the training images",), TRAINING),
 )
 
 
