@@ -18,10 +18,12 @@ from convnet_pytorch import ConvNet
 from make_submission import Refused, file_name, pack
 from report import build_report
 from report.experiments import EXPERIMENTS, runs
+from tests.test_english import found
 
 typst = pytest.importorskip("typst")
 PdfReader = pytest.importorskip("pypdf").PdfReader
 ROOT = make_submission.ROOT
+SOURCES = {path.name: path.read_text() for path in sorted((ROOT / "report").glob("*.typ"))}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,57 @@ def test_figures_stand_after_the_heading_that_they_belong_to(built):
     assert places == sorted(places)
 
 
+def without_semicolon(text: str) -> list[str]:
+    """Typst's expressions in markup, `#name` or `#call(...)`, that a semicolon ends: it is not printed."""
+    lost = []
+    for hash_sign in re.finditer(r"#(?=[\w(\[{])", text):
+        end = hash_sign.end()
+        while part := re.compile(r"\.?[A-Za-z][\w-]*|[(\[{]").match(text, end):
+            end = part.end() if part[0][-1] not in "([{" else closing(text, end)
+        if text[end:end + 1] == ";":
+            lost.append(text[hash_sign.start():end + 1])
+    return lost
+
+
+def closing(text: str, start: int) -> int:
+    """Where the bracket that opens at `start` is closed; brackets in strings do not count."""
+    depth = 0
+    for token in re.compile(r'"(?:\\.|[^"\\])*"|[(\[{]|[)\]}]').finditer(text, start):
+        depth += (token[0] in "([{") - (token[0] in ")]}")
+        if depth == 0:
+            return token.end()
+    raise ValueError(f"not closed: {text[start:start + 40]}")
+
+
+def test_no_semicolon_of_the_text_is_lost():
+    text = 'a #f("(;")[b (c)]; d #n; #s.map(x => { x }).first(); #let m = 2; (#n); #f(\n"x"); #n, e; #f("; "), #n.'
+    assert without_semicolon(text) == ['#f("(;")[b (c)];', "#n;", "#s.map(x => { x }).first();", '#f(\n"x");']
+    assert not {name: lost for name, source in SOURCES.items() if (lost := without_semicolon(source))}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_plain_english_across_line_breaks(name):
+    assert not found(" ".join(SOURCES[name].split()))
+
+
+def test_marks_are_explained_where_they_are_first_used(built):
+    text = text_of(built / "report/report.pdf")
+    for mark, meaning in (("†", "one seed"), ("‡", "settings chosen when test accuracies of such runs were known")):
+        assert text[text.index(mark):].startswith(f"{mark} ({mark}: {meaning}")
+
+
+def test_every_picture_of_runs_names_its_seeds():
+    text = SOURCES["report.typ"]
+    captions = re.findall(r"#figure\((?:image|grid)\(.*?caption: (\[.*?\])\) <", text, re.DOTALL)
+    assert len(captions) == len(re.findall(r"#figure\((?:image|grid)\(", text)) > 10
+    assert not [caption for caption in captions if not re.search(r"#of-seeds\(|#default-runs|repeats", caption)]
+
+
+def test_headers_of_tables_begin_alike():
+    headers = [header for text in SOURCES.values() for header in re.findall(r" \[\*([^*]+)\*\]", text)]
+    assert len(headers) > 20 and not [header for header in headers if header[0].isupper()]
+
+
 # ---------------------------------------------------------------- what the text says in words
 
 
@@ -149,23 +202,75 @@ def test_both_losses_of_the_numpy_mlp_still_fall_and_part_from_step_700_on():
     assert test[1400] - train[1400] > 0.05
 
 
+def held_out() -> dict[str, list[float]]:
+    """The accuracies behind each row of the table of modifications, in its order."""
+    return {variant.name: [RESULTS.summary("mlp-modifications", f"{variant.name}-seed{seed}")["validation_accuracy"]
+                           for seed in variant.seeds] for variant in EXPERIMENTS["mlp-modifications"].variants}
+
+
 def test_what_the_conclusion_says_brings_most_does():
-    names = [variant.name for variant in EXPERIMENTS["mlp-modifications"].variants]
-    reached = [statistics.mean(RESULTS.summary("mlp-modifications", f"{name}-seed{seed}")["validation_accuracy"]
-                               for seed in (42, 43, 44)) for name in names]
+    names, reached = list(held_out()), [statistics.mean(values) for values in held_out().values()]
     brought = {name: after - before for name, before, after in zip(names[1:], reached, reached[1:], strict=False)}
     assert set(sorted(brought, key=brought.__getitem__)[-4:]) == {"scaled-pixels", "adamw", "one-cycle", "flip"}
     numpy, pytorch = (RESULTS.accuracies(name, "defaults") for name in ("mlp-numpy", "mlp-pytorch"))
     assert abs(statistics.mean(numpy) - statistics.mean(pytorch)) < min(map(statistics.stdev, (numpy, pytorch)))
 
 
-def test_what_source_b_found_holds():
+def test_which_modifications_cost_accuracy_and_which_change_it_by_less_than_the_spread(built):
+    rows = held_out()
+    change = {name: (statistics.mean(after) - statistics.mean(before)) / max(map(statistics.stdev, (before, after)))
+              for (name, after), before in zip(list(rows.items())[1:], rows.values(), strict=False)}
+    assert {name for name in change if change[name] < -1} == {"muon", "gelu", "mixup", "without-muon"}
+    assert {name for name in change if abs(change[name]) < 1} == {"layernorm", "label-smoothing", "weight-averaging"}
+    assert ("GELU and mixup cost accuracy, too. LayerNorm, label smoothing and the moving average change it by less than "
+            "the larger standard deviation of the two rows.") in text_of(built / "report/report.pdf")
+
+
+def flags(experiment: str, run: str) -> dict:
+    return json.loads(RESULTS.path(experiment, run, "config.json").read_text())["flags"]
+
+
+def test_abstract_and_conclusion_say_what_the_best_mlp_is(built):
+    best, default = flags("best-mlp", "augmented-seed42"), flags("mlp-pytorch", "defaults-seed42")
+    assert best["optimizer"] == "muon" and best["blocks"] and best["activation"] == "gelu" and best["label_smoothing"]
+    assert best["flip"] == "on" and best["shift"] and best["mixup"] and not best["ema_decay"]
+    for epochs in (flags("mlp-modifications", "plain-seed42")["epochs"], default["max_steps"] * default["batch_size"] / 50000):
+        assert best["epochs"] > 10 * epochs
+    text = text_of(built / "report/report.pdf")
+    for start, end in (("Abstract.", "question network"), ("Conclusion Back", "How the numbers were made The")):
+        part = re.sub(r"(?<=[a-z])[-\u2010\u00ad] (?=[a-z])", "", text[text.index(start):text.rindex(end)])
+        assert not [word for word in ("residual", "Muon", "data augmentation", "many more epochs") if word not in part], start
+
+
+def test_table_2_says_that_two_of_its_rows_have_the_same_settings(built):
+    alike = [flags(*run) for run in (("mlp-pytorch", "defaults-seed42"), ("tanh-elu", "elu-seed42"))]
+    assert len({json.dumps({**one, "output_dir": ""}, sort_keys=True) for one in alike}) == 1
+    assert "The third row has the settings of the first" in text_of(built / "report/report.pdf")
+
+
+def test_table_1_says_which_parameters_it_counts(built):
+    probe, tuned = (RESULTS.summary("transfer", f"{name}-seed42")["parameters"] for name in ("linear-probe", "fine-tuned"))
+    assert probe == 1280 * 10 + 10 < tuned and flags("transfer", "fine-tuned-seed42")["unfreeze_from"]
+    assert ("Parameters: of the head alone for the linear probe, else of the whole network, including frozen ones."
+            in text_of(built / "report/report.pdf"))
+
+
+def test_differences_from_source_b_are_of_the_same_network(built):
+    text = text_of(built / "report/report.pdf")
+    table = text[text.index("changed channels hidden"):text.index("Table 5:")]
+    shown = {title: " ".join(re.findall(rf"{title} \d[^±]*± [\d.]+ ([+−][\d.]+)", table))
+             for title in (variant.title for variant in EXPERIMENTS["study-cnn"].variants)}
+    assert {title for title, difference in shown.items() if not difference} == {"our best", "dropout of 0.2"}
+
+
+def test_what_source_b_found_holds(built):
     mean = {variant.name: statistics.mean(RESULTS.accuracies("study-cnn", variant.name))
             for variant in EXPERIMENTS["study-cnn"].variants}
     spread = statistics.stdev(RESULTS.accuracies("study-cnn", "baseline"))
     assert mean["lr-0.005"] < mean["baseline"] - 0.1
     assert mean["batch-32"] < mean["baseline"] - spread
-    assert max(mean["tanh"], mean["sigmoid"]) < mean["baseline"] + spread
+    assert abs(mean["tanh"] - mean["baseline"]) < spread and mean["sigmoid"] < mean["baseline"] - spread
+    assert "Tanh brings nothing, and sigmoid costs accuracy;" in text_of(built / "report/report.pdf")
     assert max(mean.keys() - {"best"}, key=mean.__getitem__) == "channels-20-25"
 
 
