@@ -117,7 +117,8 @@ def mlp_parameters(replies: Replies, context: Context) -> Outcome:
         wanted = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
         lost, bare = fact(reply, name, "unregistered") or [], fact(reply, name, "without bias") or []
         reason = (f"{layer(lost)} not registered, so that no optimizer sees its parameters: use nn.ModuleList or "
-                  "nn.Sequential, not a Python list." if lost else f"{layer(bare)} without a bias." if bare else
+                  "nn.Sequential, not a Python list or dictionary." if lost else
+                  f"{layer(bare)} without a bias." if bare else
                   "The number of parameters is wrong: one weight a connection and one bias an output.")
         outcomes.append(shown(Outcome(float(found == wanted), "" if found == wanted else reason,
                                       f"{called(context.inputs, name)}: expected {wanted}, received {found}"),

@@ -218,8 +218,13 @@ def accepted(replies: Replies, context: Context, wrong: str, sentence: str) -> O
 
 
 def norm_shapes(replies: Replies, context: Context) -> Outcome:
-    return accepted(replies, context, "features", "An input with another number of features than n_neurons must be "
-                                                  "refused: compare input.shape.")
+    found = accepted(replies, context, "features", "An input with another number of features than n_neurons must be "
+                                                   "refused: compare input.shape.")
+    if found.passed and replies["shapes"].notes.get("broadcasts"):
+        return replace(found, fraction=0.0, numbers="with n_neurons 1, 3 features are accepted",
+                       diagnosis="An input with another number of features than n_neurons must be refused by a check, "
+                                 "which raises an error.")
+    return found
 
 
 def norm_dimensions(replies: Replies, context: Context) -> Outcome:
@@ -236,7 +241,9 @@ def norm_none(replies: Replies, context: Context) -> Outcome:
     reply, names = replies["needs"], ("input", "gamma", "beta")
     right_at_all = all_of(*gradients(replies["value"], context.expected, "value", 1e-4)).passed
     if reply.error:
-        return failed(reply)
+        needed = reply.notes.get("needed")
+        where = f" for {' and '.join(map(str, needed))[:40]} alone" if isinstance(needed, list) else ""
+        return replace(failed(reply), numbers=f"where a gradient is needed{where}" if where else "")
     returned: dict[str, list[bool]] = {}
     for needs in ("".join(choice) for choice in itertools.product("01", repeat=3) if "1" in choice):
         returned[needs] = [f"{needs} {name}" in reply.arrays for name in names]

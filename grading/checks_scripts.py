@@ -178,7 +178,7 @@ class Run:
         if isinstance(followed := notes.get("followed"), list) and (other := other_updates(followed)):
             return other
         if notes.get("gradients kept"):
-            return "Gradients add up over the steps: call optimizer.zero_grad() before each backward pass."
+            return "Gradients add up over the steps: set them to 0 before each backward pass (optimizer.zero_grad())."
         if notes.get("without gradient"):
             return "The optimizer's step comes without a gradient: zero_grad, then backward, then step."
         return ""
@@ -314,7 +314,7 @@ def against_cross_entropy(output: np.ndarray, gradient: np.ndarray, stub: bool) 
                 return ""
         if close(gradient, slopes(negative, output, usual)):
             return "" if stub or close(np.exp(output).sum(axis=1), np.ones(len(output))) else NLL_OF_OTHERS
-    return "The loss is not the mean cross-entropy of the network's output and the labels."
+    return "The loss, or its gradient, is not the mean cross-entropy of the network's output and the labels."
 
 
 def chained(shapes: Sequence[Any], sizes: Sequence[int]) -> bool:

@@ -192,6 +192,12 @@ FAULTY = {
         "3.2b norm_gradients": "The centred input stands for x-hat"}),
     "unbiased in backward": (layer_norm((SAVE, SAVE.replace("std", "(input.var(1, keepdim=True) + eps).sqrt()"))), {
         "3.2b norm_gradients": "The variance in backward has Bessel's correction"}),
+    "shape error not raised": (layer_norm((SHAPE, SHAPE.replace("raise ", "")), (
+        VALUE, VALUE.replace("self.gamma *", "self.gamma.expand_as(input) *"))), {
+        "3.1 norm_shapes": "refused by a check, which raises an error. (with n_neurons 1,", "3.2c norm_shapes": "compare input.shape"}),
+    "gamma kept for its own gradient alone": (layer_norm(
+        (SAVE, "ctx.save_for_backward(input, mean, std, gamma if ctx.needs_input_grad[1] else None)")), {
+        "3.2b norm_none": "where a gradient is needed for beta alone"}),
     "deviation kept for 1 over it": (layer_norm(
         (LOAD, LOAD.replace("/ std", "* std")), (") / std\n        if", ") * std\n        if")), {
         "3.2b norm_gradients": "backward uses the standard deviation where 1 over it belongs"}),

@@ -128,7 +128,10 @@ def norm_parameters(task: Task) -> None:
 
 @probe
 def norm_shapes(task: Task) -> None:
-    """Which of the inputs a module refuses, and how; the outputs of the others, by their number."""
+    """Which of the inputs a module refuses, and how; the outputs of the others, by their number.
+
+    Also whether one of a single neuron takes inputs of more, which only a check of the shape refuses: they broadcast.
+    """
     module = layer(task.options["class"], task.options["n_neurons"])
     refused: list[str | None] = []
     for number, x in task.arrays.items():
@@ -138,6 +141,13 @@ def norm_shapes(task: Task) -> None:
         except Exception as error:
             refused.append(describe(error))
     task.note("refused", refused)
+    single = layer(task.options["class"], 1)
+    try:
+        single(torch.ones(4, 1))
+        single(torch.randn(4, 3))
+        task.note("broadcasts", True)
+    except Exception:
+        pass
 
 
 class Stopped(BaseException):
@@ -239,6 +249,7 @@ def norm_needs(task: Task) -> None:
     for needs in itertools.product((False, True), repeat=3):
         if not any(needs):
             continue
+        task.note("needed", [name for name, need in zip(("input", "gamma", "beta"), needs, strict=True) if need])
         inputs = [t.requires_grad_(need) for t, need in zip(function.inputs(task, False), needs, strict=True)]
         y = function(inputs, task.options["eps"])
         with torch.no_grad():
