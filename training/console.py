@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -27,6 +29,13 @@ def notice(text: str) -> None:
 
 
 notice_once = functools.cache(notice)
+
+
+def wrapped(text: str, width: int, indent: str = "", first: str = "") -> str:
+    """`text` in lines of up to `width` characters, the first behind `first`; a flag and its value stay together."""
+    joined = re.sub(r"(--\w+) ", "\\1\N{NO-BREAK SPACE}", text)
+    return textwrap.fill(joined, width, initial_indent=first, subsequent_indent=indent,
+                         break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
 
 
 class StepBar(tqdm):
