@@ -6,14 +6,15 @@
     python plot_curves.py --list                                        # every run under results/
     python plot_curves.py --list report/results/norms
 
-A run is a folder that a training script left, finished or not: loss on the left, accuracy on the right. Its label are
-the flags in which it differs from the others.
+A run is a folder that a training script left, finished or not: loss on the left, accuracy on the right. Its label is
+made of the flags in which it differs from the others.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def list_runs(parser: argparse.ArgumentParser, folders: list[Path]) -> int:
                 damaged.append(run)
     if not runs and not damaged:
         parser.exit(2, f"{parser.prog}: there are no runs under {', '.join(map(str, folders))}\n")
-    print(table(runs))
+    print(table(runs, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
     for run in damaged:
         print(f"{parser.prog}: the files of {run} are damaged", file=sys.stderr)
     return 0
@@ -50,8 +51,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=expanded, default=Path("curves"), help="name of the picture, without its ending; "
                         "writes OUT.png and OUT.svg (default: curves)")
     parser.add_argument("--log", action="store_true", help="the loss on a logarithmic axis")
-    parser.add_argument("--list", action="store_true", help="list the runs and searches under these folders, or under "
-                        "results: date, script, accuracy, time, state, and the flags in which they differ")
+    parser.add_argument("--list", action="store_true", help="list the runs and searches under these folders (default: "
+                        "results), with date, script, accuracy, time, state and the flags in which they differ")
     arguments = parser.parse_args(argv)
     if arguments.list:
         return list_runs(parser, arguments.runs or [Path("results")])

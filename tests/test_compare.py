@@ -1,11 +1,16 @@
 """Runs side by side: labels, curves of runs that ended early, the list of runs and searches, TensorBoard."""
 
+import fcntl
 import json
 import os
+import pty
 import re
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
 
 import numpy as np
@@ -16,7 +21,9 @@ import cifar10_utils
 import plot_curves
 import train_mlp_autodiff
 import train_mlp_numpy
+import training.run
 from training import curves
+from training.run import Run
 from training.script import run_script
 
 pytestmark = pytest.mark.training
@@ -52,12 +59,25 @@ def legend_of(monkeypatch, *argv: object) -> tuple[list[str], list]:
             figure.canvas.draw()
             box, renderer = figure.legends[0].get_window_extent(), figure.canvas.get_renderer()
             assert not any(box.overlaps(axis.get_tightbbox(renderer)) for axis in figure.axes)  # off the curves
-            seen.append(([text.get_text().strip() for text in figure.legends[0].get_texts()], figure.axes))
+            assert min(box.x0, box.y0) >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height
+            assert axes_height(figure.axes[0]) > 150  # room is left for the curves
+            seen.append(([" ".join(text.get_text().split()) for text in figure.legends[0].get_texts()], figure.axes))
         real(target, looked_at, *more)
 
     monkeypatch.setattr(curves, "save_figure", save_figure)
     assert plot_curves.main([*map(str, argv)]) == 0
     return seen[-1]
+
+
+def axes_height(axis) -> float:
+    return axis.get_window_extent().height
+
+
+def edit_flags(folder, drop=(), **flags: object) -> None:
+    """As if the run in `folder` had been made with these flags, and before those in `drop` existed."""
+    config = json.loads((folder / "config.json").read_text())
+    config["flags"] = {name: value for name, value in (config["flags"] | flags).items() if name not in drop}
+    (folder / "config.json").write_text(json.dumps(config))
 
 
 # ---------------------------------------------------------------- curves
@@ -67,12 +87,67 @@ def test_runs_are_called_by_the_flags_in_which_they_differ(ended, tmp_path, monk
     legend, _ = legend_of(monkeypatch, ended / "a", ended / "b", "--out", tmp_path / "x")
     assert legend == ["--learning_rate 0.001 --dnn_hidden_units 100", "--learning_rate 0.01 --dnn_hidden_units 9,5", "train", "test"]
     legend, _ = legend_of(monkeypatch, ended / "a", ended / "torch", "--out", tmp_path / "x")
-    assert legend == ["train_mlp_numpy --eval_images 0", "train_mlp_pytorch --eval_images 50", "train", "test", "test[:50]"]
+    assert legend == ["train_mlp_numpy --eval_images 0", "train_mlp_pytorch --eval_images 50", "train", "test, test[:50]"]
     shutil.copytree(ended / "a", tmp_path / "again")
     legend, _ = legend_of(monkeypatch, ended / "a", tmp_path / "again", "--out", tmp_path / "x")
     assert legend == ["a", "again", "train", "test"]  # the same flags: their folders
     legend, _ = legend_of(monkeypatch, ended / "a", "--out", tmp_path / "x")
     assert legend == ["train", "test"]
+
+
+@pytest.mark.parametrize("flags, old, new", [
+    ({"flip": "on"}, "--flip off", "--flip on"),
+    ({"epochs": 1, "max_steps": 7}, "--epochs 0", "--epochs 1"),  # as many steps as that takes
+    ({"optimizer": "adam", "momentum": 0.5}, "--optimizer sgd", "--optimizer adam"),  # which has no momentum
+    ({"blocks": 2, "expansion": 3}, "--blocks 0", "--blocks 2 --expansion 3"),
+    ({"tensorboard": "on", "eval_freq": 7, "eval_at_start": "on", "seed": 3}, "--seed 42", "--seed 3")])
+def test_a_flag_that_an_older_run_lacks_is_its_default_and_an_idle_one_is_left_out(ended, tmp_path, monkeypatch, flags, old, new):
+    for name in ("old", "new"):
+        shutil.copytree(ended / "torch", tmp_path / name)
+        edit_flags(tmp_path / name, max_steps=1400)
+    edit_flags(tmp_path / "old", drop=["epochs", "flip", "mixup", "blocks", "expansion", "tensorboard", "eval_at_start"])
+    edit_flags(tmp_path / "new", **flags)
+    for order in (("old", "new"), ("new", "old")):
+        legend, _ = legend_of(monkeypatch, *(tmp_path / name for name in order), "--out", tmp_path / "x")
+        assert legend[:2] == [{"old": old, "new": new}[name] for name in order]
+
+
+def test_a_flag_of_one_script_alone_is_named_where_it_is_not_the_default(ended, tmp_path, monkeypatch):
+    shutil.copytree(ended / "torch", tmp_path / "torch")
+    edit_flags(tmp_path / "torch", eval_images=0, optimizer="adam")
+    legend, _ = legend_of(monkeypatch, ended / "a", tmp_path / "torch", "--out", tmp_path / "x")
+    assert legend[:2] == ["train_mlp_numpy", "train_mlp_pytorch --optimizer adam"]
+
+
+RESULTS = ROOT / "report/results"
+REPORTED = [RESULTS / name for name in (
+    "mlp-pytorch/defaults-seed42", *(f"mlp-modifications/{name}-seed42" for name in (
+        "flip", "mixup", "weight-averaging", "muon", "layernorm")), "convnet/defaults-seed42", "mlp-numpy/defaults-seed42")]
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_a_long_legend_lies_in_the_picture(count, tmp_path, monkeypatch):
+    """Of runs of the report, which differ in a dozen flags; `legend_of` looks where it lies."""
+    legend, _ = legend_of(monkeypatch, *REPORTED[:count], "--out", tmp_path / "x")
+    assert len(set(legend)) == len(legend) and {"train", "validation", "test"} <= set(legend)
+    assert "--flip on" in legend[1] and "--flip off" in legend[0] and "seed42" not in "".join(legend)
+    assert "--max_steps" not in legend[1] and "--epochs 10" in legend[1]
+
+
+@pytest.mark.parametrize("label", ["W" * 130, "W" * 600, "W " * 300, "a" * 600])
+def test_a_long_label_lies_in_the_picture(ended, label, tmp_path, monkeypatch):
+    legend_of(monkeypatch, ended / "a", ended / "b", "--labels", label, "b", "--out", tmp_path / "x")
+
+
+def test_the_title_names_the_data_once_and_a_part_where_the_runs_agree(ended, tmp_path, monkeypatch):
+    for name, part in (("x", 50), ("y", 50), ("z", 0)):
+        shutil.copytree(ended / "a", tmp_path / name)
+        edit_flags(tmp_path / name, eval_images=part)
+    data = json.loads((ended / "a/config.json").read_text())["data_name"]
+    for names, title in ((["x", "y"], f"train_mlp_numpy on SYNTHETIC DATA ({data}), evaluated on the first 50 images"),
+                         (["x", "z"], f"train_mlp_numpy on SYNTHETIC DATA ({data})")):
+        _, axes = legend_of(monkeypatch, *(tmp_path / name for name in names), "--out", tmp_path / "p")
+        assert axes[0].figure.get_suptitle() == title
 
 
 def test_runs_that_ended_early_are_drawn(ended, tmp_path, monkeypatch, recwarn):
@@ -99,7 +174,7 @@ def test_many_runs_in_one_picture(ended, tmp_path, monkeypatch):
         shutil.copytree(ended / "a", tmp_path / f"run{number}")
     legend, axes = legend_of(monkeypatch, *sorted(tmp_path.glob("run*")), "--out", tmp_path / "x")
     assert len(legend) == 26
-    assert axes[0].get_window_extent().height > 150  # room is left for the curves
+    assert axes_height(axes[0]) > 150  # room is left for the curves
 
 
 # ---------------------------------------------------------------- the list
@@ -127,6 +202,64 @@ def test_the_list(ended, capsys):
     assert found["a"][0][:10] == time.strftime("%Y-%m-%d")
     assert "--learning_rate 0.01" in found["b"][6] and "--dnn_hidden_units 9,5" in found["b"][6] and "--seed 42" in found["b"][6]
     assert "batch_size" not in found["b"][6] and found["torch"][6] == ""  # one of its script differs in nothing
+
+
+def test_the_list_says_which_modification_a_run_is(capsys):
+    found = listed(capsys, RESULTS)
+    flags = [found[f"{name}-seed42"][6] for name in ("muon", "label-smoothing", "flip", "shift", "mixup", "weight-averaging")]
+    assert len(set(flags)) == len(flags)
+    assert all("--epochs 10" in shown and "--max_steps" not in shown for shown in flags)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_list_fits_the_terminal(columns, tmp_path, capsys):
+    terminal, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    folder = RESULTS / "mlp-pytorch", RESULTS / "mlp-2019"
+    with open(tmp_path / "shown", "wb") as shown:
+        reader = threading.Thread(target=lambda: [shown.write(piece) for piece in pieces(terminal)])
+        reader.start()
+        subprocess.run([sys.executable, "plot_curves.py", "--list", *folder], cwd=ROOT, stdout=child, check=True, env=environment)
+        os.close(child)
+        reader.join()
+    lines = (tmp_path / "shown").read_text().splitlines()
+    assert len(lines) > 9 and max(map(len, lines)) <= columns
+    for cells in listed(capsys, *folder).values():  # whole where it is piped, and nothing is lost where it is not
+        assert "".join("".join(cells).split()) in "".join("".join(lines).split())
+    assert not any(re.search(r"--\w+$", line) for line in lines)  # a flag stays with its value
+
+
+def pieces(terminal: int):
+    """What is written to a terminal, until its other end is closed."""
+    try:
+        while piece := os.read(terminal, 4096):
+            yield piece
+    except OSError:
+        pass
+
+
+def test_a_run_that_is_cut_before_its_first_row_has_the_time_of_its_checkpoint(standin, tmp_path, capsys, monkeypatch):
+    for script in ("train_mlp_numpy", "train_mlp_pytorch"):
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, cifar10_utils.DataSet, "next_batch" if script == "train_mlp_numpy" else "next_indices", 2)
+            patch.setattr(Run, "seconds", 3725.0)
+            assert run(script, "--data_dir", standin, *QUICK, "--eval_freq", 4, "--output_dir", tmp_path / script) == 130
+        cells = listed(capsys, tmp_path)[script]
+        assert cells[2:5] == ["", "1:02:05", "interrupted after step 2"]
+        (checkpoint,) = (tmp_path / script).glob("last.*")
+        checkpoint.write_bytes(b"damaged")
+        assert listed(capsys, tmp_path)[script][3] == ""  # unknown, and not 0
+
+
+def test_a_running_run_has_the_time_of_its_checkpoint(standin, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training.run, "AUTOSAVE_SECONDS", 0)  # a checkpoint after each step
+    monkeypatch.setattr(Run, "seconds", 3725.0)
+    seen = []
+    real = train_mlp_numpy.evaluate
+    monkeypatch.setattr(train_mlp_numpy, "evaluate", lambda *arguments: seen.append(listed(capsys, tmp_path)) or real(*arguments))
+    assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--eval_freq", 4, "--output_dir", tmp_path / "r") == 0
+    assert [state["r"][3:5] for state in seen] == [["1:02:05", "running"]]
 
 
 def test_a_run_is_listed_while_it_is_at_work(standin, tmp_path, capsys, monkeypatch):

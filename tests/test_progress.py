@@ -32,10 +32,10 @@ def summary_of(folder: Path) -> dict:
     return json.loads((folder / "summary.json").read_text())
 
 
-def on_a_terminal(*command: object) -> str:
-    """What a command that succeeds writes to a terminal of 100 columns; its output is read elsewhere."""
+def on_a_terminal(*command: object, columns: int = 100) -> str:
+    """What a command that succeeds writes to a terminal of so many columns; its output is read elsewhere."""
     terminal, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # a new one has no width
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))  # a new one has no width
     process = subprocess.Popen([sys.executable, *map(str, command)], cwd=ROOT, stderr=child, stdout=subprocess.DEVNULL)
     os.close(child)
     shown = b""
@@ -71,6 +71,47 @@ def test_bars_on_a_terminal(script, standin, tmp_path):
     evaluating = re.findall(r"evaluating test: +\d+%\|.*?\| (\d+)/400 \[\d\d:\d\d<(\d\d:\d\d|\?)", shown)
     assert "step 0/4, ? left" in shown and any(0 < int(done) < 400 for done, _ in evaluating), shown
     assert any(left != "?" for _, left in evaluating)
+
+
+@pytest.mark.parametrize("columns", [12, 20, 36, 40, 46, 66])
+def test_a_narrow_bar_leaves_out_what_does_not_fit(columns, standin, tmp_path):
+    code = ("import sys, train_mlp_numpy as s\nimport training.console\ntraining.console.StepBar.mininterval = 0\n"
+            "s.train(s.Config(data_dir=sys.argv[1], output_dir=sys.argv[2], max_steps=40, batch_size=2, eval_freq=40))")
+    shown = on_a_terminal("-c", code, standin, tmp_path / "r", columns=columns)
+    bars = [re.sub(r"^ *\d+%\|[^|]*\| ?", "", bar) for bar in re.split(r"[\r\n]+", shown) if re.match(r" *\d+%\|", bar)]
+    parts = [r"step \d+/40", r"(\?|[\d:]+) left", r"loss \d+\.\d{4}", r"learning rate 0\.001"]
+    whole = "(" + "|".join(", ".join(parts[:count]) for count in range(5)) + ")"
+    assert bars and all(re.fullmatch(whole, bar.rstrip()) for bar in bars), bars
+    assert {12: "step" not in shown, 20: "step" not in shown or "left" not in shown, 40: "loss" not in shown}.get(columns, True)
+    assert columns < 46 or re.search(r"loss \d\.\d{4}", shown)
+
+
+def test_a_long_evaluation_tells_a_log_what_is_left(tmp_path, capsys, monkeypatch):
+    """20 images a second, on a clock of our own, where standard error is not a terminal."""
+    now = [0.0]
+    monkeypatch.setattr(training.console.time, "perf_counter", lambda: now[0])
+
+    def said(images: int, silent: bool = False) -> list[str]:
+        split = cifar10_utils.DataSet(np.zeros((images, 1, 1, 1), np.float32), np.zeros(images, np.int64))
+        for _, labels in training.console.ShownSplit(split, 0, "test", silent).batches(50):
+            now[0] += len(labels) / 20
+        captured = capsys.readouterr()
+        assert not captured.out
+        return captured.err.splitlines()
+
+    assert said(1500) == ["evaluating test: 50 of 1500 images, 01:12 left", "evaluating test: 650 of 1500 images, 00:42 left",
+                          "evaluating test: 1250 of 1500 images, 00:12 left"]
+    assert said(200) == said(50) == said(2000, silent=True) == []
+
+
+def test_a_long_evaluation_of_a_script_tells_a_log_what_is_left(standin, tmp_path):
+    code = ("import sys, time\nimport training.console as console, train_mlp_numpy as s\n"
+            "console.SOON, console.LONG, console.PERIOD = 0.1, 0.3, 0.1\ns.EVALUATION_BATCH = 50\nreal = s.MLP.forward\n"
+            "s.MLP.forward = lambda self, x: time.sleep(0.06) or real(self, x)\n"
+            "s.train(s.Config(data_dir=sys.argv[1], output_dir=sys.argv[2], max_steps=1, batch_size=20))")
+    done = subprocess.run([sys.executable, "-c", code, standin, tmp_path / "r"], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert len(lines) > 1 and all(re.fullmatch(r"evaluating test: \d+ of 400 images, 00:\d\d left", line) for line in lines), lines
 
 
 @pytest.mark.parametrize("flags", [dict(max_steps=7, eval_freq=2), dict(max_steps=8, eval_freq=2), dict(epochs=3), dict(max_steps=3),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import sys
+import textwrap
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,6 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from imagefiles.dataset import DataSet
+
+SOON, LONG, PERIOD = 2, 10, 30  # seconds; before the first of them, a slow start would pass for a long evaluation
 
 
 def say(text: str) -> None:
@@ -29,21 +34,33 @@ def notice(text: str) -> None:
 notice_once = functools.cache(notice)
 
 
+def wrapped(text: str, width: int, indent: str = "", first: str = "") -> str:
+    """`text` in lines of up to `width` characters, the first behind `first`; a flag and its value stay together."""
+    joined = re.sub(r"(--\w+) ", "\\1\N{NO-BREAK SPACE}", text)
+    return textwrap.fill(joined, width, initial_indent=first, subsequent_indent=indent,
+                         break_on_hyphens=False).replace("\N{NO-BREAK SPACE}", " ")
+
+
 class StepBar(tqdm):
     """The bar of a run on a terminal: steps done, time left with the evaluations to come, loss, learning rate."""
 
     left = "?"
+    shown: tuple[str, ...] = ()
 
     def __init__(self, step: int, last_step: int, silent: bool):
         super().__init__(total=last_step, initial=step, dynamic_ncols=True, disable=True if silent else None,
-                         bar_format="{percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt}, {left} left{postfix}")
+                         bar_format="{percentage:3.0f}%|{bar}| {parts}")
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        return {**super().format_dict, "left": self.left}
+        known = super().format_dict
+        parts = [f"step {self.n}/{self.total}", f"{self.left} left", *self.shown]
+        while parts and known["ncols"] and len("100%|#| " + ", ".join(parts)) > known["ncols"]:
+            parts.pop()  # what does not fit is left out whole
+        return {**known, "parts": ", ".join(parts)}
 
     def show(self, loss: float, learning_rate: float) -> None:
-        self.set_postfix_str(f"loss {loss:.4f}, learning rate {learning_rate:.2g}", refresh=False)
+        self.shown = f"loss {loss:.4f}", f"learning rate {learning_rate:.2g}"
 
     def step(self, seconds_left: float) -> None:
         self.left = self.format_interval(seconds_left)
@@ -52,6 +69,9 @@ class StepBar(tqdm):
 
 class ShownSplit(DataSet):
     """The first `images` of a split, or all for 0; `batches` moves a bar on a terminal.
+
+    Where there is no terminal, an evaluation of more than LONG seconds says what is left, soon after its start and then
+    every PERIOD seconds.
 
     name: 'test', or 'test[:500]' for a part of it.
     """
@@ -67,9 +87,18 @@ class ShownSplit(DataSet):
     def shown(self, batches: Iterable[Any]) -> Iterator[Any]:
         with tqdm(desc=f"evaluating {self.name}", total=self.num_examples, unit="image", leave=False, delay=0.5,
                   dynamic_ncols=True, disable=True if self._silent else None) as bar:
+            start, done, due = time.perf_counter(), 0, float(SOON)
             for images, labels in batches:
                 yield images, labels
                 bar.update(len(labels))
+                done += len(labels)
+                seconds = time.perf_counter() - start
+                whole = seconds * self.num_examples / done
+                if bar.disable and not self._silent and seconds >= due and whole > LONG and done < self.num_examples:
+                    due = seconds + PERIOD
+                    with contextlib.suppress(OSError):
+                        print(f"evaluating {self.name}: {done} of {self.num_examples} images, "
+                              f"{tqdm.format_interval(whole - seconds)} left", file=sys.stderr, flush=True)
 
 
 class Lossy:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.console import notice
+from training.console import notice, wrapped
 from training.metrics import read_metrics
 
+LEGEND_WIDTH = 130  # characters of its font, side by side in a figure
 STYLES = {"train": ":", "validation": "--", "test": "-"}
 
 
@@ -25,12 +26,17 @@ def load_curves(folder: Path) -> dict[str, dict[str, list[float]]]:
     return curves
 
 
-def data_title(folder: Path) -> str:
-    """What the run was trained on, for a title, so that the stand-in is not taken for CIFAR-10."""
-    config = json.loads((folder / "config.json").read_text())
-    name, part = config["data_name"], config.get("flags", {}).get("eval_images")
-    title = f"SYNTHETIC DATA ({name})" if config["data"] == "synthetic" else name
-    return f"{title}, evaluated on the first {part} images" if part else title
+def data_title(*folders: Path) -> str:
+    """What the runs were trained on, for a title, so that the stand-in is not taken for CIFAR-10.
+
+    It says on how many images they were evaluated where those are not all and the runs agree.
+    """
+    configs = [json.loads((folder / "config.json").read_text()) for folder in folders]
+    names = {f"SYNTHETIC DATA ({config['data_name']})" if config["data"] == "synthetic" else config["data_name"]
+             for config in configs}
+    part, *others = {config.get("flags", {}).get("eval_images", 0) for config in configs}
+    title = ", ".join(sorted(names))
+    return f"{title}, evaluated on the first {part} images" if part and not others else title
 
 
 def import_matplotlib() -> Any:
@@ -81,7 +87,6 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
     log: the loss on a logarithmic axis.
     """
     labels = labels or [folder.name for folder in folders]
-    titles = sorted({data_title(folder) for folder in folders})
     scripts = sorted({json.loads((folder / "config.json").read_text())["script"] for folder in folders})
     several = len(folders) > 1
 
@@ -89,6 +94,7 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
         axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
         runs: dict[str, Any] = {}  # what the legend says, and a line of that look
         splits: dict[str, Any] = {}
+        parts: dict[str, dict[str, None]] = {}  # 'test': those of its parts that are drawn, in their order
         for number, (folder, label) in enumerate(zip(folders, labels, strict=True)):
             for order, (split, curve) in enumerate((curves := load_curves(folder)).items()):
                 look = dict(linestyle=STYLES[split.partition("[")[0]], linewidth=1.6,
@@ -96,7 +102,9 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
                 colour = f"C{number if several else order}"
                 for key, axis in axes.items():
                     (line,) = axis.plot(curve["step"], curve[key], color=colour, **look)
-                splits.setdefault(split, axis.plot([], [], color="black", **look)[0] if several else line)
+                name = split.partition("[")[0]
+                splits.setdefault(name, axis.plot([], [], color="black", **look)[0] if several else line)
+                parts.setdefault(name, {})[split] = None
             said = label if curves else f"{label} (no evaluation yet)"
             runs[f" {said}"] = axes["loss"].plot([], [], color=f"C{number}")[0]  # matplotlib hides _names
         for key, axis in axes.items():
@@ -104,11 +112,24 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
                      yscale="log" if log and key == "loss" else "linear")
             axis.grid(alpha=0.3)
             axis.xaxis.get_major_locator().set_params(integer=True)
-        named = {**runs, **splits} if several else splits
-        longest = max(map(len, named), default=0)
-        for text in figure.legend(named.values(), named, loc="outside lower center", fontsize="small",
-                                  ncols=max(1, min(len(named), 130 // (longest + 7)))).get_texts():
-            text.set_parse_math(False)  # a $ is a $
-        figure.suptitle(f"{', '.join(scripts)} on {', '.join(titles)}", parse_math=False)
+        splits = {", ".join(parts[name]): line for name, line in splits.items()}
+        add_legend(figure, {**runs, **splits} if several else splits)
+        figure.suptitle(f"{', '.join(scripts)} on {data_title(*folders)}", parse_math=False)
 
-    save_figure(target, paint, (11, 4.2 + 0.15 * (len(folders) - 1)))
+    save_figure(target, paint)
+
+
+def add_legend(figure: Any, named: dict[str, Any]) -> None:
+    """A legend below the axes, in as many columns as fit; long names are wrapped, and the figure grows with them."""
+    longest = max(map(len, named), default=0)
+    legend = figure.legend(named.values(), [wrapped(name, LEGEND_WIDTH, " ") for name in named],
+                           loc="outside lower center", fontsize="small",
+                           ncols=max(1, min(len(named), LEGEND_WIDTH // (longest + 7))))
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a $ is a $
+    too_wide = legend.get_window_extent().width / (0.98 * figure.bbox.width)
+    if too_wide > 1:  # of wide letters
+        for text in legend.get_texts():
+            text.set_fontsize(text.get_fontsize() / too_wide)
+    inches = legend.get_window_extent().height / figure.dpi
+    figure.set_figheight(figure.get_figheight() + max(0.0, inches - 0.4))  # 0.4 for a single line

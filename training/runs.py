@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import csv
+import dataclasses
+import importlib
 import json
 import os
 import time
@@ -12,11 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints import lock
+from training.checkpoints import NPZ, CheckpointError, lock
+from training.console import wrapped
+from training.flags import IdleFlag, UserError, refuse_idle_flags
 from training.metrics import read_metrics
+from training.resume import saved_flags
 
-PLACES = ("data_dir", "output_dir", "resume", "device")  # flags that do not change what is learned
+SCRIPTS = ("train_mlp_numpy", "train_mlp_autodiff", "train_mlp_pytorch", "train_convnet_pytorch",
+           "train_transfer_pytorch")
+APART = ("data_dir", "output_dir", "resume", "device", "tensorboard", "eval_freq", "eval_at_start",
+         "flip_average")  # flags that do not change what is learned
+FLAGS_WIDTH = 40  # characters, less than which the column of the flags is not worth having
 STUDY = "study.log"  # what search_mlp_pytorch.py leaves
+
+
+@dataclass(frozen=True)
+class Acting:
+    """What a run's flags did. values: of those that had an effect. defaults: of all that its script has."""
+
+    values: dict[str, Any]
+    defaults: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,21 +45,60 @@ class Listed:
     folder: Path
     started: str
     script: str
-    flags: dict[str, Any]
+    flags: Acting
     accuracy: str
     seconds: float
     state: str
 
 
-def differing(runs: list[dict[str, Any]]) -> list[str]:
-    """For each run's flags, those in which the runs differ, as on a command line; '' where they do not."""
-    common = set.intersection(*map(set, runs)) - set(PLACES) if runs else set()
-    names = [name for name in (runs or [{}])[0] if name in common and len({repr(run[name]) for run in runs}) > 1]
+def acting(folder: Path, config: dict[str, Any]) -> Acting:
+    """The flags of the run in `folder`; one that did not exist when it was made had its default."""
+    script, flags = config["script"].partition(",")[0], config["flags"]  # of "train_mlp_autodiff, one repeat"
+    try:
+        if script not in SCRIPTS:
+            raise UserError(f"{script} is not of this package")
+        config_class = importlib.import_module(script).Config
+        whole = config_class(**saved_flags(folder, config_class))
+    except UserError:  # of another version, or another program
+        known = {name: value for name, value in flags.items() if name not in APART}
+        return Acting(known, known)
+    while idle := _idle_flag(whole):
+        setattr(whole, idle, whole.default_of(idle))
+    fields = [f for f in dataclasses.fields(whole) if f.name not in APART]
+    return Acting({f.name: getattr(whole, f.name) for f in fields if not f.metadata["needs"] or _acts(whole, f.name)},
+                  {f.name: whole.default_of(f.name) for f in fields})
+
+
+def _idle_flag(config: Any) -> str | None:
+    try:
+        refuse_idle_flags(config)
+        return None
+    except IdleFlag as idle:
+        return idle.name
+
+
+def _acts(config: Any, name: str) -> bool:
+    """Whether the flag `name` would have an effect, had it a value that asks for something."""
+    asking = copy.copy(config)
+    setattr(asking, name, object())
+    return _idle_flag(asking) != name
+
+
+def differing(runs: list[Acting]) -> list[str]:
+    """For each run, its flags in which the runs differ, as on a command line; '' where they do not.
+
+    A flag that had no effect, or that the run's script does not have, counts as its default and is not shown.
+    """
+    defaults: dict[str, Any] = {}
+    for run in runs:
+        defaults = run.defaults | defaults
+    names = [name for name, default in defaults.items()
+             if len({repr(run.values.get(name, run.defaults.get(name, default))) for run in runs}) > 1]
 
     def shown(value: Any) -> str:
         return (",".join(map(str, value)) if isinstance(value, list) else str(value)) or "''"
 
-    return [" ".join(f"--{name} {shown(run[name])}" for name in names) for run in runs]
+    return [" ".join(f"--{name} {shown(run.values[name])}" for name in names if name in run.values) for run in runs]
 
 
 def labels(folders: list[Path]) -> list[str]:
@@ -49,7 +107,7 @@ def labels(folders: list[Path]) -> list[str]:
     configs = [json.loads((folder / "config.json").read_text()) for folder in folders]
     several = len({config["script"] for config in configs}) > 1
     found = [f"{config['script']} {flags}".strip() if several else flags
-             for config, flags in zip(configs, differing([config["flags"] for config in configs]), strict=True)]
+             for config, flags in zip(configs, differing(list(map(acting, folders, configs))), strict=True)]
     counts = Counter(found)
     return [label if label and counts[label] == 1 else f"{label} {folder.name}".strip()
             for label, folder in zip(found, folders, strict=True)]
@@ -84,9 +142,24 @@ def listed(folder: Path) -> Listed:
         state = f"running{step}"
     else:
         state = config.get("ended") or f"stopped{step}"
-    seconds = summary.get("wall_seconds") or (rows[-1]["seconds"] if rows else 0.0)
+    seconds = summary.get("wall_seconds") or _seconds_so_far(folder)
     started = config["started"][:16].replace("T", " ")
-    return Listed(folder, started, config["script"], config["flags"], accuracy, seconds, state)
+    return Listed(folder, started, config["script"], acting(folder, config), accuracy, seconds, state)
+
+
+def _seconds_so_far(folder: Path) -> float:
+    """How long an unfinished run was at work, as its last row or its last checkpoint says; of repeats, all of them."""
+    if repeats := list(folder.glob("*/config.json")):
+        return sum(listed(repeat.parent).seconds for repeat in repeats)
+    found = [row["seconds"] for row in read_metrics(folder / "metrics.csv")]
+    for path in folder.glob("last.*"):
+        with contextlib.suppress(CheckpointError, LookupError):  # a damaged one
+            if path.suffix == NPZ.suffix:
+                found.append(NPZ.load(path)["seconds"])
+            else:
+                from training.trainer import load_torch  # here, and not at the top: it takes seconds
+                found.append(load_torch(path)["seconds"])
+    return max(found, default=0.0)
 
 
 def _study(folder: Path) -> Listed:
@@ -101,7 +174,7 @@ def _study(folder: Path) -> Listed:
     best = max((float(trial["validation_accuracy"]) for trial in trials if trial["state"] == "complete"), default=None)
     progress = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "running") if states[state])
     return Listed(folder, time.strftime("%Y-%m-%d %H:%M", time.localtime((folder / STUDY).stat().st_mtime)),
-                  "search_mlp_pytorch", {}, "" if best is None else f"{best:.4f} validation",
+                  "search_mlp_pytorch", Acting({}, {}), "" if best is None else f"{best:.4f} validation",
                   sum(float(trial["seconds"] or 0) for trial in trials), f"trials: {progress or 'none yet'}")
 
 
@@ -119,13 +192,20 @@ def held(path: Path) -> bool:
 
 
 def duration(seconds: float) -> str:
+    """Hours, minutes and seconds; '' for 0, which stands for unknown."""
+    if not seconds:
+        return ""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"
 
 
-def table(runs: list[Listed]) -> str:
-    """The runs as lines: date, script, accuracy, time, state, folder, and in which flags those of a script differ."""
+def table(runs: list[Listed], width: int | None = None) -> str:
+    """The runs as lines: date, script, accuracy, time, state, folder, and in which flags those of a script differ.
+
+    width: of the terminal, where it is one. Flags that do not fit are wrapped; where that leaves too little room for
+    them, they and the folder have lines of their own.
+    """
     flags: dict[Path, str] = {}
     for script in {run.script for run in runs}:
         same = [run for run in runs if run.script == script]
@@ -134,4 +214,11 @@ def table(runs: list[Listed]) -> str:
     lines += [[run.started, run.script, run.accuracy, duration(run.seconds), run.state, str(run.folder),
                flags[run.folder]] for run in sorted(runs, key=lambda run: (run.started, run.folder))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    rows = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    if width is None:
+        return "\n".join(rows)
+    before = sum(widths[:-1]) + 2 * len(widths[:-1])  # columns, and two spaces behind each
+    if width - before >= FLAGS_WIDTH:
+        return "\n".join(wrapped(row, width, " " * before) for row in rows)
+    return "\n".join(wrapped(part, width, " " * 4, first) for line in lines for part, first in (
+        ("  ".join(map(str.ljust, line[:-2], widths)).rstrip(), ""), (line[-2], "  "), (line[-1], "  ")) if part)
