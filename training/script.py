@@ -20,6 +20,8 @@ from training.recipes import names_for, recipe_flags
 from training.resume import check_same_flags, saved_flags
 from training.run import Diverged, Interrupted
 
+DIGITS = {"wall_seconds": 1, "images_per_second": 0}  # behind the point, in the printed summary; 4 of all others
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, but a mistake is one line on stderr instead of a page of usage; an unknown flag names the nearest."""
@@ -109,7 +111,9 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
     try:
         if summary := train(parse_flags(config_class, description, argv)):
             for key, value in summary.items():
-                print(f"{key:{max(map(len, summary))}}  {f'{value:.4f}' if isinstance(value, float) else value}")
+                places = DIGITS.get(key, 4)
+                print(f"{key:{max(map(len, summary))}}  "
+                      f"{f'{value:.{places}f}' if isinstance(value, float) else value}")
         return 0
     except (UserError, DataError) as error:
         return fail(error, 2)
