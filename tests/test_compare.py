@@ -1,16 +1,11 @@
 """Runs side by side: labels, curves of runs that ended early, the list of runs and searches, TensorBoard."""
 
-import fcntl
 import json
 import os
-import pty
 import re
 import shutil
-import struct
 import subprocess
 import sys
-import termios
-import threading
 import time
 
 import numpy as np
@@ -119,21 +114,6 @@ def test_a_flag_of_one_script_alone_is_named_where_it_is_not_the_default(ended, 
     assert legend[:2] == ["train_mlp_numpy", "train_mlp_pytorch --optimizer adam"]
 
 
-RESULTS = ROOT / "report/results"
-REPORTED = [RESULTS / name for name in (
-    "mlp-pytorch/defaults-seed42", *(f"mlp-modifications/{name}-seed42" for name in (
-        "flip", "mixup", "weight-averaging", "muon", "layernorm")), "convnet/defaults-seed42", "mlp-numpy/defaults-seed42")]
-
-
-@pytest.mark.parametrize("count", [2, 4, 8])
-def test_a_long_legend_lies_in_the_picture(count, tmp_path, monkeypatch):
-    """Of runs of the report, which differ in a dozen flags; `legend_of` looks where it lies."""
-    legend, _ = legend_of(monkeypatch, *REPORTED[:count], "--out", tmp_path / "x")
-    assert len(set(legend)) == len(legend) and {"train", "validation", "test"} <= set(legend)
-    assert "--flip on" in legend[1] and "--flip off" in legend[0] and "seed42" not in "".join(legend)
-    assert "--max_steps" not in legend[1] and "--epochs 10" in legend[1]
-
-
 @pytest.mark.parametrize("label", ["W" * 130, "W" * 600, "W " * 300, "a" * 600])
 def test_a_long_label_lies_in_the_picture(ended, label, tmp_path, monkeypatch):
     legend_of(monkeypatch, ended / "a", ended / "b", "--labels", label, "b", "--out", tmp_path / "x")
@@ -202,41 +182,6 @@ def test_the_list(ended, capsys):
     assert found["a"][0][:10] == time.strftime("%Y-%m-%d")
     assert "--learning_rate 0.01" in found["b"][6] and "--dnn_hidden_units 9,5" in found["b"][6] and "--seed 42" in found["b"][6]
     assert "batch_size" not in found["b"][6] and found["torch"][6] == ""  # one of its script differs in nothing
-
-
-def test_the_list_says_which_modification_a_run_is(capsys):
-    found = listed(capsys, RESULTS)
-    flags = [found[f"{name}-seed42"][6] for name in ("muon", "label-smoothing", "flip", "shift", "mixup", "weight-averaging")]
-    assert len(set(flags)) == len(flags)
-    assert all("--epochs 10" in shown and "--max_steps" not in shown for shown in flags)
-
-
-@pytest.mark.parametrize("columns", [40, 80, 200])
-def test_the_list_fits_the_terminal(columns, tmp_path, capsys):
-    terminal, child = pty.openpty()
-    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    folder = RESULTS / "mlp-pytorch", RESULTS / "mlp-2019"
-    with open(tmp_path / "shown", "wb") as shown:
-        reader = threading.Thread(target=lambda: [shown.write(piece) for piece in pieces(terminal)])
-        reader.start()
-        subprocess.run([sys.executable, "plot_curves.py", "--list", *folder], cwd=ROOT, stdout=child, check=True, env=environment)
-        os.close(child)
-        reader.join()
-    lines = (tmp_path / "shown").read_text().splitlines()
-    assert len(lines) > 9 and max(map(len, lines)) <= columns
-    for cells in listed(capsys, *folder).values():  # whole where it is piped, and nothing is lost where it is not
-        assert "".join("".join(cells).split()) in "".join("".join(lines).split())
-    assert not any(re.search(r"--\w+$", line) for line in lines)  # a flag stays with its value
-
-
-def pieces(terminal: int):
-    """What is written to a terminal, until its other end is closed."""
-    try:
-        while piece := os.read(terminal, 4096):
-            yield piece
-    except OSError:
-        pass
 
 
 def test_a_run_that_is_cut_before_its_first_row_has_the_time_of_its_checkpoint(standin, tmp_path, capsys, monkeypatch):

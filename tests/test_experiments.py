@@ -2,10 +2,21 @@
 
 import csv
 import dataclasses
+import fcntl
 import importlib
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
 
 import pytest
+from script_runs import ROOT
+from test_compare import legend_of, listed
 
 from report import experiments
 from report.experiments import EXPERIMENTS, RESULTS, Experiment, Variant
@@ -126,3 +137,54 @@ def test_unknown_names(capsys):
         with pytest.raises(SystemExit) as stop:
             experiments.main(argv)
         assert stop.value.code == 2
+
+
+# ---------------------------------------------------------------- kept runs side by side
+
+REPORTED = [RESULTS / name for name in (
+    "mlp-pytorch/defaults-seed42", *(f"mlp-modifications/{name}-seed42" for name in (
+        "flip", "mixup", "weight-averaging", "muon", "layernorm")), "convnet/defaults-seed42", "mlp-numpy/defaults-seed42")]
+
+
+@pytest.mark.parametrize("count", [2, 4, 8])
+def test_a_long_legend_lies_in_the_picture(count, tmp_path, monkeypatch):
+    """Of runs which differ in a dozen flags; `legend_of` looks where it lies."""
+    legend, _ = legend_of(monkeypatch, *REPORTED[:count], "--out", tmp_path / "x")
+    assert len(set(legend)) == len(legend) and {"train", "validation", "test"} <= set(legend)
+    assert "--flip on" in legend[1] and "--flip off" in legend[0] and "seed42" not in "".join(legend)
+    assert "--max_steps" not in legend[1] and "--epochs 10" in legend[1]
+
+
+def test_the_list_says_which_modification_a_run_is(capsys):
+    found = listed(capsys, RESULTS)
+    flags = [found[f"{name}-seed42"][6] for name in ("muon", "label-smoothing", "flip", "shift", "mixup", "weight-averaging")]
+    assert len(set(flags)) == len(flags)
+    assert all("--epochs 10" in shown and "--max_steps" not in shown for shown in flags)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_list_fits_the_terminal(columns, tmp_path, capsys):
+    terminal, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    folder = RESULTS / "mlp-pytorch", RESULTS / "mlp-2019"
+    with open(tmp_path / "shown", "wb") as shown:
+        reader = threading.Thread(target=lambda: [shown.write(piece) for piece in pieces(terminal)])
+        reader.start()
+        subprocess.run([sys.executable, "plot_curves.py", "--list", *folder], cwd=ROOT, stdout=child, check=True, env=environment)
+        os.close(child)
+        reader.join()
+    lines = (tmp_path / "shown").read_text().splitlines()
+    assert len(lines) > 9 and max(map(len, lines)) <= columns
+    for cells in listed(capsys, *folder).values():  # whole where it is piped, and nothing is lost where it is not
+        assert "".join("".join(cells).split()) in "".join("".join(lines).split())
+    assert not any(re.search(r"--\w+$", line) for line in lines)  # a flag stays with its value
+
+
+def pieces(terminal: int):
+    """What is written to a terminal, until its other end is closed."""
+    try:
+        while piece := os.read(terminal, 4096):
+            yield piece
+    except OSError:
+        pass
