@@ -321,7 +321,7 @@ class Shared:
 def is_there(name: str, drawn: Mapping[str, Any]) -> bool:
     """Whether the network has what was drawn under this name: not the width of a layer that it does not have."""
     layer = name.removeprefix("width_")
-    return name in drawn and (layer == name or int(layer) <= drawn["depth"])
+    return name in drawn and (layer == name or int(layer) <= drawn.get("depth", MOST_LAYERS))
 
 
 def write_results(study: optuna.Study, folder: Path) -> FrozenTrial | None:

@@ -157,8 +157,8 @@ def _seconds_so_far(folder: Path) -> float:
             if path.suffix == NPZ.suffix:
                 found.append(NPZ.load(path)["seconds"])
             else:
-                from training.trainer import load_torch  # here, and not at the top: it takes seconds
-                found.append(load_torch(path)["seconds"])
+                trainer = importlib.import_module("training.trainer")  # for PyTorch's own checkpoints alone
+                found.append(trainer.load_torch(path)["seconds"])
     return max(found, default=0.0)
 
 
