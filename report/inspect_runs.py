@@ -27,7 +27,7 @@ import torch
 import predict
 from cifar10_utils import DataError, Splits
 from training.checkpoints import CheckpointError, atomic_write
-from training.curves import data_title, import_matplotlib, save_figure
+from training.curves import data_names, import_matplotlib, save_figure
 from training.flags import UserError, for_shell
 from training.resume import saved_flags
 
@@ -175,8 +175,7 @@ def draw(run: Path, found: dict[str, Any], worst: np.ndarray, tiles: np.ndarray)
         left, right = above.subfigures(1, 2)
         for drawn, part in ((matrix, left), (images, right), (weights, below)):
             drawn(part)
-        whole = data_title(run).partition(", evaluated on")[0]  # of all test images, whatever part the run evaluated
-        figure.suptitle(f"{run.name}: {whole}", parse_math=False)
+        figure.suptitle(f"{run.name}: {data_names(run)}", parse_math=False)
 
     save_figure(run / "inspection", paint, (15, 13), (".png",))
 

@@ -150,6 +150,12 @@ def test_an_accuracy_divided_by_the_training_images_is_told():
     assert seen(*SWEEP, kept=[0.025, 0.125]).part_reported(10_000) == ""
 
 
+def test_a_last_batch_of_none_or_all_right_says_nothing():
+    """0 and 1 are among the numbers of every script."""
+    for last, kept in ((0, 0.0), (5000, 1.0)):
+        assert seen(TRAINED, but(TESTED, right=505), but(SECOND, right=last), kept=[kept]).part_reported(10_000) == ""
+
+
 def test_a_sum_of_accuracies_divided_by_the_images_is_told():
     """Of all evaluations, since so small a number may be another."""
     other = but(SECOND, right=610)

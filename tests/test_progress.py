@@ -168,6 +168,9 @@ def test_the_summary_is_a_table(standin, tmp_path, capsys):
     assert [line.split(maxsplit=1)[0] for line in lines] == list(summary)
     values = {line.split(maxsplit=1)[1] for line in lines}
     assert f"{summary['test_accuracy']:.4f}" in values and str(out) in values
+    shown = dict(line.split(maxsplit=1) for line in lines)  # as many digits as say something
+    assert shown["wall_seconds"] == f"{summary['wall_seconds']:.1f}"
+    assert shown["images_per_second"] == f"{summary['images_per_second']:.0f}"
     assert len({re.match(r"\w+ +", line).end() for line in lines}) == 1  # one column
 
 

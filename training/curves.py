@@ -26,17 +26,22 @@ def load_curves(folder: Path) -> dict[str, dict[str, list[float]]]:
     return curves
 
 
-def data_title(*folders: Path) -> str:
-    """What the runs were trained on, for a title, so that the stand-in is not taken for CIFAR-10.
+def read_configs(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    return [json.loads((folder / "config.json").read_text()) for folder in folders]
 
-    It says on how many images they were evaluated where those are not all and the runs agree.
-    """
-    configs = [json.loads((folder / "config.json").read_text()) for folder in folders]
-    names = {f"SYNTHETIC DATA ({config['data_name']})" if config["data"] == "synthetic" else config["data_name"]
-             for config in configs}
-    part, *others = {config.get("flags", {}).get("eval_images", 0) for config in configs}
-    title = ", ".join(sorted(names))
-    return f"{title}, evaluated on the first {part} images" if part and not others else title
+
+def data_names(*folders: Path) -> str:
+    """What the runs were trained on, for a title, so that the stand-in is not taken for CIFAR-10."""
+    return ", ".join(sorted({
+        f"SYNTHETIC DATA ({config['data_name']})" if config["data"] == "synthetic" else config["data_name"]
+        for config in read_configs(folders)}))
+
+
+def data_title(*folders: Path) -> str:
+    """`data_names`, and on how many images the runs were evaluated where those are not all and the runs agree."""
+    part, *others = {config.get("flags", {}).get("eval_images", 0) for config in read_configs(folders)}
+    names = data_names(*folders)
+    return f"{names}, evaluated on the first {part} images" if part and not others else names
 
 
 def import_matplotlib() -> Any:
@@ -87,7 +92,7 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
     log: the loss on a logarithmic axis.
     """
     labels = labels or [folder.name for folder in folders]
-    scripts = sorted({json.loads((folder / "config.json").read_text())["script"] for folder in folders})
+    scripts = sorted({config["script"] for config in read_configs(folders)})
     several = len(folders) > 1
 
     def paint(figure: Any) -> None:

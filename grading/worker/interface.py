@@ -19,6 +19,15 @@ def part(module: str, name: str) -> Any:
     return found
 
 
+def contained(value: Any, kinds: tuple[type, ...]) -> list[Any]:
+    """What is of these kinds in a value, a list, tuple or dictionary."""
+    if isinstance(value, kinds):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [found for item in value for found in contained(item, kinds)] if isinstance(value, list | tuple) else []
+
+
 def put(owner: Any, **methods: Callable[..., Any]) -> None:
     """Give a class these methods, in the place of its own and of their other names, such as `__call__ = forward`."""
     for name, method in methods.items():

@@ -16,7 +16,7 @@ import torch
 import torch._dynamo  # the first operator under a dispatch mode imports it: two seconds, once, and not in every probe
 from torch.autograd.graph import get_gradient_edge  # holds what a node keeps, which PyTorch 2.10 frees with the output
 
-from grading.worker.interface import fits, make, part
+from grading.worker.interface import contained, fits, make, part
 from grading.worker.operators import FUNCTION, Operators
 from grading.worker.student import Absent, Task, describe, probe
 
@@ -259,22 +259,13 @@ def norm_needs(task: Task) -> None:
                 task.send(f"{''.join('01'[need] for need in needs)} {name}", gradient)
 
 
-def flattened(value: Any) -> list[torch.Tensor]:
-    """The tensors in a value, a list, tuple or dictionary."""
-    if isinstance(value, torch.Tensor):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [tensor for item in value for tensor in flattened(item)] if isinstance(value, list | tuple) else []
-
-
 @probe
 def norm_saved(task: Task) -> None:
     """The tensors the function keeps for its backward pass, and how many numbers each block of their memory holds."""
     function = Call()
     edge = get_gradient_edge(function(function.inputs(task), task.options["eps"]))
     node: Any = edge.node
-    kept = flattened([node.saved_tensors, vars(node)])
+    kept = contained([node.saved_tensors, vars(node)], (torch.Tensor,))
     blocks = {}
     for i, tensor in enumerate(kept):
         task.send(f"saved {i}", tensor)
@@ -328,7 +319,7 @@ def held(task: Task, function: Call) -> None:
     tracemalloc.stop()
     memory = inputs[0].untyped_storage()
     keeps = any(tensor.untyped_storage().data_ptr() == memory.data_ptr()
-                for tensor in flattened([node.saved_tensors, vars(node)]))
+                for tensor in contained([node.saved_tensors, vars(node)], (torch.Tensor,)))
     task.note("held", round(more / memory.nbytes() + keeps, 2))
     if goes_back(function, function.inputs(task), task.options["eps"]):
         goes_back(function, inputs, task.options["eps"], must=True)  # with what it keeps of such an input, too

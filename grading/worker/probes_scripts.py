@@ -23,7 +23,7 @@ import numpy as np
 
 from grading.worker import marks
 from grading.worker.images import Images, Numbers
-from grading.worker.interface import put
+from grading.worker.interface import contained, put
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
@@ -331,15 +331,6 @@ def drops(part: Any) -> bool:
     """Whether it is a dropout layer, by its probability."""
     probability = getattr(part, "p", None)
     return isinstance(probability, float | int) and probability > 0
-
-
-def contained(value: Any, kinds: tuple[type, ...]) -> list[Any]:
-    """What is of these kinds in a value, a list, tuple or dictionary."""
-    if isinstance(value, kinds):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [found for item in value for found in contained(item, kinds)] if isinstance(value, list | tuple) else []
 
 
 class TorchWatch(Watch):
