@@ -19,6 +19,7 @@ import importlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,15 +57,20 @@ def keep(path: Path, results: tables.Results) -> None:
     path.with_suffix(".md").write_text(tables.document(results))
 
 
-def measure(name: str, quick: bool) -> dict[str, Any]:
-    """One benchmark's entry in the JSON."""
+def measure(name: str, quick: bool) -> Iterator[dict[str, Any]]:
+    """One benchmark's entry in the JSON, again with each row that is measured; the last is without "unfinished"."""
     entry = {**circumstances(), "git_commit": describe_machine()["git_commit"], "quick": quick,
              "date": datetime.now(UTC).isoformat(timespec="seconds"), "load": os.getloadavg()[0]}
     try:
-        rows = importlib.import_module(f"benchmarks.bench_{name}").rows(quick)
+        rows = []
+        for row in importlib.import_module(f"benchmarks.bench_{name}").rows(quick):
+            rows.append(dataclasses.asdict(row))
+            yield {**entry, "rows": rows, "unfinished": True}
+            tqdm.write(f"{row.name}, {row.setting}: {row.seconds.median:.3g} s", file=sys.stderr)
     except Skipped as reason:
-        return {**entry, "skipped": str(reason)}
-    return {**entry, "rows": [dataclasses.asdict(row) for row in rows]}
+        yield {**entry, "skipped": str(reason)}
+    else:
+        yield {**entry, "rows": rows}
 
 
 def with_table(text: str, results: tables.Results) -> str:
@@ -90,15 +96,16 @@ def main(argv: list[str] | None = None) -> int:
     path = RESULT.with_stem("quick") if arguments.quick else RESULT
     results, here = read(path), circumstances()
     left = [name for name in arguments.names or sorted(set(NAMES) - {GPU})
-            if arguments.again or name not in results
+            if arguments.again or name not in results or "unfinished" in results[name]
             or any(results[name][key] != value for key, value in here.items())]
     for name in (bar := tqdm(left, unit="benchmark", disable=None)):
         bar.set_description(name)
         try:
-            results[name] = measure(name, arguments.quick)
+            for entry in measure(name, arguments.quick):
+                results[name] = entry
+                keep(path, results)
         except DataError as error:
             parser.exit(2, f"{parser.prog}: {name}: {error}\n")
-        keep(path, results)
     print(path.with_suffix(".md").read_text() if left else "nothing left to measure; --again measures everything again")
     if arguments.page:
         keep(path, results)  # NOTES.md may have changed

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -32,7 +32,10 @@ from training.trainer import Trainer
 
 GOALS = {"off": 1 / 0.95, "on": 1 / 0.9}  # of the step's time beside plain PyTorch's, without and with --compile
 STEPS = 20  # of a round
-SEEDS = (42, 43, 44)
+STEPPED = [Config(batch_size=32), Config(batch_size=32, cuda_graph="on"), Config(batch_size=512),
+           Config(batch_size=512, cuda_graph="on"), Config(batch_size=512, compile="on")]
+RECIPES = [("convnet-94", 30.0, (42, 43, 44)), ("convnet-95", 100.0, (42,))]  # name, most seconds of training, seeds
+ONCE = ["--eval_freq", "1000000"]  # the test split is read when the run is over
 
 
 def finished(step: Function, device: torch.device, steps: int) -> Callable[[], None]:
@@ -82,18 +85,16 @@ def plain_step(batch_size: int, device: torch.device, bf16: bool, compiled: bool
     return step
 
 
-def steps(device: torch.device, quick: bool) -> list[Row]:
-    found = []
-    for batch_size, compiled in [(2, "off")] if quick else [(32, "off"), (512, "off"), (512, "on")]:
-        ours, precision = our_step(Config(batch_size=batch_size, compile=compiled), device)
-        plain = plain_step(batch_size, device, precision == "bf16", compiled == "on")
+def steps(device: torch.device, quick: bool) -> Iterator[Row]:
+    for config in [Config(batch_size=2)] if quick else STEPPED:
+        ours, precision = our_step(config, device)
+        plain = plain_step(config.batch_size, device, precision == "bf16", config.compile == "on")
         seconds = by_turns({name: finished(step, device, 1 if quick else STEPS)
                             for name, step in (("ours", ours), ("plain PyTorch", plain))}, rounds=2 if quick else 11)
         seconds = {name: [value / (1 if quick else STEPS) for value in values] for name, values in seconds.items()}
-        goal = None if batch_size < 512 else GOALS[compiled]
-        found.append(row("ConvNet step, on a GPU", f"batch {batch_size}, {precision}, compile {compiled}", seconds,
-                         "ours", "plain PyTorch", reference_goal=goal))
-    return found
+        setting = f"batch {config.batch_size}, {precision}, compile {config.compile}, CUDA graph {config.cuda_graph}"
+        yield row("ConvNet step, on a GPU", setting, seconds, "ours", "plain PyTorch",
+                  reference_goal=GOALS[config.compile] if config.batch_size == 512 else None)
 
 
 def whole_run(folder: Path, *flags: str) -> dict[str, float]:
@@ -105,31 +106,33 @@ def whole_run(folder: Path, *flags: str) -> dict[str, float]:
     return json.loads((folder / "summary.json").read_text()) | {"process": time.perf_counter() - start}
 
 
-def trained(setting: str, limit: float | None, summaries: list[dict[str, float]]) -> Row:
-    """A row of whole runs with their test accuracies; `limit`: the most seconds that one may take."""
+def trained(setting: str, which: str, limit: float, summaries: list[dict[str, float]]) -> Row:
+    """A row of whole runs with their test accuracies; `limit`: `limit`: the most seconds that `which` of
+    their figures may take."""
     accuracies = ", ".join(f"{summary['test_accuracy']:.4f}" for summary in summaries)
     averaged = ", ".join(f"{summary['test_accuracy_flip_averaged']:.4f}" for summary in summaries
                          if "test_accuracy_flip_averaged" in summary)
-    seconds = {"ours": [summary["process"] for summary in summaries], "seconds": [limit or 1.0] * len(summaries)}
-    return row("ConvNet run, on a GPU", f"{setting}: accuracy {accuracies}" + (f"; flip-averaged {averaged}" if averaged
-                                                                              else ""),
-               {**seconds, f"{limit} s": seconds["seconds"]}, "ours", f"{limit} s" if limit else "",
-               reference_goal=1.0 if limit else None)
+    if averaged:
+        accuracies += f"; flip-averaged {averaged}"
+    seconds = {"ours": [summary[which] for summary in summaries], f"{limit:.0f} s": [limit] * len(summaries)}
+    return row("ConvNet run, on a GPU", f"{setting}: accuracy {accuracies}", seconds, "ours", f"{limit:.0f} s",
+               reference_goal=1.0)
 
 
-def runs(quick: bool) -> list[Row]:
+def runs(quick: bool) -> Iterator[Row]:
     short = ["--max_steps", "2", "--batch_size", "4"] if quick else []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        found = [trained("defaults", 27, [whole_run(folder / "defaults", *short)])]
-        for recipe, limit, seeds in (("convnet-94", 30, SEEDS[:1] if quick else SEEDS), ("convnet-95", 100, SEEDS[:1])):
-            found.append(trained(recipe, limit, [
-                whole_run(folder / f"{recipe}-{seed}", "--recipe", recipe, "--seed", str(seed), *short)
-                for seed in seeds]))
-        return [*found, resumed(folder, short or ["--max_steps", "200", "--eval_freq", "100"], quick)]
+        for recipe, limit, seeds in RECIPES:
+            yield trained(f"{recipe}, training", "wall_seconds", limit, [
+                whole_run(folder / f"{recipe}-{seed}", "--recipe", recipe, "--seed", str(seed), *ONCE, *short)
+                for seed in (seeds[:1] if quick else seeds)])
+        for name, limit, flags in (("defaults", 27.0, []), ("--cuda_graph on", 16.0, ["--cuda_graph", "on"])):
+            yield trained(f"{name}, whole process", "process", limit, [whole_run(folder / name, *flags, *short)])
+        yield resumed(folder, short or ["--max_steps", "200", "--eval_freq", "100"])
 
 
-def resumed(folder: Path, flags: list[str], quick: bool) -> Row:
+def resumed(folder: Path, flags: list[str]) -> Row:
     """A run at once, again with the same seed, and in two pieces: by how much their last test losses differ."""
     half = str(int(flags[1]) // 2)
     losses = []
@@ -139,23 +142,23 @@ def resumed(folder: Path, flags: list[str], quick: bool) -> Row:
             summary = whole_run(folder / name, "--resume", str(folder / name), "--max_steps", flags[1])
         losses.append(summary["test_loss"])
     apart = [f"{abs(loss - losses[0]):.3g}" for loss in losses[1:]]
-    return row("ConvNet run, on a GPU", f"{flags[1]} steps: test loss of the same seed again differs by {apart[0]}, of "
-               f"the run in two pieces by {apart[1]}", {"ours": [summary["process"]]}, "ours")
+    return row("ConvNet run, on a GPU", f"{flags[1]} steps with --deterministic on: test loss of the same seed again "
+               f"differs by {apart[0]}, of the run in two pieces by {apart[1]}", {"ours": [summary["process"]]}, "ours")
 
 
-def norms(device: torch.device, quick: bool) -> list[Row]:
-    found = []
+def norms(device: torch.device, quick: bool) -> Iterator[Row]:
     for shape, calls in bench_norms.SHAPES.items():
         ours, plain = (finished(bench_norms.forward_and_backward(norm, shape, torch.float32, device), device,
                                 1 if quick else calls) for norm in bench_norms.NORMS["LayerNorm"])
         seconds = by_turns({"ours": ours, "plain PyTorch": plain}, rounds=2 if quick else 31)
         seconds = {name: [value / (1 if quick else calls) for value in values] for name, values in seconds.items()}
-        found.append(row("LayerNorm, on a GPU", f"{shape[0]} x {shape[1]}, float32", seconds, "ours", "plain PyTorch"))
-    return found
+        yield row("LayerNorm, on a GPU", f"{shape[0]} x {shape[1]}, float32", seconds, "ours", "plain PyTorch")
 
 
-def rows(quick: bool) -> list[Row]:
+def rows(quick: bool) -> Iterator[Row]:
     if not torch.cuda.is_available() and not quick:
         raise Skipped("there is no GPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return [*steps(device, quick), *norms(device, quick), *runs(quick)]
+    yield from norms(device, quick)
+    yield from runs(quick)
+    yield from steps(device, quick)

@@ -128,17 +128,13 @@ def test_matrices_of_one_shape_are_made_orthogonal_at_once(shape, dtype, most):
         assert together.dtype == matrix.dtype and float((together - alone).norm() / alone.norm()) < most
 
 
-def test_on_a_gpu_the_matrices_of_a_network_are_taken_together(monkeypatch):
+def test_on_a_gpu_the_matrices_of_one_shape_are_taken_together(monkeypatch):
     """As it is on a GPU, but for the precision."""
     torch.manual_seed(0)
     start = [torch.randn(32, 16, 3, 3), torch.randn(40, 32), torch.randn(32, 144), torch.randn(40)]
     grads, moved, taken = [torch.randn_like(p) for p in start], [], []
-
-    def together(matrices):
-        taken.append(len(matrices))
-        return orthogonal_together(matrices, torch.float32)
-
-    monkeypatch.setattr(muon, "orthogonal_together", together)
+    monkeypatch.setattr(muon, "orthogonal", lambda matrix: taken.append(tuple(matrix.shape)) or orthogonal(matrix))
+    monkeypatch.setattr(muon, "orthogonal_together", lambda matrices: orthogonal_together(matrices, torch.float32))
     for class_ in (nn.Parameter, type("OnGPU", (nn.Parameter,), {"is_cuda": True})):
         parameters = [class_(p.clone()) for p in start]
         optimizer = Muon(parameters, lr=0.1, weight_decay=0.1)
@@ -147,6 +143,6 @@ def test_on_a_gpu_the_matrices_of_a_network_are_taken_together(monkeypatch):
                 p.grad = grad.clone()
             optimizer.step()
         moved.append([p.detach().clone() for p in parameters])
-    assert taken == [2, 1] * 2  # the first and the third have one shape, and the last is not a matrix
+    assert taken == [(32, 144), (40, 32), (32, 144)] * 2 + [(2, 32, 144), (1, 40, 32)] * 2
     for one, other in zip(*moved, strict=True):
         torch.testing.assert_close(torch.as_tensor(other), one)

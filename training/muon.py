@@ -18,9 +18,14 @@ from torch import Tensor
 FEWEST_ROWS = 16  # smaller matrices, such as a classifier of ten classes, take plain steps
 
 
+def is_matrix(p: Tensor) -> bool:
+    """Whether `p` moves along `orthogonal` of its momentum."""
+    return p.ndim > 1 and min(len(p), p.numel() // len(p)) >= FEWEST_ROWS
+
+
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """Roughly U V^T for `matrix` (N, M) = U S V^T: singular values become ones between about 0.7 and 1.2, but for those
-    below about a thousandth of the norm, which stay smaller.
+    below about a thousandth of the norm, which stay smaller. Of a stack (B, N, M), that of each matrix.
 
     A quintic Newton-Schulz iteration with the coefficients of https://kellerjordan.github.io/posts/muon:
     X <- (a + b X X^T + c (X X^T)^2) X. Each step multiplies X from the left by a polynomial of X X^T, so that these
@@ -28,27 +33,33 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     small singular values: there each step multiplies X.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.T if len(matrix) > matrix.shape[1] else matrix
-    x = x / (x.norm() + 1e-7)
+    addmm = torch.addmm if matrix.ndim == 2 else torch.baddbmm
+    rows, columns = matrix.shape[-2:]
+    x = matrix.mT if rows > columns else matrix
+    x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + 1e-7)
     if x.dtype == torch.bfloat16:
         for _ in range(steps):
-            gram = x @ x.T
-            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+            gram = x @ x.mT
+            x = addmm(x, addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     else:
-        identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
-        gram, product = x @ x.T, identity
+        identity = torch.eye(min(rows, columns), dtype=x.dtype, device=x.device)
+        gram, product = x @ x.mT, identity
         for _ in range(steps):
-            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
+            factor = addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
             product = factor @ product
             gram = factor @ gram @ factor
         x = product @ x
-    return x.T if len(matrix) > matrix.shape[1] else x
+    return x.mT if rows > columns else x
 
 
 def orthogonal_together(matrices: list[Tensor], dtype: torch.dtype = torch.bfloat16) -> list[Tensor]:
-    """`orthogonal` of each of these matrices of one shape, computed at once and in `dtype`."""
-    found = torch.vmap(orthogonal)(torch.stack(matrices).to(dtype))
-    return list(found.to(matrices[0].dtype))
+    """`orthogonal` of each of these matrices, in their order; those of one shape are computed at once, in `dtype`."""
+    found: dict[int, Tensor] = {}
+    for shape in {matrix.shape: None for matrix in matrices}:
+        places = [place for place, matrix in enumerate(matrices) if matrix.shape == shape]
+        stack = orthogonal(torch.stack([matrices[place] for place in places]).to(dtype)).to(matrices[places[0]].dtype)
+        found.update(zip(places, stack, strict=True))
+    return [found[place] for place in range(len(matrices))]
 
 
 class Muon(torch.optim.Optimizer):
@@ -73,31 +84,31 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         with torch.enable_grad():
             loss = closure() if closure else None
-        stacks: dict[torch.Size, list[tuple[Tensor, Tensor, float]]] = {}  # on a GPU: matrices of one shape
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                update, is_matrix = self._update(p, p.grad, group["momentum"], group["weight_decay"])
-                if is_matrix and p.is_cuda:
-                    stacks.setdefault(update.shape, []).append((p, update, group["lr"]))
-                else:
-                    p.sub_((orthogonal(update) if is_matrix else update).reshape(p.shape), alpha=group["lr"])
-        for stack in stacks.values():
-            for (p, _, lr), update in zip(stack, orthogonal_together([update for _, update, _ in stack]), strict=True):
-                p.sub_(update.reshape(p.shape), alpha=lr)
+            if params := [p for p in group["params"] if p.grad is not None]:
+                self._move(params, group["lr"], group["momentum"], group["weight_decay"])
         return loss
 
-    def _update(self, p: Tensor, grad: Tensor, momentum: float, weight_decay: float) -> tuple[Tensor, bool]:
-        """The update of `p` before it is made orthogonal, as a matrix, and whether it has to be."""
-        is_matrix = p.ndim > 1 and min(len(p), p[0].numel()) >= FEWEST_ROWS
-        if weight_decay and not is_matrix:
-            grad = grad.add(p, alpha=weight_decay)
-        state = self.state[p]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(p)
-        update = grad.add(state["momentum_buffer"].mul_(momentum).add_(grad), alpha=momentum)
-        if is_matrix:
+    def _move(self, params: list[Tensor], lr: float, momentum: float, weight_decay: float) -> None:
+        """One step of these parameters. What is done to each of them alike is one call, which a GPU waits less for."""
+        grads: list[Any] = [p.grad for p in params]
+        if weight_decay:
+            grads = [grad if is_matrix(p) else grad.add(p, alpha=weight_decay)
+                     for p, grad in zip(params, grads, strict=True)]
+        for p in params:
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, grads)
+        updates = list(torch._foreach_add(grads, buffers, alpha=momentum))
+
+        places = [place for place, p in enumerate(params) if is_matrix(p)]
+        matrices = [updates[place].flatten(1) for place in places]
+        on_gpu = params[0].is_cuda
+        for place, update in zip(places, orthogonal_together(matrices) if on_gpu else map(orthogonal, matrices),
+                                 strict=True):
+            p = params[place]
             p.mul_((len(p) ** 0.5 / p.norm()).clamp(max=1))
-            update = update.flatten(1)
-        return update, is_matrix
+            updates[place] = update.reshape(p.shape)
+        torch._foreach_sub_(params, updates, alpha=lr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,6 +76,9 @@ class TorchFlags(TrainingFlags):
                      needs="--precision fp32|auto and --device auto|cuda")
     compile: str = flag("off", "compile the network at the first step, which takes a while and pays in long runs "
                                "on a GPU", choices=["on", "off"])
+    cuda_graph: str = flag("off", "on a GPU, record the network's operators at the first step and start them together "
+                                  "from then on, which pays with small batches", choices=["on", "off"],
+                           needs="--device auto|cuda")
     deterministic: str = flag("off", "on a GPU, let the same seed give the same run, as on a CPU, where PyTorch has "
                                      "such operators", choices=["on", "off"], needs="--device auto|cuda")
 
@@ -82,6 +86,8 @@ class TorchFlags(TrainingFlags):
         super().__post_init__()
         if self.optimizer in ("nesterov", "muon") and not self.momentum:
             raise UserError(f"--momentum: {self.optimizer} needs one above 0, such as --momentum 0.9")
+        if self.cuda_graph == self.compile == "on":
+            raise UserError("--cuda_graph: --compile on starts other operators; leave out one of the two")
         if 0 < self.mixup < 0.01:  # draws of so narrow a Beta distribution are not to be had in float32
             raise UserError(f"--mixup: {self.mixup} is below 0.01; 0 mixes nothing")
         if self.shift_fill == "reflect" and self.shift >= 28:
@@ -152,6 +158,21 @@ def evaluate(model: nn.Module, split: DataSet | Images, device: torch.device, pr
     return loss_sum / examples, correct_sum / examples
 
 
+def record_graphs(model: nn.Module, x: Tensor, bf16: bool) -> None:
+    """From now on, the forward and backward pass of `model` in training mode are CUDA graphs, for batches like `x`.
+
+    A graph starts all operators of a pass at once, where the processor takes longer to start one after the other than
+    the GPU to compute them. Recording runs them a few times, which leaves no trace in the model.
+    """
+    # PyTorch's recorder keeps nodes of another stream, of which a step would warn.
+    warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match", UserWarning)
+    before = [buffer.clone() for buffer in model.buffers()]
+    with torch.random.fork_rng(), torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
+        torch.cuda.make_graphed_callables(model, (x,))
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)  # BatchNorm's averages, which the graph goes on filling in place
+
+
 class FlipAverage(nn.Module):
     """The mean of the logits that `model` gives an image and its mirror image."""
 
@@ -210,6 +231,11 @@ class Trainer:
         self.trained = averaged(self.model, self.device)
         if self.config.compile == "on":
             self.trained = torch.compile(self.trained)
+        elif self.config.cuda_graph == "on" and self.device.type == "cuda":
+            if processes() > 1:
+                raise UserError("--cuda_graph: several processes cannot record theirs; leave it out")
+            record_graphs(self.model, self.images("train").at(np.arange(self.config.batch_size))[0],
+                          self.config.precision == "bf16")
 
     def images(self, split: str) -> Images:
         """The split of this name on the device, where it is from when it is first asked for."""
