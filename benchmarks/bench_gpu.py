@@ -27,7 +27,7 @@ from benchmarks.timing import Function, by_turns
 from cifar10_utils import get_cifar10
 from convnet_pytorch import ConvNet
 from train_convnet_pytorch import Config
-from training.numerics import chosen_precision
+from training.numerics import chosen_precision, numerics
 from training.trainer import Trainer
 
 GOALS = {"off": 1 / 0.95, "on": 1 / 0.9}  # of the step's time beside plain PyTorch's, without and with --compile
@@ -52,7 +52,7 @@ def our_step(config: Config, device: torch.device) -> tuple[Function, str]:
     """A step of the script, and the precision that --precision auto takes."""
     torch.manual_seed(0)
     net = ConvNet(3, 10).to(device).to(memory_format=torch.channels_last)
-    config.precision = chosen_precision("auto", device, config.batch_size, net)
+    config.precision = chosen_precision("auto", device, config.batch_size, net, config.cuda_graph == "on")
     data = get_cifar10(cifar10_folder(), one_hot=False, download=False)
     trainer = Trainer(net, list(net.parameters()), data, config, device, 10**6)
     trainer.start()
@@ -159,6 +159,7 @@ def rows(quick: bool) -> Iterator[Row]:
     if not torch.cuda.is_available() and not quick:
         raise Skipped("there is no GPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield from norms(device, quick)
-    yield from runs(quick)
-    yield from steps(device, quick)
+    with numerics(tf32=False, deterministic=False):  # as in a run of a script
+        yield from norms(device, quick)
+        yield from runs(quick)
+        yield from steps(device, quick)

@@ -38,7 +38,7 @@ COMMON = {"learning_rate": "0.01", "max_steps": "3", "batch_size": "7", "eval_fr
 TORCH = {"optimizer": "rmsprop", "momentum": "0.9", "weight_decay": "0.01", "lr_schedule": "cosine",
          "device": "cpu", "precision": "bf16", "label_smoothing": "0.1", "flip": "on", "shift": "2", "mixup": "0.5",
          "ema_decay": "0.9", "flip_average": "on", "pixel_scale": "0.1", "shift_fill": "reflect", "cutout": "9",
-         "tf32": "on", "deterministic": "on"}
+         "tf32": "on", "deterministic": "on", "cuda_graph": "on"}
 MLP = {"dnn_hidden_units": "9,5", "activation": "tanh", "weight_std": "0.01"}
 FLAGS = {
     "train_mlp_numpy": {**COMMON, **MLP, "pixel_scale": "0.1"},
@@ -50,7 +50,8 @@ FLAGS = {
 }
 NEEDED = {  # by a flag to have an effect
     "momentum": ["--optimizer", "sgd"], "norm_before": ["--normalization", "layer"], "expansion": ["--blocks", "1"],
-    "shift_fill": ["--shift", "2"], "tf32": ["--device", "auto"], "deterministic": ["--device", "auto"]}
+    "shift_fill": ["--shift", "2"], "tf32": ["--device", "auto"], "deterministic": ["--device", "auto"],
+    "cuda_graph": ["--device", "auto"]}
 BASE = {"train_convnet_pytorch": ["--model", "study"]}  # the small net, for tests of one flag that take no minutes
 ELSEWHERE = {"data_dir", "output_dir", "resume", "dataset", "compile"}  # flags with tests of their own
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,9 +20,10 @@ from imagefiles.dataset import DataSet
 from mlp_pytorch import MLP
 from training import numerics
 from training import trainer as training_pytorch
+from training.flags import UserError
 from training.images import Images, layout_of
 from training.optimizers import SCHEDULES
-from training.trainer import FlipAverage, TorchFlags, Trainer, augmented
+from training.trainer import FlipAverage, TorchFlags, Trainer, augmented, record_graphs
 
 pytestmark = pytest.mark.training
 
@@ -175,16 +177,17 @@ CONVOLUTIONS = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 1))
 DEPTHWISE = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8))
 
 
-@pytest.mark.parametrize(("asked", "device", "batch_size", "model", "multiplies", "chosen"), [
-    ("auto", "cpu", 32, CONVOLUTIONS, True, "bf16"), ("auto", "cpu", 32, CONVOLUTIONS, False, "fp32"),
-    ("auto", "cpu", 32, DEPTHWISE, True, "fp32"), ("auto", "cpu", 512, nn.Linear(3, 2), True, "fp32"),
-    ("auto", "cuda", 32, CONVOLUTIONS, True, "fp32"), ("auto", "cuda", 512, CONVOLUTIONS, True, "bf16"),
-    ("auto", "cuda", 512, CONVOLUTIONS, False, "fp32"), ("bf16", "cpu", 32, DEPTHWISE, False, "bf16"),
-    ("fp32", "cpu", 32, CONVOLUTIONS, True, "fp32")])
-def test_auto_takes_bf16_where_it_was_measured_to_be_faster(asked, device, batch_size, model, multiplies, chosen,
-                                                            monkeypatch):
+@pytest.mark.parametrize(("asked", "device", "batch_size", "model", "recorded", "multiplies", "chosen"), [
+    ("auto", "cpu", 32, CONVOLUTIONS, False, True, "bf16"), ("auto", "cpu", 32, CONVOLUTIONS, False, False, "fp32"),
+    ("auto", "cpu", 32, DEPTHWISE, True, True, "fp32"), ("auto", "cpu", 512, nn.Linear(3, 2), False, True, "fp32"),
+    ("auto", "cuda", 32, CONVOLUTIONS, False, True, "fp32"), ("auto", "cuda", 512, CONVOLUTIONS, False, True, "bf16"),
+    ("auto", "cuda", 32, CONVOLUTIONS, True, True, "bf16"), ("auto", "cuda", 32, nn.Linear(3, 2), True, True, "fp32"),
+    ("auto", "cuda", 512, CONVOLUTIONS, True, False, "fp32"), ("bf16", "cpu", 32, DEPTHWISE, False, False, "bf16"),
+    ("fp32", "cuda", 32, CONVOLUTIONS, True, True, "fp32")])
+def test_auto_takes_bf16_where_it_was_measured_to_be_faster(asked, device, batch_size, model, recorded, multiplies,
+                                                            chosen, monkeypatch):
     monkeypatch.setattr(numerics, "multiplies_bf16", lambda device: multiplies)
-    assert numerics.chosen_precision(asked, torch.device(device), batch_size, model) == chosen
+    assert numerics.chosen_precision(asked, torch.device(device), batch_size, model, recorded) == chosen
 
 
 def test_the_precision_is_chosen_once_printed_and_kept_on_resume(standin, tmp_path, monkeypatch, capsys):
@@ -227,6 +230,58 @@ def test_a_compiled_network_takes_the_same_steps(standin, tmp_path, monkeypatch)
         assert run("train_mlp_pytorch", "--data_dir", standin, *FEW, *flags, "--output_dir", tmp_path / name) == 0
     assert len(compiled) == 1 and isinstance(compiled[0], MLP)
     assert untimed(tmp_path / "plain") == untimed(tmp_path / "compiled")
+
+
+def test_a_recorded_network_takes_the_same_steps(standin, monkeypatch):
+    """As far as a CPU can try: what stands in for PyTorch's recorder runs the network as that does, three times."""
+    recorded = []
+
+    def make_graphed_callables(model, samples):
+        recorded.append(model)
+        assert model.training and not torch.is_autocast_cache_enabled()
+        for _ in range(3):
+            torch.autograd.grad(model(*samples).sum() + torch.rand(()), list(model.parameters()))
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", make_graphed_callables)
+    losses = []
+    for graph in ("off", "on"):
+        config = train_convnet_pytorch.Config(batch_size=6, flip="on", cuda_graph=graph)
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(), nn.Flatten(), nn.Linear(3600, 10))
+        data = get_cifar10(standin, one_hot=False, download=False)
+        trainer = Trainer(net, list(net.parameters()), data, config, torch.device("cpu"), 9)
+        trainer.images("train")
+        trainer.device = SimpleNamespace(type="cuda")
+        trainer.start()
+        trainer.device = torch.device("cpu")
+        losses.append([float(trainer.step()[0]) for _ in range(3)] + [float(value.sum()) for value in net.buffers()])
+    assert recorded == [net] and losses[0] == losses[1]
+
+
+def test_several_processes_record_no_network(standin, monkeypatch):
+    data = get_cifar10(standin, one_hot=False, download=False)
+    net = nn.Linear(3, 2)
+    trainer = Trainer(net, list(net.parameters()), data, TorchFlags(cuda_graph="on"), torch.device("cpu"), 9)
+    monkeypatch.setattr(training_pytorch, "processes", lambda: 2)
+    with pytest.raises(UserError, match="--cuda_graph"):
+        trainer.start()
+
+
+def test_recording_leaves_the_networks_buffers_as_and_where_they_were(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda model, samples: model(*samples))
+    net, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), torch.randn(5, 3, 8, 8)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    places = {name: value.data_ptr() for name, value in net.named_buffers()}
+    record_graphs(net, x, bf16=False)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert places == {name: value.data_ptr() for name, value in net.named_buffers()}
+
+
+@pytest.mark.parametrize("flags", [["--compile", "on", "--device", "auto"], ["--device", "cpu"]])
+def test_a_recorded_network_is_refused_where_it_has_no_effect(flags, standin, tmp_path, capsys):
+    assert run("train_convnet_pytorch", "--data_dir", standin, *FEW, "--cuda_graph", "on", *flags,
+               "--output_dir", tmp_path / "run") == 2
+    assert len(lines := capsys.readouterr().err.splitlines()) == 1 and "--cuda_graph" in lines[0]
 
 
 def test_the_triangle_rises_straight_for_a_fifth_of_the_run_and_falls_straight_to_about_0():

@@ -22,17 +22,18 @@ def multiplies_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
-def chosen_precision(asked: str, device: torch.device, batch_size: int, model: nn.Module) -> str:
+def chosen_precision(asked: str, device: torch.device, batch_size: int, model: nn.Module, recorded: bool) -> str:
     """fp32 or bf16 for what was asked; for 'auto' that in which such a model was measured to train faster.
 
     For the ConvNet that is bf16 on processors with AMX or AVX512-BF16. On a GPU it is bf16 for 512 images a batch but
-    not for 32, where the CPU's calls take longer than the products that they start; FEWEST_IMAGES lies between the two.
+    not for 32, where the CPU's calls take longer than the products that they start, unless they are `recorded` as a
+    CUDA graph; FEWEST_IMAGES lies between the two.
     With depthwise convolutions, as in EfficientNet, bf16 was slower; without any convolution nothing was measured.
     """
     if asked != "auto":
         return asked
     groups = {module.groups for module in model.modules() if isinstance(module, nn.Conv2d)}
-    pays = groups == {1} and (device.type == "cpu" or batch_size >= FEWEST_IMAGES)
+    pays = groups == {1} and (device.type == "cpu" or batch_size >= FEWEST_IMAGES or recorded)
     return "bf16" if pays and multiplies_bf16(device) else "fp32"
 
 

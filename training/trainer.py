@@ -69,7 +69,7 @@ class TorchFlags(TrainingFlags):
                        choices=["auto", "cpu", "cuda", "mps"], resumable=True)
     precision: str = flag("fp32", "bf16 computes matrix products and convolutions in bfloat16; auto does so where the "
                                   "device multiplies it and such a network trains faster (on a GPU from 256 images a "
-                                  "batch)",
+                                  "batch, or with --cuda_graph on)",
                           choices=["auto", "fp32", "bf16"])
     tf32: str = flag("off", "on a GPU, let products in float32 round their inputs to 10 bits behind the point, as "
                             "TensorFloat-32 does", choices=["on", "off"],
@@ -227,13 +227,13 @@ class Trainer:
 
     def start(self) -> None:
         """To be called once, when the weights are those that training starts from."""
+        if self.config.cuda_graph == "on" and processes() > 1:
+            raise UserError("--cuda_graph: several processes cannot record theirs; leave it out")
         self.model.train()
         self.trained = averaged(self.model, self.device)
         if self.config.compile == "on":
             self.trained = torch.compile(self.trained)
         elif self.config.cuda_graph == "on" and self.device.type == "cuda":
-            if processes() > 1:
-                raise UserError("--cuda_graph: several processes cannot record theirs; leave it out")
             record_graphs(self.model, self.images("train").at(np.arange(self.config.batch_size))[0],
                           self.config.precision == "bf16")
 
@@ -333,7 +333,8 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
         model = synchronised(build_model(), device).to(device).to(memory_format=torch.channels_last)
         parameters = parameter_groups(model) if parameter_groups else [p for p in model.parameters()
                                                                        if p.requires_grad]
-        config = replace(config, precision=chosen_precision(config.precision, device, config.batch_size, model))
+        config = replace(config, precision=chosen_precision(config.precision, device, config.batch_size, model,
+                                                             config.cuda_graph == "on"))
         note_slow_bf16(device, config.precision)
         with start_run(config, script, data, PT, watch, agree_on_signal(), silent=rank() > 0) as run:
             run.folder.say(f"training on {device.type} in {config.precision}")
