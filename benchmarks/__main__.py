@@ -43,7 +43,8 @@ RESULT = HERE / "results" / "bench.json"
 def circumstances() -> dict[str, Any]:
     """Machine, versions and thread count: a result is kept as long as these are the same."""
     here = describe_machine()
-    return {"versions": here["versions"], "machine": {**here["machine"], "threads": torch.get_num_threads()}}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    return {"versions": here["versions"], "machine": {**here["machine"], "threads": torch.get_num_threads(), **gpu}}
 
 
 def read(path: Path) -> tables.Results:

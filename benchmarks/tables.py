@@ -65,12 +65,15 @@ def measured_on(results: Results) -> str:
                      f"of a benchmark at most {load:.1f}.")
     lines += [f"Not measured: {name} ({entry['skipped']})." for name, entry in sorted(results.items())
               if "skipped" in entry]
+    lines += [f"Interrupted: {name}, after {len(entry['rows'])} rows." for name, entry in sorted(results.items())
+              if "unfinished" in entry]
     return "\n".join(lines)
 
 
 def where(entry: dict[str, Any]) -> str:
     machine = entry["machine"]
-    return (f"{machine['processor']}, {machine['cores']} cores, threads: {machine['threads']}; "
+    gpu = f", {machine['gpu']}" if "gpu" in machine else ""
+    return (f"{machine['processor']}, {machine['cores']} cores, threads: {machine['threads']}{gpu}; "
             f"{', '.join(f'{name} {version}' for name, version in sorted(entry['versions'].items()))}")
 
 
