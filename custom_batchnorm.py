@@ -108,7 +108,9 @@ class CustomBatchNormManualFunction(torch.autograd.Function):
         need_x, need_gamma = ctx.needs_input_grad[:2]
         if need_x or need_gamma:
             ctx.save_for_backward(input, mean, rstd, gamma if need_x else None)
-        return y.to(input.dtype)
+        y = y.to(input.dtype)
+        # Compiled by PyTorch 2.11, an output that was changed in place, or cast to its own dtype, gets no gradient.
+        return y.clone() if torch.compiler.is_compiling() else y
 
     @staticmethod
     @once_differentiable
