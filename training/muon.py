@@ -33,22 +33,22 @@ def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     small singular values: there each step multiplies X.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    addmm = torch.addmm if matrix.ndim == 2 else torch.baddbmm
+    mm, addmm = (torch.mm, torch.addmm) if matrix.ndim == 2 else (torch.bmm, torch.baddbmm)
     rows, columns = matrix.shape[-2:]
     x = matrix.mT if rows > columns else matrix
     x = x / (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) + 1e-7)
     if x.dtype == torch.bfloat16:
         for _ in range(steps):
-            gram = x @ x.mT
+            gram = mm(x, x.mT)
             x = addmm(x, addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     else:
-        identity = torch.eye(min(rows, columns), dtype=x.dtype, device=x.device)
-        gram, product = x @ x.mT, identity
+        identity = torch.eye(min(rows, columns), dtype=x.dtype, device=x.device).expand(*matrix.shape[:-2], -1, -1)
+        gram, product = mm(x, x.mT), identity
         for _ in range(steps):
             factor = addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
-            product = factor @ product
-            gram = factor @ gram @ factor
-        x = product @ x
+            product = mm(factor, product)
+            gram = mm(mm(factor, gram), factor)
+        x = mm(product, x)
     return x.mT if rows > columns else x
 
 
@@ -104,11 +104,13 @@ class Muon(torch.optim.Optimizer):
         updates = list(torch._foreach_add(grads, buffers, alpha=momentum))
 
         places = [place for place, p in enumerate(params) if is_matrix(p)]
-        matrices = [updates[place].flatten(1) for place in places]
-        on_gpu = params[0].is_cuda
-        for place, update in zip(places, orthogonal_together(matrices) if on_gpu else map(orthogonal, matrices),
-                                 strict=True):
-            p = params[place]
-            p.mul_((len(p) ** 0.5 / p.norm()).clamp(max=1))
-            updates[place] = update.reshape(p.shape)
+        if matrices := [params[place] for place in places]:
+            scales = torch._foreach_reciprocal(torch._foreach_norm(matrices))
+            torch._foreach_mul_(scales, [len(p) ** 0.5 for p in matrices])
+            torch._foreach_clamp_max_(scales, 1)
+            torch._foreach_mul_(matrices, scales)
+            flat = [updates[place].flatten(1) for place in places]
+            found = orthogonal_together(flat) if params[0].is_cuda else map(orthogonal, flat)
+            for place, update in zip(places, found, strict=True):
+                updates[place] = update.reshape(params[place].shape)
         torch._foreach_sub_(params, updates, alpha=lr)
