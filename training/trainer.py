@@ -78,7 +78,7 @@ class TorchFlags(TrainingFlags):
                                "on a GPU", choices=["on", "off"])
     cuda_graph: str = flag("off", "on a GPU, record the network's operators at the first step and start them together "
                                   "from then on, which pays with small batches", choices=["on", "off"],
-                           needs="--device auto|cuda")
+                           needs="--compile off and --device auto|cuda")
     deterministic: str = flag("off", "on a GPU, let the same seed give the same run, as on a CPU, where PyTorch has "
                                      "such operators", choices=["on", "off"], needs="--device auto|cuda")
 
@@ -86,8 +86,6 @@ class TorchFlags(TrainingFlags):
         super().__post_init__()
         if self.optimizer in ("nesterov", "muon") and not self.momentum:
             raise UserError(f"--momentum: {self.optimizer} needs one above 0, such as --momentum 0.9")
-        if self.cuda_graph == self.compile == "on":
-            raise UserError("--cuda_graph: --compile on starts other operators; leave out one of the two")
         if 0 < self.mixup < 0.01:  # draws of so narrow a Beta distribution are not to be had in float32
             raise UserError(f"--mixup: {self.mixup} is below 0.01; 0 mixes nothing")
         if self.shift_fill == "reflect" and self.shift >= 28:
@@ -170,7 +168,7 @@ def record_graphs(model: nn.Module, x: Tensor, bf16: bool) -> None:
     with torch.random.fork_rng(), torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False):
         torch.cuda.make_graphed_callables(model, (x,))
     for buffer, value in zip(model.buffers(), before, strict=True):
-        buffer.copy_(value)  # BatchNorm's averages, which the graph goes on filling in place
+        buffer.copy_(value)  # BatchNorm's averages, which the graph keeps filling in place
 
 
 class FlipAverage(nn.Module):
