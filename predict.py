@@ -164,6 +164,10 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I"):  # 16 bits a pixel
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            elif image.mode == "F":  # from 0 to 1, or as the others from 0 to 255
+                values = np.nan_to_num(np.asarray(image))
+                values = values * 255 if values.max() <= 1 else values
+                image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

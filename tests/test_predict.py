@@ -129,6 +129,9 @@ def test_pictures_of_any_size_and_kind(tmp_path):
     Image.fromarray(grey).save(tmp_path / "grey.png")
     deep, plain = (predict.read_picture(tmp_path / name, (1, 28, 28)).astype(int) for name in ("deep.png", "grey.png"))
     assert deep.shape == (1, 28, 28) and abs(deep - plain).max() <= 1
+    for most in (1, 255):
+        Image.fromarray(grey.astype(np.float32) * (most / 255)).save(tmp_path / "float.tiff")
+        assert abs(predict.read_picture(tmp_path / "float.tiff", (1, 28, 28)).astype(int) - plain).max() <= 1
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     image.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
