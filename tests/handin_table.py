@@ -93,7 +93,7 @@ RIGHT: dict[str, dict[str, str]] = {
         "cache_tuple", "dict_of_layers", "train_set_too", "sequential", "double_precision",
         "loop_over_needs", "block_class", "next_batch_50"),
     "willow": combine(
-        "in_out_weight", "recursive", "trainer_class", "ordered_dict", "data_loader",
+        "in_out_weight", "nested", "trainer_class", "ordered_dict", "data_loader",
         "jacobian_matrices", "config_list", "standardised"),
     "yew": combine(
         "base_class", "two_lists", "results_folder", "add_module", "data_loader",

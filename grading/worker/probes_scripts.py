@@ -64,7 +64,7 @@ class Watch:
         self.images: Images | None = None  # for runs of which the images are looked at
         self.first: tuple[int, ...] = ()  # the event of the pass that the loss is of
         self.on = True
-        self.inside = False  # a forward pass, which may call itself for each layer
+        self.inside = False  # a pass, forward or backward, which may call itself for each layer
         self.marked, self.most, self.updates = marked, most, 0
         self.seen: set[int] = set()
         self.initialise, self.run = model_class.__init__, model_class.forward
@@ -245,10 +245,13 @@ class NumpyWatch(Watch):
             return forward(module, *arguments, **keywords)
 
         def watched(model: Any, *arguments: Any, **keywords: Any) -> Any:
+            if self.inside:
+                return backward(model, *arguments, **keywords)
             if self.on:
                 self.measure(late=True)
                 if self.loss is None and (given := [*arguments, *keywords.values()]):
                     self.loss = self.last_output, np.array(given[0])
+            self.inside = True
             try:
                 result = backward(model, *arguments, **keywords)
             except Exception:
@@ -256,6 +259,8 @@ class NumpyWatch(Watch):
                     raise
                 result = None
                 self.fill_gradients()
+            finally:
+                self.inside = False
             if self.on:
                 self.updates += 1
                 last = next((event[1:] for event in reversed(self.events) if event[0] == FORWARD), (0,) * 8)
