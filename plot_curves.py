@@ -28,7 +28,7 @@ def list_runs(parser: argparse.ArgumentParser, folders: list[Path]) -> int:
     runs, damaged = [], []
     for folder in folders:
         if not folder.is_dir():
-            parser.exit(2, f"{parser.prog}: there is no folder {folder}\n")
+            parser.exit(2, f"{parser.prog}: the folder {folder} does not exist\n")
         for run in find(folder):
             try:
                 runs.append(listed(run))

@@ -107,8 +107,7 @@ def whole_run(folder: Path, *flags: str) -> dict[str, float]:
 
 
 def trained(setting: str, which: str, limit: float, summaries: list[dict[str, float]]) -> Row:
-    """A row of whole runs with their test accuracies; `limit`: `limit`: the most seconds that `which` of
-    their figures may take."""
+    """A row of whole runs with their test accuracies. limit: the most seconds that their figure `which` may have."""
     accuracies = ", ".join(f"{summary['test_accuracy']:.4f}" for summary in summaries)
     averaged = ", ".join(f"{summary['test_accuracy_flip_averaged']:.4f}" for summary in summaries
                          if "test_accuracy_flip_averaged" in summary)
@@ -157,7 +156,7 @@ def norms(device: torch.device, quick: bool) -> Iterator[Row]:
 
 def rows(quick: bool) -> Iterator[Row]:
     if not torch.cuda.is_available() and not quick:
-        raise Skipped("there is no GPU")
+        raise Skipped("this machine has no GPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with numerics(tf32=False, deterministic=False):  # as in a run of a script
         yield from norms(device, quick)

@@ -65,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the grader's checks say of the code whose tests failed."""
     try:
         from grading import home
-    except ImportError:  # beside a hand-in's copy of the tests there is no grader
+    except ImportError:  # a hand-in's copy of the tests comes without the grader
         return
     failed = {mark for report in terminalreporter.stats.get("failed", []) for mark in report.keywords if mark in CHECKS}
     for number in sorted({CHECKS[mark][0] for mark in failed}):

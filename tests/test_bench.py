@@ -63,7 +63,7 @@ def test_smoke_of_what_needs_a_gpu(kept, standin, monkeypatch, capsys):
     assert any("of the run in two pieces by 0" in row["setting"] for row in measured)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert bench.main([bench.GPU]) == 0
-    assert "Not measured: gpu (there is no GPU)." in capsys.readouterr().out
+    assert "Not measured: gpu (this machine has no GPU)." in capsys.readouterr().out
 
 
 def test_by_turns_counts_each_round_and_scales():
@@ -104,6 +104,21 @@ def test_an_interrupted_run_goes_on_with_what_is_left(kept, monkeypatch, capsys)
     (kept / "bench.json").write_text(json.dumps(results))
     bench.main([])
     assert ran == ["two", "one", "one"]
+
+
+def test_a_benchmark_that_is_interrupted_keeps_its_rows_and_is_measured_again(kept, monkeypatch, capsys):
+    def interrupted():
+        yield from one_row()
+        raise KeyboardInterrupt
+
+    fake(monkeypatch, one=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench.main([])
+    assert len(bench.read(kept / "bench.json")["one"]["rows"]) == 1
+    assert "Interrupted: one, after 1 rows." in (kept / "bench.md").read_text()
+    ran = fake(monkeypatch, one=one_row)
+    assert bench.main([]) == 0 and ran == ["one"]
+    assert "Interrupted" not in capsys.readouterr().out
 
 
 def test_what_is_missing_is_said(kept, monkeypatch, capsys):

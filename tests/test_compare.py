@@ -287,7 +287,7 @@ def test_a_mistake_in_drawing_is_not_taken_for_a_damaged_run(ended, tmp_path, mo
 
 
 def test_nothing_to_list(tmp_path, capsys):
-    for folder, message in ((tmp_path, "there are no runs under"), (tmp_path / "none", "there is no folder")):
+    for folder, message in ((tmp_path, "there are no runs under"), (tmp_path / "none", f"the folder {tmp_path / 'none'} does not exist")):
         with pytest.raises(SystemExit) as stop:
             plot_curves.main(["--list", str(folder)])
         assert stop.value.code == 2 and message in capsys.readouterr().err

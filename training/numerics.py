@@ -26,8 +26,9 @@ def chosen_precision(asked: str, device: torch.device, batch_size: int, model: n
     """fp32 or bf16 for what was asked; for 'auto' that in which such a model was measured to train faster.
 
     For the ConvNet that is bf16 on processors with AMX or AVX512-BF16. On a GPU it is bf16 for 512 images a batch but
-    not for 32, where the CPU's calls take longer than the products that they start, unless they are `recorded` as a
-    CUDA graph; FEWEST_IMAGES lies between the two.
+    not for 32, where the CPU's calls take longer than the products that they start; FEWEST_IMAGES lies between the
+    two. Where they are `recorded` as a CUDA graph it is bf16, too: that is estimated from steps in bf16 and a whole run
+    in fp32, and not yet measured by turns.
     With depthwise convolutions, as in EfficientNet, bf16 was slower; without any convolution nothing was measured.
     """
     if asked != "auto":

@@ -76,8 +76,8 @@ class TorchFlags(TrainingFlags):
                      needs="--precision fp32|auto and --device auto|cuda")
     compile: str = flag("off", "compile the network at the first step, which takes a while and pays in long runs "
                                "on a GPU", choices=["on", "off"])
-    cuda_graph: str = flag("off", "on a GPU, record the network's operators at the first step and start them together "
-                                  "from then on, which pays with small batches", choices=["on", "off"],
+    cuda_graph: str = flag("off", "on a GPU, record the network's operators before the first step and start them "
+                                  "together from then on, which pays with small batches", choices=["on", "off"],
                            needs="--compile off and --device auto|cuda")
     deterministic: str = flag("off", "on a GPU, let the same seed give the same run, as on a CPU, where PyTorch has "
                                      "such operators", choices=["on", "off"], needs="--device auto|cuda")

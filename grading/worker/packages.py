@@ -35,7 +35,7 @@ OUTPUT = {"seaborn", "tensorboard", "tensorboardX", "tabulate", "pandas", "wandb
           "livelossplot", "tikzplotlib", "IPython"}
 PACKAGES = OUTPUT | FRAMEWORKS | {"scipy", "sklearn", "PIL", "cv2", "skimage", "imageio", "h5py", "numba", "sympy",
                                   "tqdm", "networkx", "psutil", "yaml", "requests", "joblib", "cython", "progressbar"}
-# calls that change nothing here: seeds are set by the check, and there is no GPU
+# calls that change nothing here: seeds are set by the check, and the sandbox has no GPU
 HARMLESS = {"manual_seed", "manual_seed_all", "seed_everything", "set_seed", "is_available", "set_num_threads"}
 
 STUB = os.path.join(os.path.dirname(__file__), "stub")
