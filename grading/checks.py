@@ -133,5 +133,5 @@ def settled(checks: Collection[Check], outcomes: Mapping[str, Outcome]) -> dict[
         cause = next((check for check in alone if check.points and not outcomes[check.id].passed
                       and (outcome.follows == ANY or check.id in outcome.follows)), None)
         if not outcome.passed and cause:
-            found[id] = Outcome(1.0, "", f"not judged: it follows from what is wrong in '{cause.title}'")
+            found[id] = Outcome(1.0, f"Not judged: it follows from what is wrong in '{cause.title}'.")
     return found

@@ -18,7 +18,7 @@ from grading.replies import Probe, Reply
 from grading.worker.weights import mixed
 
 FEWEST_STEPS = 2.5  # for each turn of a loop: Python instructions, arrays; NumPy's own functions have no more in all
-BATCH = "It is divided by the batch size here as well: the loss has already done so."
+BATCH = "It is divided by the batch size a second time; the loss is a mean already."
 SIGN = "The sign is wrong."
 
 
@@ -332,7 +332,7 @@ def loops(reply: Reply, module: str, lengths: list[list[int]]) -> Outcome | None
         for i, grown, what in ((0, tall, "samples"), (1, wide, "features")):
             if grown - small > FEWEST_STEPS * (lengths[2 + i][i] - lengths[1][i]):
                 return Outcome(0.0, f"{module}.{direction} loops over {what} in Python: use matrix products and "
-                                    "whole-array functions.",
+                                    "whole-array functions (np.apply_along_axis and np.vectorize are loops, too).",
                                f"a call takes {small} steps in Python or NumPy for {lengths[1][i]} {what}, {grown} "
                                f"for {lengths[2 + i][i]}")
     return PASSED

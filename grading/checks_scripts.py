@@ -536,7 +536,7 @@ class Script:
     def divided_again(self, run: Run, context: Context) -> str:
         """Whether a run with flags divides its updates by the batch size, as the loss has done; '' for no."""
         rate = context.inputs.flags["learning_rate"] / context.inputs.flags["batch_size"]
-        return ("Each update is divided by the batch size, as the loss has been already."
+        return ("Each update is divided by the batch size a second time; the loss is a mean already."
                 if run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) < 0.02 else "")
 
     def optimizer_wrong(self, run: Run) -> str:
@@ -629,11 +629,11 @@ class Script:
                                               "training split or not at all.", follows=self.broken_by(run))
         fewest = min(evaluations.values())
         if fewest < NEARLY * TEST_IMAGES:
-            return Outcome(0.5, "It evaluates a part of the test split only: the accuracy is over all test images.",
+            return Outcome(0.5, "It evaluates only a part of the test split: compute the accuracy over all images.",
                            f"{fewest} of {TEST_IMAGES} different images")
         if run.left_out:
-            return Outcome(0.5, f"It leaves out the same {run.left_out} test images at every evaluation: the accuracy "
-                                "is over all of them, so that a last batch which is not full must not be dropped.",
+            return Outcome(0.5, f"It leaves out the same {run.left_out} test images at every evaluation: compute the "
+                                "accuracy over all of them, with the last batch where that is not full.",
                            f"{fewest} of {TEST_IMAGES} different images")
         if not run.measure_wrong and (wrong := run.seen.part_reported(TEST_IMAGES)):
             return Outcome(0.5, wrong)

@@ -19,6 +19,7 @@ TOLERANCE = 3e-4  # relative; a wrong formula is off by far more, float32 inside
 class Outcome:
     """What a check found: the fraction of its points, a sentence a student can act on, and the numbers behind it.
 
+    diagnosis: what is wrong; of a check that has all its points, why it was not judged.
     shares: whether the parts of the check are things of their own, such as the flags of a script, so that each that is
     right keeps its share. Otherwise a check that is passed in part earns at most what the rubric's `partial` says.
     compared: whether numbers that were drawn for this class are behind it.
@@ -35,6 +36,11 @@ class Outcome:
     @property
     def passed(self) -> bool:
         return self.fraction >= 1
+
+    @property
+    def unjudged(self) -> bool:
+        """Whether it has its points without having been judged."""
+        return self.passed and bool(self.diagnosis)
 
 
 PASSED = Outcome(1.0)
@@ -95,12 +101,18 @@ def factor(expected: np.ndarray, received: np.ndarray, tolerance: float = TOLERA
 
 
 def describe(expected: np.ndarray, received: np.ndarray) -> str:
-    """Largest relative error, where, expected, received."""
+    """Where the largest error is, its size, expected, received.
+
+    The size is relative where it follows from the two numbers, absolute for a number that is close to 0.
+    """
     received = received.reshape(expected.shape).astype(float)
     errors = relative_errors(expected, received)
     where = np.unravel_index(int(errors.argmax()), errors.shape)
-    worst = errors[where]
-    size = f"largest relative error {worst:.1e}" if np.isfinite(worst) else "not a finite number"
+    difference = abs(expected[where] - received[where])
+    relative = difference / max(abs(expected[where]), abs(received[where]), 1e-300)
+    size = ("not a finite number" if not np.isfinite(difference) else
+            f"largest relative error {relative:.1e}" if relative <= 1.01 * errors[where] else
+            f"largest error {difference:.1e}")
     place = f" at [{', '.join(str(int(i)) for i in where)}]" if where else ""
     return f"{size}{place}: expected {expected[where]:.6g}, received {received[where]:.6g}"
 

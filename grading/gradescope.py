@@ -9,12 +9,12 @@ from grading.marks import Mark, Marks, is_remark, points
 
 
 def check_lines(check: Mapping[str, Any], cause: str = "") -> list[str]:
-    """A check as text: points and title, then what is wrong unless it is the cause given above, then the numbers."""
+    """A check as text: points and title, then what is wrong, or why it was not judged, and the numbers."""
     remark = is_remark(check)
     lines = ["remark" if remark else f"{points(check['score'])} / {points(check['points'])}"]
     lines[0] += f"  {check['title']}"
-    if remark or check["score"] < check["points"]:
-        lines += [f"    {text}" for text in (check["diagnosis"], check["numbers"]) if text and text != cause]
+    said = [check["diagnosis"], check["numbers"] if remark or check["score"] < check["points"] else ""]
+    lines += [f"    {text}" for text in said if text and text != cause]
     return lines
 
 

@@ -43,8 +43,8 @@ MOST_FILE_BYTES = 2**20  # larger ones are data or runs, not code
 NOT_COPIED = {"__pycache__", "venv", "env", "node_modules", "site-packages"}
 ENVIRONMENT = {"MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
                "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-MARKS = {"right": "✓", "part": "◐", "wrong": "✗", "remark": "•"}
-PLAIN_MARKS = {"right": "ok  ", "part": "part", "wrong": "FAIL", "remark": "note"}
+MARKS = {"right": "✓", "part": "◐", "wrong": "✗", "remark": "•", "unjudged": "–"}
+PLAIN_MARKS = {"right": "ok  ", "part": "part", "wrong": "FAIL", "remark": "note", "unjudged": "-   "}
 
 
 class HomeError(Exception):
@@ -215,7 +215,8 @@ class Printer:
 
     def outcome(self, title: str, outcome: Outcome, remark: bool = False, told: Collection[str] = ()) -> None:
         """A check's line and, where it fails, what is wrong with it, without what has been `told` above."""
-        kind = "right" if outcome.passed else "remark" if remark else "part" if outcome.fraction > 0 else "wrong"
+        kind = ("unjudged" if outcome.unjudged else "right" if outcome.passed else "remark" if remark else
+                "part" if outcome.fraction > 0 else "wrong")
         self.line(f"  {self.marks[kind]} {title}")
         for text in wrong(outcome):
             if text not in told:
@@ -223,8 +224,8 @@ class Printer:
 
 
 def wrong(outcome: Outcome) -> list[str]:
-    """What is wrong and the numbers behind it, without places in libraries; nothing where it passes."""
-    texts = [] if outcome.passed else [outcome.diagnosis, outcome.numbers]
+    """What is wrong, or why it was not judged, and the numbers behind it, without places in libraries."""
+    texts = [outcome.diagnosis, "" if outcome.passed else outcome.numbers]
     return [one_line(without_places(text), 600) for text in texts if text]
 
 

@@ -70,6 +70,11 @@ def is_remark(check: Mapping[str, Any]) -> bool:
     return not check["points"] and check["fraction"] < 1
 
 
+def is_unjudged(check: Mapping[str, Any]) -> bool:
+    """Whether the check has its points without having been judged, since another fault decides it."""
+    return check["fraction"] >= 1 and bool(check["diagnosis"])
+
+
 def mark(row: Question, record: Record, given: Given) -> Mark:
     comment = given.comments.get(row.number, "")
     by_hand = given.points.get(row.number)

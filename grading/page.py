@@ -8,10 +8,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from grading.marks import is_remark, points
+from grading.marks import is_remark, is_unjudged, points
 
 TEMPLATES = Path(__file__).parent / "templates"
-MARKS = {"good": "✓", "part": "◐", "bad": "✗"}
+MARKS = {"good": "✓", "part": "◐", "bad": "✗", "open": "–"}
 
 
 def writable(value: object) -> object:
@@ -32,7 +32,7 @@ def environment() -> Environment:
     made = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
                        finalize=writable, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"points": points, "mean": statistics.mean, "median": statistics.median}
-    made.tests["remark"] = is_remark
+    made.tests |= {"remark": is_remark, "unjudged": is_unjudged}
     made.globals.update(level=level, marks_of=MARKS)
     return made
 

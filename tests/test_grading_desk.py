@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -11,9 +12,12 @@ import pytest
 from grading_help import grade, needs_confinement, reduced, submission
 
 from grading import classroom, rubric, summary, tables
+from grading.checks import settled
 from grading.cli import main, parse
+from grading.compare import ANY, Outcome
 from grading.feedback import feedback
 from grading.files import folder_name, write_json
+from grading.home import Printer
 from grading.marks import Given, Marks
 from grading.rubric import Late
 from grading.submission import scored
@@ -80,6 +84,33 @@ def test_a_remark_is_shown_where_it_found_something_and_costs_nothing(tmp_path):
         assert test["score"] == row.points and test["status"] == "passed" and "/ 0 " not in test["output"]
         assert (f"remark  {remark.title}\n    this would be better" in test["output"]) == seen
         assert not summary.hardest([scored(one, RULES)])
+
+
+def test_a_check_that_was_not_judged_says_so_instead_of_passing(tmp_path, capsys):
+    """It has its points, but no mark that says it is right: on the page, on Gradescope's and at home."""
+    row = RULES.code[0]
+    causes, follower = row.checks[:-1], row.checks[-1]
+    found = settled(row.checks, {check.id: Outcome(1.0, "", "4 of 4") for check in causes}
+                    | {causes[0].id: Outcome(0.0, "wrong"), follower.id: Outcome(0.0, "wrong, too", follows=ANY)})
+    why = f"Not judged: it follows from what is wrong in '{causes[0].title}'."
+    assert found[follower.id].unjudged and found[follower.id].diagnosis == why
+    one = record()
+    one["questions"][row.number]["checks"] = [
+        {"id": id, "fraction": outcome.fraction, "diagnosis": outcome.diagnosis, "numbers": outcome.numbers}
+        for id, outcome in found.items()]
+    filled(kept(tmp_path, one), ALL, f"doe,{FULL}")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    item = next(item for item in page(tmp_path).split("<li>") if f"<span>{follower.title}</span>" in item)
+    assert '<span class="mark open">–</span>' in item and html.escape(why).replace("&#x27;", "&#39;") in item
+    passed = next(item for item in page(tmp_path).split("<li>") if f"<span>{causes[1].title}</span>" in item)
+    assert '<span class="mark good">✓</span>' in passed and "diagnosis" not in passed
+    test = next(test for test in json.loads((tmp_path / "students/doe/results.json").read_text())["tests"]
+                if test["number"] == row.number)
+    assert f"  {follower.title}\n    {why}" in test["output"] and "4 of 4" not in test["output"]
+    capsys.readouterr()
+    Printer().outcome(follower.title, found[follower.id])
+    mark, said = capsys.readouterr().out.splitlines()
+    assert mark.split() == ["–", *follower.title.split()] and said.strip() == why
 
 
 def test_an_ungraded_question_has_no_score_anywhere(tmp_path):

@@ -531,7 +531,7 @@ FAULTS = {  # changes of the script, and what is said of them by check; every ot
                        for name in ("script_flags", "script_loop")}),
     "divided again": ("1.2", NUMPY, [("= layer.params[key] - FLAGS.learning_rate *", "= layer.params[key] - "
                                       "FLAGS.learning_rate / len(x) *")],
-                      {"script_loop": ["Each update is divided by the batch size"]})}
+                      {"script_loop": ["Each update is divided by the batch size a second time"]})}
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -115,6 +115,24 @@ def test_a_raised_max_steps_is_the_runs_own_from_then_on(standin, tmp_path, monk
     assert json.loads((tmp_path / "run/config.json").read_text())["flags"]["epochs"] == 0
 
 
+@pytest.mark.parametrize("script", MLP_SCRIPTS)
+@pytest.mark.parametrize("flags, flag", [(["--max_steps", 5, "--eval_freq", 2, "--validation_size", 100], "--max_steps"),
+                                         (["--epochs", 1], "--epochs")])
+def test_a_finished_run_that_is_resumed_keeps_what_it_has(script, flags, flag, standin, tmp_path, capsys):
+    """A job that starts again by itself would else read the test split once more and count that time as the run's."""
+    assert run(script, "--data_dir", standin, "--batch_size", 200, *flags, "--output_dir", tmp_path / "run") == 0
+    summary = capsys.readouterr().out.split("test_accuracy")[1]
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert run(script, "--resume", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert "is finished; to train it for longer" in said and f"larger {flag}" in said
+    assert said.split("test_accuracy")[1] == summary
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    (tmp_path / "run/summary.json").write_text("{")  # damaged: it is written again
+    assert run(script, "--resume", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"]
+
+
 def test_a_resume_that_is_refused_changes_nothing(standin, tmp_path, capsys):
     out = tmp_path / "run"
     assert run("train_mlp_pytorch", "--data_dir", standin, *QUICK, "--lr_schedule", "one_cycle", "--validation_size", 100,

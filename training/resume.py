@@ -39,6 +39,15 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
         raise UserError(f"--resume: {folder / 'config.json'} is not of this script, or is damaged") from None
 
 
+def saved_summary(folder: Path) -> dict[str, Any]:
+    """The summary of the run in `folder`; {} where it has none yet, or a damaged one."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+        return summary if isinstance(summary, dict) else {}
+    except (ValueError, RecursionError, OSError):
+        return {}
+
+
 def path_from(folder: Path, path: str) -> str:
     """The way from `folder` to `path`, which leads there from any working directory."""
     try:

@@ -38,7 +38,7 @@ from training.flags import TrainingFlags, UserError, for_shell
 from training.folder import Folder, open_folder
 from training.machine import peak_memory_mb
 from training.metrics import read_metrics
-from training.resume import check_same_flags
+from training.resume import check_same_flags, saved_summary
 from training.stop import Interrupted, StopRequest
 
 AUTOSAVE_SECONDS = 300  # a checkpoint between two evaluations, if they are further apart than this
@@ -211,6 +211,7 @@ class Run:
         self.folder, self.stop, self.progress, self.state, self.watch = folder, stop, progress, state, watch
         self.parameters = 0
         self.summary: dict[str, Any] = {}
+        self._finished = saved_summary(folder.path) if state is not None and progress.step == plan.last_step else {}
         self._seconds_before, self._first_step = progress.seconds, progress.step
         self._step_seconds = self._image_seconds = 0.0  # of all steps here; of an image in the last evaluation
         self._unread: list[tuple[int, Any, Any, int]] = []
@@ -266,6 +267,11 @@ class Run:
         except Exception as error:  # the state is a file's: anything may stand there
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
+        if self._finished:
+            longer = "--epochs" if self.config.epochs else "--max_steps"
+            self.folder.say(f"{for_shell(self.folder.path)} is finished; to train it for longer, resume it with a "
+                            f"larger {longer}")
+            return
         self.folder.resume(self.config)
         self.folder.say(f"resuming {for_shell(self.folder.path)} from step {self.step} of {self.last_step}")
 
@@ -283,6 +289,8 @@ class Run:
         state_dict() returns everything that training changes (weights, optimizer, batch order, random states).
         evaluate(split) returns (mean loss, accuracy) over a DataSet, every sample of its `batches` once.
         """
+        if self._finished:
+            return
         self._state_dict, self._evaluate = state_dict, evaluate
         saved_at = time.perf_counter()
         if self.step and self.plan.evaluates(self.step) and not any(r["step"] == self.step for r in self.folder.rows):
@@ -408,7 +416,13 @@ class Run:
             raise Interrupted(signum, f"stopped after step {self.step}; {self.folder.way_on()}")
 
     def _finish(self) -> None:
-        """Read the test split once where there is validation data; write the summary and the curves."""
+        """Read the test split once where there is validation data; write the summary and the curves.
+
+        A run that was finished before keeps what it has.
+        """
+        if self._finished:
+            self.summary = {} if self.folder.silent else self._finished
+            return
         if self.config.validation_size and not self.watch:
             row = self._evaluated("test")
             self.folder.add_last(row)
