@@ -33,6 +33,7 @@ REFERENCE = Path(__file__).parent.parent
 READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "group_norm", "native_group_norm",
                "InstanceNorm1d", "instance_norm", "BatchNorm1d", "batch_norm", "native_batch_norm",
                "RMSNorm", "rms_norm"}
+READY_NORMS |= {f"{name}_backward" for name in READY_NORMS if name.islower()}
 AS_A_SCRIPT = {"__name__ == '__main__'", "'__main__' == __name__"}  # where one may try one's own against a ready one
 READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "the profiler was ended")
 # what solving the assignment needs none of, and getting round a grader might
@@ -40,6 +41,9 @@ ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "c
 ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.setsid", "socket.socket",
              "socket.create_connection", "sys._getframe", "sys.settrace", "sys.setprofile", "sys.meta_path",
              "inspect.currentframe", "inspect.stack", "gc.get_objects", "gc.get_referrers"}
+# PyTorch's own formulas as plain operators, in which nothing ready-made is seen to run
+ODD_PARTS_OF_PYTORCH = ("torch._decomp", "torch._refs", "torch._prims", "torch._functorch", "torch._dynamo",
+                        "torch._inductor", "torch.fx", "functorch")
 ODD_BUILTINS = {"eval", "exec", "__import__"}
 ODD_ATTRIBUTES = {"__globals__", "__subclasses__", "tb_frame", "f_back", "f_globals", "f_locals"}
 
@@ -180,9 +184,22 @@ def frameworks(nodes: Nodes) -> list[list[str]]:
     return [[name for name in sorted(names) if names[name] is wanted] for wanted in (True, False)]
 
 
+def named(nodes: Nodes) -> Iterable[str]:
+    """Dotted names: of imports, of expressions and in text, which may be a module to be imported."""
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            start = f"{node.module}." if isinstance(node, ast.ImportFrom) and not node.level else ""
+            yield from (f"{start}{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value[:100]
+        else:
+            yield dotted(node)
+
+
 def odd(nodes: Nodes) -> set[str]:
     """What a file uses that solving the assignment needs none of."""
     found = {module for module, _ in imports(nodes) if module.partition(".")[0] in ODD_MODULES}
+    found |= {part for name in named(nodes) for part in ODD_PARTS_OF_PYTORCH if f"{name}.".startswith(f"{part}.")}
     found |= {f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom)
               for alias in node.names} & ODD_NAMES
     found |= (names_used(nodes) & ODD_BUILTINS) - names_bound(nodes)

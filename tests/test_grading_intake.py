@@ -393,6 +393,22 @@ def test_what_is_flagged(tmp_path, code, flag):
     assert scan.scan(submission(tmp_path / "a", modules=code)) == [flag]
 
 
+@pytest.mark.parametrize("code, found", [
+    ("import torch\nf = torch._decomp.decompositions.native_layer_norm_backward", "torch._decomp"),
+    ("from torch import _refs\nf = _refs.nn.functional.softmax", "torch._refs"),
+    ("from torch._decomp import decomposition_table as known", "torch._decomp"),
+    ("import importlib\nm = importlib.import_module('torch._prims.rng_prims')", "torch._prims"),
+    ("from torch.fx.experimental.proxy_tensor import make_fx", "torch.fx"),
+    ("import functorch.compile as c", "functorch"),
+    ("from torch import nn, _assert\nimport torch.nn.functional as fx\ns = 'torch.fx_of_a_kind'", "")])
+def test_pytorch_s_own_formulas_as_plain_operators_are_flagged(tmp_path, code, found):
+    """Tracing makes plain operators of a ready-made normalization, so that none is seen while it runs."""
+    path = tmp_path / "custom_layernorm.py"
+    path.write_text(code)
+    assert scan.odd(scan.parse(path)) == ({found} if found else set())
+    assert bool(scan.ready_norms(scan.parse(path))) == ("native_layer_norm_backward" in code)
+
+
 # ---------------------------------------------------------------- editions
 
 LEAKY = "class LinearModule: pass\nclass LeakyReLUModule:\n    def __init__(self, neg_slope): pass\n"
