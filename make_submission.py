@@ -14,6 +14,7 @@ import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
+from imagefiles.output import print_any_text
 from report.build_report import digest
 from training.checkpoints import atomic_write
 
@@ -72,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="your last name")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the ZIP (default: this one)")
+    print_any_text()
     arguments = parser.parse_args(argv)
     try:
         path = pack(arguments.name, arguments.out)

@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cifar10_utils import DataError, Splits
+from imagefiles.output import print_any_text
 from training.checkpoints import NPZ, CheckpointError, missing
 from training.curves import save_figure
 from training.flags import UserError, for_shell, path
@@ -261,6 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=expanded, metavar="FILE",
                         help="draw pictures and probabilities: .png, .svg, .pdf")
     parser.add_argument("--export", type=expanded, metavar="FILE", help="write the network as ONNX")
+    print_any_text()
     arguments = parser.parse_args(argv)
     if not arguments.images and (arguments.plot or not arguments.export):
         parser.exit(2, f"{parser.prog}: name a picture\n")

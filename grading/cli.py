@@ -45,6 +45,7 @@ from grading.rubric import Rubric, RubricError
 from grading.spreadsheets import TableError
 from grading.starter import StarterError
 from grading.submission import NOT_YET
+from imagefiles.output import print_any_text
 
 MOST_LINES = 20  # of changed points, on the terminal
 QUESTION = re.compile(r"\d+(\.\d+)?[a-z]?")  # a number such as 4a or 3.2b
@@ -362,6 +363,7 @@ def merge(options: argparse.Namespace, rules: Rubric) -> int:
 
 def main(description: str, argv: Sequence[str] | None = None) -> int:
     """Run it; every foreseeable mistake is one line and an exit status."""
+    print_any_text()
     options = parse(description, argv)
 
     def stop(*_: object) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imagefiles.output import print_any_text
 from report.experiments import EXPERIMENTS, Variant, runs
 from training.checkpoints import atomic_write
 from training.curves import import_matplotlib
@@ -286,6 +287,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=REPORT / "report.pdf", help="default: report/report.pdf")
     parser.add_argument("--author", default="", help="who hands it in, under the title (default: nobody is named)")
     parser.add_argument("--date", default="", help="under the title (default: today's)")
+    print_any_text()
     arguments = parser.parse_args(argv)
     out = arguments.out
     try:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from imagefiles.output import print_any_text
 from training.curves import plot_curves
 
 ROOT = Path(__file__).parent.parent
@@ -317,6 +318,7 @@ def main(argv: list[str] | None = None) -> int:
                         help="CIFAR-10 (default: $CIFAR10_DIR, else ./cifar10/cifar-10-batches-py)")
     parser.add_argument("--mnist_dir", default=os.environ.get("MNIST_DIR", "./mnist"),
                         help="MNIST (default: $MNIST_DIR, else ./mnist)")
+    print_any_text()
     arguments = parser.parse_args(argv)
     lines = {f"{name}/{variant.name}" for name, experiment in EXPERIMENTS.items() for variant in experiment.variants}
     unknown = set(arguments.names) - set(EXPERIMENTS) - lines - {"all"}

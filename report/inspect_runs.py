@@ -26,6 +26,7 @@ import torch
 
 import predict
 from cifar10_utils import DataError, Splits
+from imagefiles.output import print_any_text
 from training.checkpoints import CheckpointError, atomic_write
 from training.curves import data_names, import_matplotlib, save_figure
 from training.flags import UserError, for_shell
@@ -198,6 +199,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--checkpoint", type=Path, help="default: last.npz or last.pt in the run's folder")
     parser.add_argument("--data_dir", help="default: $CIFAR10_DIR or $MNIST_DIR, else the one of the run")
+    print_any_text()
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and len(arguments.runs) > 1:
         parser.exit(2, f"{parser.prog}: --checkpoint goes with one run\n")

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -314,6 +316,27 @@ def test_a_run_with_a_relative_data_folder_is_resumed_from_elsewhere(script, sta
         (tmp_path / "work/out/run/summary.json").unlink()
         monkeypatch.chdir("/")
         assert training.script.run_script(module.Config, module.train, "", ["--resume", str(tmp_path / "work/out/run")]) == 0
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])  # a shell's setting; what Windows writes into a file or pipe
+def test_names_that_standard_output_cannot_encode_stop_nothing(encoding, standin, tmp_path):
+    """A run's output stops in the middle, or a command that did its work ends in a traceback: for a file's name."""
+    data, runs = tmp_path / "dąta", tmp_path / "łódź"
+    shutil.copytree(standin, data)
+    matplotlib.image.imsave(tmp_path / "żółw.png", np.zeros((40, 50, 3), np.uint8))
+
+    def said(*command):
+        done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, check=False,
+                              env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"})
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode(encoding)
+
+    out = said("train_mlp_numpy.py", "--data_dir", data, *QUICK, "--output_dir", runs / "run")
+    assert out.splitlines()[-1].split()[0] == "folder" and "\\u0142" in out
+    assert "\\u0142" in said("plot_curves.py", "--list", runs)
+    assert "\\u0142" in said("plot_curves.py", runs / "run", "--out", runs / "curves")
+    assert "\\u017c" in said("predict.py", runs / "run", tmp_path / "żółw.png")
+    assert "d\\u0105ta" in said("cifar10_utils.py", "verify", data)
 
 
 def test_two_starts_in_the_same_second(standin, tmp_path):

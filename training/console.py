@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from imagefiles.dataset import DataSet
+from imagefiles.output import print_any_text
 
 SOON, LONG, PERIOD = 2, 10, 30  # seconds; before the first of them, a slow start would pass for a long evaluation
 
@@ -130,6 +131,7 @@ class Lossy:
 @contextlib.contextmanager
 def lossy_output() -> Iterator[None]:
     """Inside, standard output and standard error may be closed, full or broken."""
+    print_any_text()
     for number in (0, 1, 2):
         try:
             os.fstat(number)
