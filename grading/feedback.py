@@ -16,5 +16,4 @@ def feedback(marks: Marks, name: str = "") -> str:
         error=marks.record["error"], code_points=sum(row.points for row in rubric.code),
         graded=graded, graded_points=sum(row.points for row in graded if not row.bonus),
         all_points=sum(row.points for row in rubric.questions if not row.bonus),
-        bonus=", bonus included" if has_bonus else "",
-        later=[row.number for row in rubric.written if row.number not in given.points and not row.bonus])
+        bonus=", bonus included" if has_bonus else "")

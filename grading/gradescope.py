@@ -35,11 +35,10 @@ def entry(mark: Mark) -> dict[str, Any]:
 def results(marks: Marks) -> dict[str, Any]:
     """The whole file."""
     record = marks.record
-    still_open = [row.question.number for row in marks.rows if row.question.written and row.score is None]
     lines = [f"{record['student']}: the submission {record['error']}."] if record["error"] else []
     lines += [line for line in (marks.given.comment, marks.late) if line]
-    if still_open:
-        lines.append(f"Graded by hand later: {', '.join(still_open)}.")
+    if marks.by_hand_later:
+        lines.append(f"Graded by hand later: {', '.join(marks.by_hand_later)}.")
     return {"score": marks.so_far, "execution_time": round(record["seconds"]),
             "output": "\n".join(lines), "visibility": "visible", "stdout_visibility": "hidden",
             "tests": [entry(row) for row in marks.rows]}

@@ -103,6 +103,12 @@ class Marks:
                 if row.score is None and not (row.question.bonus and row.question.written)]
 
     @property
+    def by_hand_later(self) -> list[str]:
+        """Written questions that nobody has given points for, such as '4b (bonus)'."""
+        return [row.question.number + " (bonus)" * row.question.bonus for row in self.rows
+                if row.question.written and row.score is None]
+
+    @property
     def code(self) -> float | None:
         """Points of the code questions; None where one of them has none."""
         rows = [row for row in self.rows if not row.question.written]

@@ -17,6 +17,7 @@ from grading.cli import main, parse
 from grading.compare import ANY, Outcome
 from grading.feedback import feedback
 from grading.files import folder_name, write_json
+from grading.gradescope import results
 from grading.home import Printer
 from grading.marks import Given, Marks
 from grading.rubric import Late
@@ -111,6 +112,15 @@ def test_a_check_that_was_not_judged_says_so_instead_of_passing(tmp_path, capsys
     Printer().outcome(follower.title, found[follower.id])
     mark, said = capsys.readouterr().out.splitlines()
     assert mark.split() == ["–", *follower.title.split()] and said.strip() == why
+
+
+def test_page_and_gradescope_list_the_same_questions_as_to_be_graded_by_hand():
+    """A bonus is named as one: nobody waits for points that few ask for."""
+    some = marks(Given({RULES.written[0].number: 2.0}))
+    line = re.search(r"Graded by hand later: (.*?)\.<", feedback(some))[1]
+    assert f"Graded by hand later: {line}." in results(some)["output"].splitlines()
+    assert line.split(", ") == [row.number + " (bonus)" * row.bonus for row in RULES.written[1:]]
+    assert "4b (bonus)" in line
 
 
 def test_an_ungraded_question_has_no_score_anywhere(tmp_path):
