@@ -117,6 +117,9 @@ RIGHT = {
                              "class CustomLayerNormManualModule(CustomLayerNormAutograd)"),
                             ("super(CustomLayerNormManualModule, self).__init__()", "super().__init__(n_neurons, eps)")),
     "square root by power": layer_norm((VARIANCE, "((input - mean) ** 2).sum(1, keepdim=True) / input.shape[1]")),
+    "mean by a matrix product, whose room the library keeps": layer_norm(
+        (SAVE, "mean = (input @ torch.full((input.shape[1], input.shape[1]), 1 / input.shape[1], dtype=input.dtype)"
+               ")[:, :1].clone()\n        " + SAVE)),
     "all inputs unpacked": layer_norm(("grad_input = grad", "a, b, c, _ = ctx.needs_input_grad\n        grad_input = grad")),
 }
 

@@ -524,7 +524,7 @@ FAULTS = {  # changes of the script, and what is said of them by check; every ot
                                      {"script_loop": ["The label that the loss is given is 1 for every image"]}),
     "part": ("4a", CONV, [("torch.Tensor(test.images).split(100)", "[torch.Tensor(test.images[:100])] * 100"),
                           ("net.eval()", "pass"), ("adam.zero_grad()", "pass"), ("(1)).mean()", "(1)).sum()")],
-             {"test_split": ["a part of the test split only"], "eval_mode": ["evaluated in training mode"],
+             {"test_split": ["only a part of the test split"], "eval_mode": ["evaluated in training mode"],
               "script_loop": ["Gradients add up", f"gives {RIGHT} where {RIGHT} of {len(INPUTS.scores['labels'])}"]}),
     "in evaluation": ("4a", CONV, [("test.labels)", "test.labels[:100 if step else None])")],
                       {name: ["It stopped after step 4, in or after an evaluation: ValueError"]
