@@ -164,6 +164,8 @@ def test_right_convnets_have_full_points():
         "BatchNorm1d": changed(CONV_LIST, (HEAD_OF_CONV + "            nn.Flatten(),",
                                            "            nn.Flatten(), nn.BatchNorm1d(512), nn.ReLU(),")),
         "squeeze": changed(CONV_STAGES, (FLATTEN, "x = x.squeeze()")), "log-softmax": CONV_LOG,
+        "a convolution instead of the linear layer": changed(CONV_LIST, (
+            "nn.Flatten(),", "nn.Conv2d(512, n_classes, 1), nn.Flatten(),"), ("nn.Linear(512, n_classes)", "nn.Identity()")),
         "mean": changed(CONV_STAGES, (FLATTEN, "x = x.mean(dim=[2, 3])")),
         "clamp": changed(CONV_STAGES, ("F.relu(self.bn(inputs))", "self.bn(inputs).clamp(min=0)"))}
     assert convnets(right) == {name: {} for name in right}

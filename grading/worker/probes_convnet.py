@@ -34,6 +34,21 @@ def other_sizes(task: Task, make: Network, images: int, channels: int, classes: 
         return list(model(torch.zeros(images, channels, 32, 32)).shape)
 
 
+def with_linear_end(nodes: list[Node]) -> list[Node]:
+    """The nodes, in which a last convolution of 1x1 over a map of 1x1 is the linear layer that it amounts to."""
+    last = next((node for node in reversed(nodes) if node.kind in ("convolution", "linear")), None)
+    if last and last.kind == "convolution" and last.geometry[0] == [1, 1] and (
+            last.shape_in[2:] == last.shape_out[2:] == (1, 1)):
+        last.kind, last.geometry = "linear", []
+    return nodes
+
+
+def sizes(node: Node) -> tuple[int, ...]:
+    """Of the node's weight: without the kernel's in a linear layer; () where it has none."""
+    shape = tuple(node.tensors["weight"].shape) if "weight" in node.tensors else ()
+    return shape[:2] if node.kind == "linear" else shape
+
+
 def described(nodes: list[Node]) -> list[list[Any]]:
     """[kind, inputs, number of the weight, its shape, kernel, stride, padding, shape in, shape out] of every node.
 
@@ -45,7 +60,7 @@ def described(nodes: list[Node]) -> list[list[Any]]:
         weight = node.tensors.get("weight")
         number = -1 if weight is None else numbers.setdefault(id(weight), len(numbers))
         geometry = [*node.geometry, [], [], []][:3]
-        found.append([node.kind, node.inputs, number, [] if weight is None else list(weight.shape), *geometry,
+        found.append([node.kind, node.inputs, number, list(sizes(node)), *geometry,
                       list(node.shape_in[1:]), list(node.shape_out[1:])])
     return found
 
@@ -57,7 +72,7 @@ def fill(nodes: list[Node], number: int) -> None:
         if node.kind == "BatchNorm":
             values: tuple[np.ndarray, ...] = weights.batch_norm(number, index, node.shape_in[1])
         else:
-            values = weights.affine(number, index, tuple(node.tensors["weight"].shape))
+            values = weights.affine(number, index, sizes(node))
         for name, value in zip(STATISTICS, values, strict=False):
             if name in node.tensors:
                 node.tensors[name].copy_(torch.from_numpy(value).view(node.tensors[name].shape))
@@ -76,7 +91,7 @@ def convnet(task: Task) -> None:
     with torch.no_grad():
         with Graph(x) as graph:
             y = task.attempt("forward", model, x)
-        nodes = graph.path(graph.last if y is None else y)
+        nodes = with_linear_end(graph.path(graph.last if y is None else y))
         task.note("nodes", described(nodes))
         task.note("biases left out", sum(node.shape_out[1] for node in nodes if node.kind == "convolution"
                                          and "bias" not in node.tensors))
