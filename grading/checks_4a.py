@@ -127,7 +127,9 @@ def convnet_values(replies: Replies, context: Context) -> Outcome:
         return found
     why = difference(reply, reading)
     loss = ("script_loop",) if why in networks.AGAINST.values() else ()  # which may be what is wrong
-    return Outcome(0.0, why, found.numbers, follows=(*told_by_rows(reply), *loss))
+    rows, skips = read(reply) or ({}, {})
+    told = ("convnet_skips",) if any(skips.values()) and not any(rows.values()) else told_by_rows(reply)
+    return Outcome(0.0, why, found.numbers, follows=(*told, *loss))
 
 
 def told_by_rows(reply: Reply) -> tuple[str, ...]:

@@ -73,7 +73,8 @@ def main(words: list[str], folders: list[str]) -> None:
                 outcome = question.outcome(check, replies, context)
                 if not outcome.passed:
                     name = f"{number} {check}" if len(numbers) > 1 else check
-                    answer[folder][name] = f"{outcome.diagnosis} ({outcome.numbers}; {outcome.fraction:.2f})"
+                    answer[folder][name] = f"{outcome.diagnosis} ({outcome.numbers}; {outcome.fraction:.2f})" + (
+                        f" [follows from {', '.join(outcome.follows)}]" if outcome.follows else "")
     print(json.dumps(answer))
 
 

@@ -248,6 +248,7 @@ def test_a_fault_of_a_convnet_is_named_and_costs_its_own_checks(faulty_convnets,
     assert set(faulty_convnets[name]) == checks | {"convnet_values"}, faulty_convnets[name]
     text = " ".join(faulty_convnets[name].values())
     assert said in text, text
+    assert checks != {SKIPS} or f"[follows from {SKIPS}]" in faulty_convnets[name]["convnet_values"]
 
 
 def test_a_convnet_with_fixed_sizes_is_right_but_for_them():
