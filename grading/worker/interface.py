@@ -37,6 +37,35 @@ def put(owner: Any, **methods: Callable[..., Any]) -> None:
             setattr(owner, other, method)
 
 
+def watch_forward(constructor: Any, seen: Callable[[Any], object]) -> None:
+    """Call `seen` with a module before each of its forward passes: of the class's `forward`, or of one that is its own.
+
+    One that has neither gets a `forward` that raises Absent.
+    """
+    init, forward = constructor.__init__, getattr(constructor, "forward", None)
+
+    def watched(module: Any, *arguments: Any, **keywords: Any) -> Any:
+        seen(module)
+        return forward(module, *arguments, **keywords)  # type: ignore[misc]
+
+    def made(module: Any, *arguments: Any, **keywords: Any) -> None:
+        init(module, *arguments, **keywords)
+        own = vars(module).get("forward") if hasattr(module, "__dict__") else None
+
+        def its_own(*arguments: Any, **keywords: Any) -> Any:
+            if own is None:
+                raise Absent(f"{constructor.__name__} has no method forward")
+            seen(module)
+            return own(*arguments, **keywords)
+
+        if own is not None or not callable(forward):
+            module.forward = its_own
+
+    if callable(forward):
+        put(constructor, forward=watched)
+    constructor.__init__ = made
+
+
 def fits(function: Callable[..., Any], *arguments: Any) -> bool:
     """Whether a function can be called with these arguments, as far as its signature says."""
     try:

@@ -17,7 +17,7 @@ from unittest import mock
 import numpy as np
 
 from grading.worker.construct import Network
-from grading.worker.interface import Parameters, call, make, part, put
+from grading.worker.interface import Parameters, call, make, part, put, watch_forward
 from grading.worker.student import Absent, Task, probe, submitted
 from grading.worker.weights import mixed
 
@@ -300,14 +300,7 @@ class Layers:
         self.parameters: list[Parameters] = []
         self.made = watch_linear_modules()
         constructor = part("modules", "LinearModule")
-        if not callable(forward := getattr(constructor, "forward", None)):
-            raise Absent("LinearModule has no method forward")
-
-        def watched_forward(module: Any, *arguments: Any, **keywords: Any) -> Any:
-            self.add(module)
-            return forward(module, *arguments, **keywords)
-
-        put(constructor, forward=watched_forward)
+        watch_forward(constructor, self.add)
 
     def add(self, module: Any) -> None:
         """The next layer, unless it is one already."""
@@ -357,14 +350,8 @@ def mlp(task: Task) -> None:
 def mlp_equal(task: Task) -> None:
     """How many LinearModules an MLP uses whose hidden layers are all of one width."""
     made, used, sizes = watch_linear_modules(), list[Any](), task.options["sizes"]
-    constructor = part("modules", "LinearModule")
-    forward = constructor.forward
-
-    def watched(module: Any, *arguments: Any, **keywords: Any) -> Any:
-        used.extend([module] * (not any(module is other for other in used)))
-        return forward(module, *arguments, **keywords)
-
-    put(constructor, forward=watched)
+    watch_forward(part("modules", "LinearModule"),
+                  lambda module: used.extend([module] * (not any(module is other for other in used))))
     found = network(task, sizes[0], sizes[1:-1], sizes[-1])
     call(found, "forward", x=np.ones((3, sizes[0])))
     task.note("modules", len(used or made))  # it may use the parameters of its layers, and not their forward

@@ -23,7 +23,7 @@ import numpy as np
 
 from grading.worker import marks
 from grading.worker.images import Images, Numbers
-from grading.worker.interface import contained, put
+from grading.worker.interface import contained, put, watch_forward
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
@@ -233,16 +233,12 @@ class NumpyWatch(Watch):
         self.last_output: Any = None
         self.rate = Rate()
         self.made_layers: list[Any] = []
-        init, forward, backward = linear.__init__, linear.forward, network.backward
+        watch_forward(linear, self.used)
+        init, backward = linear.__init__, network.backward
 
         def made(module: Any, *arguments: Any, **keywords: Any) -> None:
             init(module, *arguments, **keywords)
             self.made_layers.append(module)
-
-        def used(module: Any, *arguments: Any, **keywords: Any) -> Any:
-            if self.on and not any(module is layer for layer in self.layers):
-                self.layers.append(module)
-            return forward(module, *arguments, **keywords)
 
         def watched(model: Any, *arguments: Any, **keywords: Any) -> Any:
             if self.inside:
@@ -270,8 +266,13 @@ class NumpyWatch(Watch):
                         self.rate.start(self.values())
             return result
 
-        put(linear, __init__=made, forward=used)
+        linear.__init__ = made
         put(network, backward=watched)
+
+    def used(self, module: Any) -> None:
+        """Note that a forward pass uses a linear layer."""
+        if self.on and not any(module is layer for layer in self.layers):
+            self.layers.append(module)
 
     def runs(self, model_class: Any, shape: tuple[int, ...]) -> bool:
         with contextlib.suppress(Exception):

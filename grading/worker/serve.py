@@ -242,7 +242,8 @@ class Worker:
                     return ("cpu time" if code == -signal.SIGXCPU else "ended"), code, waited
                 if elapsed - waited > seconds:
                     return "wall time", 0, waited
-                if used_memory(pids, held) > self.limits["memory_mb"] * 2**20:
+                most = self.limits["memory_mb"] * 2**20
+                if used_memory(pids, held) > most and used_memory(pids, held, once=True) > most:
                     return "memory", 0, waited
                 if self.files() - files > MOST_FILES:
                     return "files", 0, waited
@@ -389,19 +390,33 @@ def socket_bytes() -> int:
     return 2 * 212_992
 
 
-def used_memory(pids: list[int], held: Sequence[Any] = ()) -> int:
+def process_memory(pid: int, once: bool) -> int:
+    """Bytes of memory of its own and shared that a process holds. once: as in `used_memory`."""
+    if once:
+        with contextlib.suppress(OSError, ValueError, IndexError):  # it is gone, or lets nobody look
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text(errors="replace").splitlines()
+            parts = [1024 * int(line.split()[1]) for line in lines
+                     if line.startswith(("Pss_Anon:", "Pss_Shmem:", "SwapPss:"))]
+            if len(parts) == 3:
+                return sum(parts)
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return sum(1024 * int(line.split()[1])
+                   for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+                   if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")))
+    return 0
+
+
+def used_memory(pids: list[int], held: Sequence[Any] = (), once: bool = False) -> int:
     """Bytes that `pids` hold together: memory of their own and shared, files without a name, System V segments.
 
-    held: open files that count as well.
+    held: open files that count as well. once: what a process shares with those that it forked, as a DataLoader's
+    workers are, is counted once and not for each of them, which takes longer.
     """
     total, files, unread = 0, {}, socket_bytes()
     for status in (os.fstat(file.fileno()) for file in held):
         files[status.st_dev, status.st_ino] = 512 * status.st_blocks
     for pid in pids:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
-                if line.startswith(("RssAnon:", "RssShmem:", "VmSwap:")):
-                    total += 1024 * int(line.split()[1])
+        total += process_memory(pid, once)
         with contextlib.suppress(OSError):
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
