@@ -29,6 +29,7 @@ def network(*edits: tuple[str, str]) -> dict[str, str]:
     return {"modules": MODULES, "mlp_numpy": edited(*edits, text=MLP)}
 
 
+LINEAR_FORWARD = "def forward(self, x):\n        self.x = x\n        return x @"
 FORWARD = "return x @ self.params['weight'].T + self.params['bias']"
 GRADS = "self.grads = {'weight': dout.T @ self.x, 'bias': dout.sum(axis=0, keepdims=True)}"
 INIT = "def __init__(self, in_features, out_features):"
@@ -101,6 +102,9 @@ RIGHT = {
                                 ("self.layers = []", "last = [LinearModule((n_hidden or [n_inputs])[-1], n_classes), "
                                                      "SoftMaxModule()]\n        self.layers = []"),
                                 ("    def forward", "        self.layers += last\n    def forward")),
+    "a forward that __init__ sets": modules(
+        ("self.grads = {}", "self.grads = {}\n        self.forward = lambda x: self.product(x)"),
+        (LINEAR_FORWARD, LINEAR_FORWARD.replace("forward", "product"))),
     "an activation of its own": network(("def forward(self, x):", "def forward(self, x):\n        self.seen = len(x)")),
     "softmax in forward": network(("n_classes), SoftMaxModule()]", "n_classes)]\n        self.last = SoftMaxModule()"),
                                   ("        return x", "        return self.last.forward(x)"),

@@ -99,6 +99,34 @@ def test_outside_a_namespace_a_worker_ends_and_removes_nothing(tmp_path, monkeyp
     assert (tmp_path / "kept").exists() and not (tmp_path / "home/left").exists()
 
 
+FORKED = """
+import os, sys
+held = bytearray(b"x") * 2**26
+children = []
+for _ in range(3):
+    if not (child := os.fork()):
+        own = bytearray(b"y") * 2**24
+        print("ready", flush=True)
+        sys.stdin.read()
+        os._exit(0)
+    children.append(child)
+print(*children, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_memory_that_forked_processes_share_counts_once():
+    """The workers of a DataLoader have their parent's data: 3 times 2.5 GB, of which nothing is there twice."""
+    with subprocess.Popen([sys.executable, "-c", FORKED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
+        lines = [one.stdout.readline().split() for _ in range(4)]
+        pids = [one.pid, *(int(word) for line in lines for word in line if word != "ready")]
+        each, once = serve.used_memory(pids), serve.used_memory(pids, once=True)
+        one.stdin.close()
+    assert len(pids) == 4 and each > 4 * 2**26 + 3 * 2**24
+    assert 2**26 + 3 * 2**24 < once < 2 * 2**26 + 3 * 2**24
+    assert serve.used_memory([one.pid], once=True) == 0  # it is gone
+
+
 def test_a_worker_measures_processes():
     """Only looks: what ends processes is for a namespace of its own."""
     held = np.ones(2**21)
