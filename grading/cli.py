@@ -45,7 +45,6 @@ from grading.rubric import Rubric, RubricError
 from grading.spreadsheets import TableError
 from grading.starter import StarterError
 from grading.submission import NOT_YET
-from imagefiles.output import print_any_text
 
 MOST_LINES = 20  # of changed points, on the terminal
 QUESTION = re.compile(r"\d+(\.\d+)?[a-z]?")  # a number such as 4a or 3.2b
@@ -363,7 +362,8 @@ def merge(options: argparse.Namespace, rules: Rubric) -> int:
 
 def main(description: str, argv: Sequence[str] | None = None) -> int:
     """Run it; every foreseeable mistake is one line and an exit status."""
-    print_any_text()
+    with contextlib.suppress(AttributeError, ValueError):  # a name that standard output cannot encode ends nothing
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     options = parse(description, argv)
 
     def stop(*_: object) -> None:
