@@ -109,10 +109,12 @@ def describe(expected: np.ndarray, received: np.ndarray) -> str:
     errors = relative_errors(expected, received)
     where = np.unravel_index(int(errors.argmax()), errors.shape)
     difference = abs(expected[where] - received[where])
-    relative = difference / max(abs(expected[where]), abs(received[where]), 1e-300)
-    size = ("not a finite number" if not np.isfinite(difference) else
-            f"largest relative error {relative:.1e}" if relative <= 1.01 * errors[where] else
-            f"largest error {difference:.1e}")
+    if not np.isfinite(difference):
+        size = "not a finite number"
+    elif difference <= 1.01 * errors[where] * max(abs(expected[where]), abs(received[where])):
+        size = f"largest relative error {errors[where]:.1e}"
+    else:
+        size = f"largest error {difference:.1e}"
     place = f" at [{', '.join(str(int(i)) for i in where)}]" if where else ""
     return f"{size}{place}: expected {expected[where]:.6g}, received {received[where]:.6g}"
 

@@ -8,13 +8,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from grading_help import grade, needs_confinement, reduced, submission
 
 from grading import classroom, rubric, summary, tables
 from grading.checks import settled
 from grading.cli import main, parse
-from grading.compare import ANY, Outcome
+from grading.compare import ANY, Outcome, describe
 from grading.feedback import feedback
 from grading.files import folder_name, write_json
 from grading.gradescope import results
@@ -112,6 +113,15 @@ def test_a_check_that_was_not_judged_says_so_instead_of_passing(tmp_path, capsys
     Printer().outcome(follower.title, found[follower.id])
     mark, said = capsys.readouterr().out.splitlines()
     assert mark.split() == ["–", *follower.title.split()] and said.strip() == why
+
+
+@pytest.mark.parametrize("received, said", [
+    ([2e-3, 1.0], "largest error 1.0e-03 at [0]: expected 0.001, received 0.002"),  # beside 1, not an error of 50 %
+    ([1e-3, 1.25], "largest relative error 2.0e-01 at [1]: expected 1, received 1.25"),
+    ([1e-3, np.nan], "not a finite number at [1]: expected 1, received nan"),
+    ([1e-3, np.inf], "not a finite number at [1]: expected 1, received inf")])
+def test_a_printed_error_follows_from_the_printed_numbers(received, said):
+    assert describe(np.array([1e-3, 1.0]), np.array(received)) == said
 
 
 def test_page_and_gradescope_list_the_same_questions_as_to_be_graded_by_hand():
