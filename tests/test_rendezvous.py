@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -157,17 +158,23 @@ def quick(monkeypatch):
     monkeypatch.setattr(rendezvous, "TELL_AFTER", 0.5)
 
 
+def heartbeats() -> int:
+    """How many are running. One that is inside PyTorch's store when Python exits aborts the process, status 134."""
+    return sum(thread.name == "heartbeat" for thread in threading.enumerate())
+
+
 def refused(monkeypatch, capfd, standin: Path, out: Path, **environment: str) -> tuple[int, str, str]:
     """(exit status, what is printed, the one line on stderr) of a run with these variables of a launcher."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    before = heartbeats()
     status = run("train_mlp_pytorch", "--data_dir", standin, *QUICK, "--device", "cpu", "--output_dir", out)
     printed = capfd.readouterr()
     assert "Traceback" not in printed.err
     said = [line for line in printed.err.splitlines() if line.startswith(f"{Path(sys.argv[0]).name}: ")]
     assert len(said) == 1, printed.err  # beside what PyTorch itself writes to it
     assert not out.exists()
-    assert rendezvous.Meeting.current is None
+    assert rendezvous.Meeting.current is None and heartbeats() == before
     return status, printed.out, said[0]
 
 
@@ -215,7 +222,9 @@ def test_launchers_that_do_not_agree(name, value, says, quick, monkeypatch, capf
     environment = {**LAUNCHED, "MASTER_PORT": port, "TORCHELASTIC_USE_AGENT_STORE": "True", name: value}
     status, _, said = refused(monkeypatch, capfd, standin, tmp_path / "run", **environment)
     assert status == 2 and says in said and f"127.0.0.1:{port} (MASTER_ADDR, MASTER_PORT)" in said
-    assert first.size == 2
+    assert first.size == 2 and heartbeats() == 1
+    first.leave()
+    assert heartbeats() == 0
 
 
 def test_ctrl_c_while_waiting_for_the_first_process(standin, tmp_path):

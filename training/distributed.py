@@ -75,7 +75,9 @@ def joined(device: torch.device, batch_size: int) -> Iterator[torch.device]:
         error.told = rank() > 0  # type: ignore[attr-defined]  # the first process tells how the run ended
         raise
     finally:
-        Meeting.current = None
+        if Meeting.current:
+            Meeting.current.leave()
+            Meeting.current = None
         if dist.is_initialized():
             dist.destroy_process_group()  # the others need not wait for this process
 

@@ -173,13 +173,13 @@ def reach(host: str, port: int, patience: timedelta) -> None:
 class Meeting:
     """Where processes wait for each other as long as all of them live, which a collective operation does not.
 
-    Each process counts up a heartbeat in the store that all of them share, as long as it lives.
+    Each process counts up a heartbeat in the store that all of them share, until it leaves.
 
     Raises:
         UserError: the launcher's variables of two processes do not fit each other.
     """
 
-    current: Meeting | None = None
+    current: Meeting | None = None  # the one that this process has joined
 
     def __init__(self, store: dist.Store):
         self.store, self.places = store, itertools.count()
@@ -190,13 +190,21 @@ class Meeting:
                             f"{meeting_point()}")
         if answer_of(lambda: store.add(f"process/{self.rank}", 1)) > 1:
             raise UserError(f"RANK is {self.rank} in two processes that meet at {meeting_point()}")
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._left = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._heart.start()
 
     def _beat(self) -> None:
         with contextlib.suppress(dist.DistError, RuntimeError):  # the store is gone: so are the others
             for beat in itertools.count():
                 self.store.set(f"heartbeat/{self.rank}", str(beat))
-                time.sleep(HEARTBEAT)
+                if self._left.wait(HEARTBEAT):
+                    return
+
+    def leave(self) -> None:
+        """End the heartbeat: a thread that is inside the store when Python exits would abort the process."""
+        self._left.set()
+        self._heart.join(HEARTBEAT)  # not for ever: the store may not answer any more
 
     def wait(self) -> None:
         place = f"meeting/{next(self.places)}"
