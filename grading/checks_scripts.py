@@ -23,6 +23,7 @@ STANDIN_STEPS = 101  # of a default run: one more than evaluation needs to be se
 CONVNET_STEPS = 501  # of the network that is stubbed
 MOST_EVENTS = 200_000
 OTHER_RATE, OTHER_UPDATE = 0.02, 0.1  # between two updates; of an update, by norm: float32 is far below
+EXACT, ROUNDINGS = 1e-6, 8  # of an update whose rounding is known: the least, and so many times its rounding
 SECONDS = 120  # for a run; one takes 3 to 6 on an idle core
 EVALUATED_IN_TRAINING = ("The model is evaluated in training mode: call model.eval() before evaluating, and "
                          "model.train() after it.")
@@ -260,15 +261,18 @@ class Run:
 def other_updates(followed: Sequence[Mapping[str, Sequence[float]]]) -> str:
     """What says that not every update is the same learning rate times the gradient; '' for nothing.
 
-    followed: of each, by parameter, the rate and how much is something else (`worker.probes_scripts.Rate`).
+    followed: of each, by parameter, the rate, how much is something else and how much may be rounding
+    (`worker.probes_scripts.Rate`).
     """
-    first: dict[str, float] = {}
+    first: dict[str, tuple[float, float]] = {}
     for number, found in enumerate(followed, 1):
-        for name, (rate, other) in found.items():
-            usual = first.setdefault(name, rate)
-            if other > OTHER_UPDATE or abs(rate - usual) > OTHER_RATE * abs(usual):
-                how = f"{other:.0%} of it is something else" if other > OTHER_UPDATE else (
-                    f"it is {rate:.3g} times it, and {usual:.3g} times in the first")
+        for name, (rate, other, rounding) in found.items():
+            usual, rounded = first.setdefault(name, (rate, rounding))
+            allowed = max(EXACT, ROUNDINGS * max(rounding, rounded))
+            too_much = other > min(OTHER_UPDATE, allowed)
+            if too_much or abs(rate - usual) > min(OTHER_RATE, allowed) * abs(usual):
+                how = f"{100 * other:.2g} % of it is something else" if too_much else (
+                    f"it is {rate:.6g} times it, and {usual:.6g} times in the first")
                 return (f"Update {number} of the {name} is not the learning rate times the gradient: {how}. Plain "
                         "gradient descent has no momentum, no weight decay and one learning rate.")
     return ""
@@ -549,8 +553,8 @@ class Script:
         if options := run.notes.get("options"):
             return f"{used} has {among(options)}: the assignment asks for its default parameters."
         last = run.notes.get("last learning rate")
-        if isinstance(last, int | float) and abs(last - rates[0]) > OTHER_RATE * abs(rates[0]):
-            return f"The learning rate changes during the run, from {rates[0]:.3g} to {last:.3g}."
+        if isinstance(last, int | float) and abs(last - rates[0]) > EXACT * abs(rates[0]):
+            return f"The learning rate changes during the run, from {rates[0]:.6g} to {last:.6g}."
         return ""
 
     def loop(self, replies: Replies, context: Context) -> Outcome:

@@ -239,11 +239,19 @@ def sentence(faults: Mapping[str, str]) -> str:
     for name, text in faults.items():
         if text:
             rows.setdefault(text, []).append(name)
-    parts = [text.replace("{}", ", ".join(names)) if text.startswith("{}") else  # names stay as the table has them
-             f"{text[0].upper()}{text[1:]}".replace("{}", ", ".join(names)) for text, names in rows.items()]
+    parts = [text.replace("{}", together(names)) if text.startswith("{}") else  # names stay as the table has them
+             f"{text[0].upper()}{text[1:]}".replace("{}", together(names)) for text, names in rows.items()]
     if len(parts) > SHOWN:
         parts[SHOWN:] = [f"{len(parts) - SHOWN} more"]
     return "".join(f"{part}. " for part in parts).rstrip()
+
+
+def together(names: Sequence[str]) -> str:
+    """The names of rows, in which those of all blocks are one."""
+    blocks = [row.name for row in table() if row.skip]
+    if not set(blocks) <= set(names):
+        return ", ".join(names)
+    return ", ".join([f"the {len(blocks)} PreAct blocks", *(name for name in names if name not in blocks)])
 
 
 def shown(layer: Row | Layer) -> str:

@@ -29,7 +29,7 @@ from grading.files import local_imports
 from grading.inputs import Inputs
 from grading.ladder import LADDERS, Found
 from grading.questions import QUESTIONS
-from grading.replies import Probe, Reply, one_line, read_reply
+from grading.replies import Limits, Probe, Reply, one_line, read_reply
 from grading.rubric import Rubric
 from grading.worker.student import without_places
 
@@ -152,7 +152,7 @@ def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: 
     status = {"name": name, "end": "ended" if found == "there" else found, "code": 0 if found == "there" else code,
               "seconds": seconds,
               "sizes": [*map(len, contents), 0]}
-    return read_reply(io.BytesIO(json.dumps(status).encode() + b"\n" + b"".join(contents)), name)
+    return read_reply(io.BytesIO(json.dumps(status).encode() + b"\n" + b"".join(contents)), name, Limits())
 
 
 # ---------------------------------------------------------------- what is asked for

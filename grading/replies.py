@@ -76,7 +76,7 @@ ENDS = {
     "early": EARLY,
     "wall time": "stopped: it ran longer than {seconds:.0f} s",
     "cpu time": "stopped: it used more processor time than allowed",
-    "memory": "stopped: it used more memory than allowed",
+    "memory": "stopped: all its processes together used more than {memory} MB of memory",
     "files": "stopped: it made more files than allowed",
     "no time left": "not run: the checks before it used up the question's time",
 }
@@ -103,7 +103,7 @@ class Left(Exception):
     """A worker has ended itself because of what it ran: why, in words."""
 
 
-def read_reply(stream: IO[bytes], name: str) -> Reply:
+def read_reply(stream: IO[bytes], name: str, limits: Limits) -> Reply:
     """The next reply from a worker's output, which is that of the probe `name`; anything odd about it is its error.
 
     Raises:
@@ -121,7 +121,7 @@ def read_reply(stream: IO[bytes], name: str) -> Reply:
     known = {name if name in NEAR or name in FRAMES else "writes to the worker's files" for name in said if name}
     seen = tuple(sorted(known))
     if status["end"] != "ended":
-        error = ENDS.get(status["end"], str(status["end"])).format(seconds=seconds)
+        error = ENDS.get(status["end"], str(status["end"])).format(seconds=seconds, memory=limits.memory_mb)
         return Reply(error=error, output=output, seconds=seconds, seen=seen)
     if (code := int(status["code"])) or not raw:
         error = (f"the code was ended by signal {-code} ({signal_name(-code)}) in the middle of the check" if code < 0

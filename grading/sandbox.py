@@ -178,7 +178,7 @@ class Sandbox:
                 worker.stdin.write(json.dumps(job).encode() + b"\n" + inputs)
                 worker.stdin.flush()
                 for name in probes:
-                    replies[name] = read_reply(worker.stdout, name)
+                    replies[name] = read_reply(worker.stdout, name, limits)
             except Left as reason:
                 replies |= cut_short(probes, replies, name, f"stopped: {reason}")
             except (OSError, ValueError, EOFError):
@@ -187,7 +187,7 @@ class Sandbox:
                         raise ConfinementError("the workers have been ended") from None
                 if not name or group is None or not group.was_full():  # or nothing of it was run yet
                     raise Trouble(f"a worker {ending(worker)}") from None
-                replies |= cut_short(probes, replies, name, ENDS["memory"])
+                replies |= cut_short(probes, replies, name, ENDS["memory"].format(memory=limits.memory_mb))
             finally:
                 self._leave(worker)
                 if group is not None:

@@ -121,7 +121,7 @@ def test_memory_of_a_process_whose_name_is_no_text_is_counted(run, monkeypatch):
     name = "open('/proc/self/comm', 'wb').write(b'\\xff\\xfe')\n"
     reply = run(f"{name}x = [bytearray(b'x' * 10**8)]\nfor _ in range(4):\n    if os.fork() == 0:\n        "
                 + name.strip() + "\n        x.append(bytearray(b'x' * 2 * 10**8)); time.sleep(60)\ntime.sleep(60)")
-    assert "more memory than" in reply.error and reply.seconds < 5
+    assert "more than 400 MB of memory" in reply.error and reply.seconds < 5
 
 
 @pytest.mark.parametrize("name", HOLDS)
@@ -130,7 +130,7 @@ def test_memory_is_limited_however_it_is_held(run, name, monkeypatch):
     most = 600 if "sockets" in name else 400  # pages that processes share count for each: these would be found by those
     disk = 2048 if "without a name" in name else LIMITS["disk_mb"]  # which would be full first
     reply = run(HOLDS[name] + "\ntime.sleep(60)", memory_mb=most, disk_mb=disk)
-    assert re.search("more memory than|MemoryError|allocate memory|more files than|No space left", reply.error), reply.error
+    assert re.search("more than [0-9]+ MB of memory|MemoryError|allocate memory|more files than|No space left", reply.error), reply.error
     assert reply.seconds < 5, reply.error
 
 
@@ -159,7 +159,7 @@ def test_the_kernel_holds_a_worker_to_its_memory(tmp_path, monkeypatch, grouped)
     with Sandbox(tmp_path / "work") as sandbox:
         replies = sandbox.run(folder, {"a": probe, "b": probe}, Limits(**LIMITS), {}, torch=False)
         assert not any("counted ten times" in line for line in sandbox.warnings())
-    assert replies["a"].error == "stopped: it used more memory than allowed"
+    assert replies["a"].error == f"stopped: all its processes together used more than {LIMITS['memory_mb']} MB of memory"
     assert replies["b"].error == "not run: the worker ended early"
     assert len(made) == 2 and not any(folder.exists() for folder in made)  # others on this machine have theirs
 
@@ -181,7 +181,7 @@ class LinearModule(LinearModule):
               for question, inputs in (("a", 3), ("b", 9), ("b", 4), ("c", 5), ("c", 9), ("c", 6), ("d", 7))}
     with Sandbox(tmp_path / "work") as sandbox:
         replies = sandbox.run(folder, probes, Limits(**LIMITS), {}, torch=False)
-    cut, left = "stopped: it used more memory than allowed", "not run: the worker ended early"
+    cut, left = f"stopped: all its processes together used more than {LIMITS['memory_mb']} MB of memory", "not run: the worker ended early"
     assert {name: reply.error for name, reply in replies.items()} == {
         "a 3": None, "b 9": cut, "b 4": left, "c 5": None, "c 9": cut, "c 6": left, "d 7": None}
     assert len(made) == 4 and not any(folder.exists() for folder in made)  # one of its trial, and three workers

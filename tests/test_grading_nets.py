@@ -178,7 +178,7 @@ def test_a_convnet_is_judged_with_its_own_loss(loss, text):
     assert list(found["logits"]) == ["convnet_values"] and "Your script" in found["logits"]["convnet_values"]
 
 
-ALL_BLOCKS = "PreAct1, PreAct2_a, PreAct2_b, PreAct3_a, PreAct3_b, PreAct4_a, PreAct4_b, PreAct5_a, PreAct5_b"
+ALL_BLOCKS = "the 9 PreAct blocks"
 LAYERS, SKIPS, NUMBER = "convnet_layers", "convnet_skips", "convnet_parameters"
 CONV_FAULTS = {  # {name: (network, checks that fail beside the values, what is said)}
     "softmax": (CONV_SOFTMAX, set(), "loss applies softmax again"),

@@ -19,7 +19,7 @@ from grading_help import ROOT
 from grading_mutants import copy_reference
 
 from grading import datasets, rubric
-from grading.replies import read_reply
+from grading.replies import Limits, read_reply
 from grading.sandbox import Sandbox
 from grading.submission import QUESTIONS, Submission, ask, judge
 from grading.worker import serve, student
@@ -54,7 +54,7 @@ class Trusting(Sandbox):
             os.waitpid(pid, 0)
             parts = [serve.read(file, 2**26) for file in (reply, arrays, log)]
         status = {"name": name, "end": "ended", "code": 0, "seconds": 0, "sizes": [len(part) for part in parts]}
-        return read_reply(io.BytesIO(json.dumps(status).encode() + b"\n" + b"".join(parts)), name)
+        return read_reply(io.BytesIO(json.dumps(status).encode() + b"\n" + b"".join(parts)), name, Limits())
 
 
 def checks_of(number: str, folder: Path) -> list[dict]:
@@ -155,7 +155,7 @@ def test_a_job_without_time_or_room_is_answered(tmp_path, monkeypatch):
         serve.Worker({"probes": [probe], "limits": {"seconds": seconds, "disk_mb": 1}, "data": {}}, {}, out,
                      serve.Namespace()).run()
         out.seek(0)
-        assert read_reply(out, "a").error.startswith(end if seconds else "not run")
+        assert read_reply(out, "a", Limits()).error.startswith(end if seconds else "not run")
 
 
 def test_limits_hold():

@@ -196,11 +196,15 @@ def test_what_was_not_seen_accuses_nobody():
 
 
 @pytest.mark.parametrize("notes, sentence", [
-    ({"followed": [{"w": [1e-3, 0.001]}, {"w": [1.01e-3, 0.05], "b": [2e-3, 0]}, {}]}, ""),
-    ({"followed": [{"w": [1e-3, 0]}, {"w": [1.9e-3, 0.05]}]}, "Update 2 of the w is not the learning rate times the gradient: it is "
-                                                              "0.0019 times it, and 0.001 times in the first."),
-    ({"followed": [{"w": [1e-3, 0], "b": [1e-3, 0]}, {"w": [1e-3, 0], "b": [1e-3, 0.4]}]}, "Update 2 of the b"),
-    ({"followed": [{"w": [1e-3, 0.9]}]}, "Update 1 of the w"), ({"late": 1}, "right after backward"),
+    ({"followed": [{"w": [1e-3, 0.001, 0.01]}, {"w": [1.01e-3, 0.05, 0.01], "b": [2e-3, 0, 0.01]}, {}]}, ""),
+    ({"followed": [{"w": [1e-3, 1e-12, 1e-13]}, {"w": [1.0000005e-3, 5e-7, 1e-13]}]}, ""),  # float64
+    ({"followed": [{"w": [1e-3, 1e-5, 1e-5]}, {"w": [1.00005e-3, 5e-5, 1e-6]}]}, ""),  # float32
+    ({"followed": [{"w": [1e-3, 0, 0.01]}, {"w": [1.9e-3, 0.05, 0.01]}]},
+     "Update 2 of the w is not the learning rate times the gradient: it is 0.0019 times it, and 0.001 times in the first."),
+    ({"followed": [{"w": [1e-3, 0, 1e-13]}, {"w": [0.99999e-3, 0, 1e-13]}]}, "it is 0.00099999 times it"),  # a schedule
+    ({"followed": [{"w": [1e-3, 2e-6, 1e-13]}]}, "0.0002 % of it is something else"),  # weight decay of small weights
+    ({"followed": [{"w": [1e-3, 0, 0], "b": [1e-3, 0, 0]}, {"w": [1e-3, 0, 0], "b": [1e-3, 0.4, 0.1]}]}, "Update 2 of the b"),
+    ({"followed": [{"w": [1e-3, 0.9, 1]}]}, "Update 1 of the w"), ({"late": 1}, "right after backward"),
     ({"uphill": ["w"], "late": 1}, "goes up")])
 def test_every_update_is_judged(notes, sentence):
     found = recording(STEP)
@@ -211,6 +215,7 @@ def test_every_update_is_judged(notes, sentence):
 @pytest.mark.parametrize("notes, sentence", [
     ({}, ""), ({"options": ["weight_decay=0.01"]}, "Adam has weight_decay=0.01"),
     ({"last learning rate": 5e-4}, "from 0.001 to 0.0005"), ({"last learning rate": 1e-3}, ""),
+    ({"last learning rate": 0.99995e-3}, "from 0.001 to 0.00099995"),
     ({"optimizers": [["SGD", 1e-3]]}, "The optimizer is SGD, not Adam.")])
 def test_the_optimizer_of_the_convnet_is_as_asked_for(notes, sentence):
     found = recording(STEP)

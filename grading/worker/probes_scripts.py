@@ -165,8 +165,9 @@ class Watch:
 class Rate:
     """Reads a learning rate off parameters that change by -rate times their gradients: {name: (value, gradient)}.
 
-    value: that of the first change. followed: of each of the first few changes, by parameter, the rate and how much of
-    the change is something else (the norm of the rest over its norm). late: changes after the next forward pass.
+    value: that of the first change. followed: of each of the first few changes, by parameter, the rate, how much of
+    the change is something else (the norm of the rest over its norm), and how much of it may be rounding. late: changes
+    after the next forward pass.
     """
 
     def __init__(self) -> None:
@@ -202,7 +203,9 @@ class Rate:
             size = np.linalg.norm(changes[name])
             if gradient.any() and size > READABLE * np.linalg.norm(value):
                 rate = float(changes[name] @ gradient / (gradient @ gradient))
-                found[name] = [rate, float(np.linalg.norm(changes[name] - rate * gradient) / size)]
+                rest = np.linalg.norm(changes[name] - rate * gradient)
+                rounding = self.rounding[name] * (np.linalg.norm(value) / size + 1)
+                found[name] = [rate, float(rest / size), float(rounding)]
         self.followed.append(found)
         self.late += late
         if self.value is None:
