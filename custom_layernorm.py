@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 
 def _check_input(x: Tensor, n_neurons: int) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"layer norm expects a tensor, got {type(x).__name__}: torch.as_tensor makes one")
     if x.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         raise TypeError(f"layer norm expects an input of float16, bfloat16, float32 or float64, got {x.dtype}: "
                         "cast it first, as in input.float()")
@@ -108,12 +109,17 @@ class CustomLayerNormManualFunction(torch.autograd.Function):
         return y.clone() if torch.compiler.is_compiling() else y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         """dL/dX, dL/dγ, dL/dβ, each None where ctx.needs_input_grad asks for none, and None for ε.
 
         dy is dL/dY of shape (S, M); autograd casts what is returned to the dtype of the input it belongs to.
+
+        Raises:
+            RuntimeError: what is returned would have to be differentiable, too.
         """
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # as it is under create_graph=True
+            raise RuntimeError("layer norm by hand cannot be differentiated again, as by create_graph=True: "
+                               "use CustomLayerNormAutograd")
         need_x, need_gamma, need_beta = ctx.needs_input_grad[:3]
         dx = dgamma = dbeta = None
         if need_beta:

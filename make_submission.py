@@ -14,7 +14,8 @@ import zipfile
 from fnmatch import fnmatch
 from pathlib import Path
 
-from imagefiles.output import print_any_text
+from imagefiles.dataset import expanded
+from imagefiles.output import lossy_output
 from report.build_report import digest
 from training.checkpoints import atomic_write
 
@@ -69,11 +70,11 @@ def pack(name: str, out: Path, root: Path = ROOT) -> Path:
     return path
 
 
+@lossy_output()
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="your last name")
-    parser.add_argument("--out", type=Path, default=Path(), help="folder of the ZIP (default: this one)")
-    print_any_text()
+    parser.add_argument("--out", type=expanded, default=Path(), help="folder of the ZIP (default: this one)")
     arguments = parser.parse_args(argv)
     try:
         path = pack(arguments.name, arguments.out)

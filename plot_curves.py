@@ -18,7 +18,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from imagefiles.output import print_any_text
+from imagefiles.output import lossy_output
 from training.curves import data_title, load_curves, plot_curves
 from training.flags import for_shell, path
 from training.runs import find, labels, listed, table
@@ -43,6 +43,7 @@ def list_runs(parser: argparse.ArgumentParser, folders: list[Path]) -> int:
     return 0
 
 
+@lossy_output()
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     expanded = lambda name: Path(path(name))  # noqa: E731
@@ -54,7 +55,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--log", action="store_true", help="the loss on a logarithmic axis")
     parser.add_argument("--list", action="store_true", help="list the runs and searches under these folders (default: "
                         "results), with date, script, accuracy, time, state and the flags in which they differ")
-    print_any_text()
     arguments = parser.parse_args(argv)
     if arguments.list:
         return list_runs(parser, arguments.runs or [Path("results")])

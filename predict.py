@@ -12,7 +12,9 @@ middle, then resized. No data set is needed. MNIST's digits are white on black, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,9 +26,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cifar10_utils import DataError, Splits
-from imagefiles.output import print_any_text
+from imagefiles.output import lossy_output
 from training.checkpoints import NPZ, CheckpointError, missing
-from training.curves import save_figure
+from training.curves import drawable, save_figure
 from training.flags import UserError, for_shell, path
 from training.resume import saved_flags
 
@@ -209,7 +211,7 @@ def plot(target: Path, pictures: np.ndarray, names: list[str], class_names: tupl
         rows = figure.subplots(len(pictures), 2, squeeze=False, width_ratios=(1, 2))
         for (left, right), picture, name, values in zip(rows, pictures, names, probabilities, strict=True):
             left.imshow(picture.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=255)
-            left.set_title(name, fontsize="small", parse_math=False)
+            left.set_title(drawable(name), fontsize="small", parse_math=False)
             left.axis("off")
             right.barh(range(len(values)), values, color=["C1" if v == values.max() else "C0" for v in values])
             right.set_yticks(range(len(values)), class_names, parse_math=False)
@@ -245,15 +247,24 @@ def export(trained: Trained, target: Path) -> None:
             return torch.softmax(self.network((pixels - self.mean_image) * trained.scale), 1)
 
     example = torch.zeros(2, *trained.mean_image.shape)
+    temporary = target.with_name(f".{target.name}.part")
     try:
-        torch.onnx.export(OfPixels().eval(), (example,), target, input_names=["pixels"],
+        torch.onnx.export(OfPixels().eval(), (example,), temporary, input_names=["pixels"],
                           output_names=["probabilities"], dynamic_shapes=({0: torch.export.Dim("pictures")},),
                           dynamo=True, external_data=False, verbose=False)
+        os.replace(temporary, target)
     except ModuleNotFoundError as error:
         raise UserError(f"--export: PyTorch's exporter needs the package {error.name}: "
                         "pip install onnx onnxscript") from None
+    except OSError as error:
+        error.filename = str(target)
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
+@lossy_output()
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     expanded = lambda name: Path(path(name))  # noqa: E731
@@ -262,7 +273,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=expanded, metavar="FILE",
                         help="draw pictures and probabilities: .png, .svg, .pdf")
     parser.add_argument("--export", type=expanded, metavar="FILE", help="write the network as ONNX")
-    print_any_text()
     arguments = parser.parse_args(argv)
     if not arguments.images and (arguments.plot or not arguments.export):
         parser.exit(2, f"{parser.prog}: name a picture\n")

@@ -42,6 +42,7 @@ from training.checkpoints import atomic_write, lock, write_json
 from training.datasets import DATASETS
 from training.flags import Flags, TrainingFlags, UserError, flag, path, positive_int, seed_int
 from training.machine import out_of_memory
+from training.rendezvous import processes
 from training.run import Diverged
 from training.script import run_script
 from training.stop import Interrupted
@@ -133,8 +134,8 @@ def run_trial(trial: optuna.Trial, config: Config) -> float:
 class AppendLock(JournalFileOpenLock):
     """The lock under which a study's file is appended to.
 
-    A process that was killed while it wrote, or that found the disk full, left half a line. It is removed before the
-    next one is written, which would otherwise continue it.
+    A process that was killed while it wrote, or that found the disk full, left half a line, and a power cut perhaps
+    zeros. These are removed before the next line is written, which would otherwise continue them.
     """
 
     def __init__(self, path: Path):
@@ -171,6 +172,7 @@ def check_storage(path: Path) -> None:
     foreign = UserError(f"--storage: {path} is not the file of a study; choose another")
     with open(path, "rb") as file:
         half = half_line(file)
+        half = half.rstrip(b"\0")
         if half and not (half.startswith(RECORD) or RECORD.startswith(half)):
             raise foreign
         file.seek(0)
@@ -224,6 +226,10 @@ class Shared:
     """
 
     def __init__(self, config: Config):
+        if processes() > 1:
+            raise UserError("a search is not started by torchrun: start the same command as often as you like")
+        if "://" in config.storage:
+            raise UserError(f"--storage: {config.storage} is an address; name a file, which can be in a shared folder")
         self.config = config
         self.storage = Path(config.storage or Path(config.output_dir) / "study.log")
         self.locks = Path(f"{self.storage}.locks")
@@ -241,8 +247,9 @@ class Shared:
                     else optuna.pruners.NopPruner())
                 self._same_task()
         except OSError as error:
-            raise UserError(f"--output_dir: cannot write to {error.filename}: {error.strerror}; "
-                            "choose another") from None
+            flag = "--storage" if config.storage else "--output_dir"
+            raise UserError(f"{flag}: cannot write to {error.filename or self.storage}: {error.strerror}; choose "
+                            "another") from None
 
     def _sampler(self) -> BaseSampler:
         # the seed depends on what is there, so that a process that joins later does not draw the same values

@@ -71,6 +71,11 @@ def positive_int(text: str) -> int:
     return value
 
 
+def place(text: str) -> Path:
+    """A file or folder; ~ is the home folder, also where the shell has left it, as in --out=~/grades."""
+    return Path(os.path.expanduser(text))
+
+
 def questions(text: str) -> list[str]:
     """Numbers of questions, as '3.2b' or '3.2b,1.2'."""
     if not (found := [word.strip() for word in text.split(",") if word.strip()]):
@@ -82,9 +87,9 @@ def parser(description: str) -> _Parser:
     """The flags, in groups."""
     made = _Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     group = made.add_argument_group("grade submissions")
-    group.add_argument("submissions", nargs="*", type=Path, metavar="SUBMISSION",
+    group.add_argument("submissions", nargs="*", type=place, metavar="SUBMISSION",
                        help="ZIP files or folders, named by the student, or as Canvas or Brightspace name them")
-    group.add_argument("--data_dir", type=Path, help="folder of CIFAR-10's batch files for the accuracy of the "
+    group.add_argument("--data_dir", type=place, help="folder of CIFAR-10's batch files for the accuracy of the "
                        "default runs (default: none, shorter runs on a small stand-in)")
     group.add_argument("--jobs", type=positive_int, metavar="N",
                        help=f"workers at the same time (default: the processors, here {os.cpu_count()})")
@@ -96,31 +101,31 @@ def parser(description: str) -> _Parser:
                        help="leave the network open to submissions, where the kernel cannot close it")
     group.add_argument("--container", action="store_true", help="where bubblewrap cannot confine the submission, rely "
                        "on the container around this process, which must be for this submission alone (Gradescope)")
-    group.add_argument("--results", type=Path, metavar="FILE",
+    group.add_argument("--results", type=place, metavar="FILE",
                        help="also write the (only) submission's results.json here")
-    group.add_argument("--handout", type=Path, action="append", default=[], metavar="DIR",
+    group.add_argument("--handout", type=place, action="append", default=[], metavar="DIR",
                        help="what your course hands out, so that nobody is similar or flagged for having it (besides "
                             "what --starter writes)")
-    group.add_argument("--compare-with", type=Path, action="append", default=[], metavar="DIR",
+    group.add_argument("--compare-with", type=place, action="append", default=[], metavar="DIR",
                        help="submissions of another year, ZIP files and folders, to compare this class with")
     group = made.add_argument_group("add what a person gave")
-    group.add_argument("--merge", type=Path, nargs="?", const=Path(), metavar="CSV",
+    group.add_argument("--merge", type=place, nargs="?", const=Path(), metavar="CSV",
                        help="make final.csv and the gradebooks from the grades and the points, comments and late days "
                             f"in CSV (default: OUT/{tables.WRITTEN})")
     group.add_argument("--assignment", metavar="NAME", help="the assignment's column in the gradebook, for Canvas with "
                        "its number, 'Practical 1 (12345)' (default: the rubric's title)")
     group = made.add_argument_group("for both")
-    group.add_argument("--out", type=Path, default=Path("grades"), help="folder of the results (default: grades)")
-    group.add_argument("--rubric", type=Path, default=rubric.DEFAULT,
+    group.add_argument("--out", type=place, default=Path("grades"), help="folder of the results (default: grades)")
+    group.add_argument("--rubric", type=place, default=rubric.DEFAULT,
                        help="rubric file (default: grading/rubric.toml)")
-    group.add_argument("--roster", type=Path, metavar="CSV",
+    group.add_argument("--roster", type=place, metavar="CSV",
                        help="class list: names, and an id, login or number; a gradebook exported from Canvas or "
                             f"Brightspace is one (default: the one given before, OUT/{people.ROSTER})")
     group = made.add_argument_group("other tasks")
     group.add_argument("--check", nargs="*", metavar="QUESTION", help="check your own folder (SUBMISSION, or the "
                        "current one) as the grader would: questions such as 1.2, or scripts (default: everything)")
-    group.add_argument("--starter", type=Path, metavar="DIR", help="write the handout from the reference")
-    group.add_argument("--autograder", type=Path, metavar="ZIP", help="write the file to upload to Gradescope")
+    group.add_argument("--starter", type=place, metavar="DIR", help="write the handout from the reference")
+    group.add_argument("--autograder", type=place, metavar="ZIP", help="write the file to upload to Gradescope")
     return made
 
 
@@ -156,7 +161,8 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
 
 def say(message: str) -> None:
     """On stderr, without what would move a terminal's cursor or change its colours, as names of files may hold."""
-    print("".join(c if c.isprintable() or c == "\n" else "_" for c in message), file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # its terminal may be gone, or its disk full
+        print("".join(c if c.isprintable() or c == "\n" else "_" for c in message), file=sys.stderr)
 
 
 def write_student(out: Path, record: Record, rules: Rubric, given: Given = NOTHING, name: str = "") -> None:
@@ -362,6 +368,7 @@ def merge(options: argparse.Namespace, rules: Rubric) -> int:
 
 def main(description: str, argv: Sequence[str] | None = None) -> int:
     """Run it; every foreseeable mistake is one line and an exit status."""
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     with contextlib.suppress(AttributeError, ValueError):  # a name that standard output cannot encode ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     options = parse(description, argv)
@@ -369,7 +376,9 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    handler = signal.signal(signal.SIGTERM, stop)
+    ends = [one for one in (signal.SIGTERM, getattr(signal, "SIGHUP", None))  # a closed terminal; Windows has none
+            if one and signal.getsignal(one) != signal.SIG_IGN]  # which nohup has asked for
+    handlers = {one: signal.signal(one, stop) for one in ends}
     try:
         if options.check is not None:
             return home.check(options.submissions[0] if options.submissions else Path(), options.check)
@@ -402,4 +411,5 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
         say(f"grade.py: --data_dir: {error}")
         return 2
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for one, handler in handlers.items():
+            signal.signal(one, handler)

@@ -26,7 +26,7 @@ from imagefiles.cifar10_missing import found_in, obtain
 from imagefiles.cifar10_standin import CHECKSUM_FILE, make_standin
 from imagefiles.dataset import DataError, data_folder, expanded, quoted
 from imagefiles.filling import is_filled
-from imagefiles.output import print_any_text
+from imagefiles.output import lossy_output
 
 NOTICE = """\
 +----------------------------------------------------------------------+
@@ -36,6 +36,7 @@ NOTICE = """\
 For the published files: {again}"""
 
 
+@lossy_output()
 def run(description: str | None, default: str, arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; `default` is the folder where it names none. Returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -52,7 +53,6 @@ def run(description: str | None, default: str, arguments: Sequence[str] | None =
     for command in (fetch, check, standin):
         command.add_argument("folder", nargs="?", type=expanded, default=expanded(default), metavar="DIR",
                              help=f"default {default}")  # fmt: skip
-    print_any_text()
     flags = parser.parse_args(arguments)
     try:
         data_folder(flags.folder)

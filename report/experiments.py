@@ -28,7 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from imagefiles.output import print_any_text
+from imagefiles.output import lossy_output
 from training.curves import plot_curves
 
 ROOT = Path(__file__).parent.parent
@@ -305,6 +305,7 @@ def page() -> str:
             f"`python -m report.experiments --readme` makes this table of them.\n\n{results_table(EXPERIMENTS)}\n")
 
 
+@lossy_output()
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to run, or all")
@@ -318,7 +319,6 @@ def main(argv: list[str] | None = None) -> int:
                         help="CIFAR-10 (default: $CIFAR10_DIR, else ./cifar10/cifar-10-batches-py)")
     parser.add_argument("--mnist_dir", default=os.environ.get("MNIST_DIR", "./mnist"),
                         help="MNIST (default: $MNIST_DIR, else ./mnist)")
-    print_any_text()
     arguments = parser.parse_args(argv)
     lines = {f"{name}/{variant.name}" for name, experiment in EXPERIMENTS.items() for variant in experiment.variants}
     unknown = set(arguments.names) - set(EXPERIMENTS) - lines - {"all"}

@@ -26,9 +26,10 @@ import torch
 
 import predict
 from cifar10_utils import DataError, Splits
-from imagefiles.output import print_any_text
+from imagefiles.dataset import expanded
+from imagefiles.output import lossy_output
 from training.checkpoints import CheckpointError, atomic_write
-from training.curves import data_names, import_matplotlib, save_figure
+from training.curves import data_names, drawable, import_matplotlib, save_figure
 from training.flags import UserError, for_shell
 from training.resume import saved_flags
 
@@ -176,7 +177,7 @@ def draw(run: Path, found: dict[str, Any], worst: np.ndarray, tiles: np.ndarray)
         left, right = above.subfigures(1, 2)
         for drawn, part in ((matrix, left), (images, right), (weights, below)):
             drawn(part)
-        figure.suptitle(f"{run.name}: {data_names(run)}", parse_math=False)
+        figure.suptitle(f"{drawable(run.name)}: {data_names(run)}", parse_math=False)
 
     save_figure(run / "inspection", paint, (15, 13), (".png",))
 
@@ -194,12 +195,12 @@ def by_class(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@lossy_output()
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder")
-    parser.add_argument("--checkpoint", type=Path, help="default: last.npz or last.pt in the run's folder")
+    parser.add_argument("runs", nargs="+", type=expanded, metavar="RUN", help="run folder")
+    parser.add_argument("--checkpoint", type=expanded, help="default: last.npz or last.pt in the run's folder")
     parser.add_argument("--data_dir", help="default: $CIFAR10_DIR or $MNIST_DIR, else the one of the run")
-    print_any_text()
     arguments = parser.parse_args(argv)
     if arguments.checkpoint and len(arguments.runs) > 1:
         parser.exit(2, f"{parser.prog}: --checkpoint goes with one run\n")
@@ -213,6 +214,9 @@ def main(argv: list[str] | None = None) -> int:
     except (UserError, DataError, CheckpointError) as error:
         print(f"{parser.prog}: {str(error).removeprefix('--resume: ')}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"{parser.prog}: cannot write {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -175,6 +175,38 @@ def test_a_slow_process_is_waited_for_and_a_silent_one_is_not(stopped, tmp_path)
     assert ("slow.py: process 1 has not been heard of" in output) == stopped
 
 
+LATE = """
+import sys, time
+import train_mlp_pytorch
+from training import rendezvous, trainer
+from training.script import run_script
+
+wait_for_all = trainer.wait_for_all
+
+def late():
+    if rendezvous.rank() == 1:
+        time.sleep(100)
+    print("waiting", flush=True)
+    wait_for_all()
+
+trainer.wait_for_all = late
+sys.exit(run_script(train_mlp_pytorch.Config, train_mlp_pytorch.train, ""))
+"""
+
+
+def test_a_signal_ends_the_wait_for_another_process(standin, tmp_path):
+    (tmp_path / "late.py").write_text(LATE)
+    process = subprocess.Popen(
+        [*TORCHRUN, str(tmp_path / "late.py"), "--data_dir", standin, "--max_steps", "2", "--device", "cpu",
+         "--output_dir", tmp_path / "run"], env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    lines = iter(process.stdout.readline, "")
+    assert any(line == "waiting\n" for line in lines)
+    os.kill(members(process)[0], signal.SIGTERM)
+    status, output = finish(process, 30)
+    assert status != 0 and "late.py: stopped before the first step; " in output, output
+
+
 def wait_for(path: Path, process: subprocess.Popen) -> None:
     give_up = time.time() + 60
     while not path.exists() and time.time() < give_up and process.poll() is None:

@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +20,8 @@ from grading_help import MODULES, needs_confinement, reduced, submission
 from grading import archive, cli, confinement, datasets, intake, rubric, similarity
 from grading.cli import main
 from grading.submission import Submission
+
+GRADE = Path(__file__).parent.parent / "grade.py"
 
 pytestmark = [pytest.mark.grading, needs_confinement]
 RULES = reduced(["1.2"], scripts=False)
@@ -227,3 +230,30 @@ def test_what_lies_in_the_submission_is_kept(tmp_path, capsys, short_rubric):
     status, record = graded(tmp_path, folder)
     assert status == 0 and not record["questions"]["1.2"].get("ungraded")
     assert graded(tmp_path, folder)[0] == 0 and "graded before" in capsys.readouterr().err
+
+
+@needs_confinement
+@pytest.mark.parametrize("environment", [{"MPLBACKEND": "nonsense"}, {"MATPLOTLIBRC": "settings"}])
+@pytest.mark.parametrize("where", [">&- 2>&-", ">/dev/full 2>/dev/full"])
+def test_lost_output_and_settings_of_matplotlib_stop_no_grading(tmp_path, environment, where):
+    """The settings are a file that is no text: read when matplotlib is imported."""
+    (tmp_path / "settings").write_bytes(b"\xff\xfe\0")
+    submission(tmp_path / "doe", modules=MODULES)
+    done = subprocess.run(["bash", "-c", f"{sys.executable} {GRADE} doe --only 3.1 --out out {where}"], cwd=tmp_path,
+                          env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {"grades.csv", "summary.html", "histogram.png", "written.csv"} <= set(os.listdir(tmp_path / "out"))
+
+
+@needs_confinement
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_closed_terminal_ends_grading_as_ctrl_c_does(tmp_path, number):
+    submission(tmp_path / "doe", modules="import time\ntime.sleep(100)")
+    with subprocess.Popen([sys.executable, GRADE, "doe", "--only", "1.2", "--out", "out"], cwd=tmp_path, text=True,
+                          stderr=subprocess.PIPE) as process:
+        assert any(line.startswith("submissions: 1") for line in process.stderr)
+        time.sleep(2)  # until it waits for a worker
+        process.send_signal(number)
+        said = process.stderr.read()
+        assert process.wait(60) == 130 and "interrupted: 0 submissions are finished" in said, said
+    assert (tmp_path / "out" / "summary.html").exists()

@@ -210,6 +210,27 @@ def test_a_line_that_a_killed_process_left_unfinished_costs_its_trial_alone(left
             json.loads(line)
 
 
+def test_zeros_that_a_power_cut_left_cost_nothing(of_two, standin):
+    of_two.write_bytes(of_two.read_bytes() + bytes(4096))
+    assert search.search(config(standin, of_two.parent, trials=3))["trials"] == 3
+    assert b"\0" not in of_two.read_bytes()
+
+
+def test_what_cannot_be_a_study_is_refused_before_one_is_made(standin, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"^--storage: sqlite:///x\.db is an address; name a file"):
+        search.search(config(standin, tmp_path / "s", storage="sqlite:///x.db"))
+    with pytest.raises(UserError, match=rf"^--storage: cannot write to {tmp_path}: Is a directory; choose another$"):
+        search.search(config(standin, tmp_path / "s", storage=str(tmp_path)))
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(UserError, match="RANK of a launcher is set, but not WORLD_SIZE"):
+        search.search(config(standin, tmp_path / "s"))
+    for name, value in {"WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "x", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="a search is not started by torchrun"):
+        search.search(config(standin, tmp_path / "s"))
+    assert not (tmp_path / "s" / "study.log").exists()
+
+
 def test_a_damaged_line_further_up_is_named_with_the_way_to_what_precedes_it(of_two, standin):
     lines = of_two.read_bytes().splitlines(keepends=True)
     damaged = b"".join([*lines[:-3], lines[-3][:20], *lines[-2:]])

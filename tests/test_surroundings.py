@@ -1,6 +1,8 @@
 """The training scripts in the shells, environments and folders that people have."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -19,13 +21,18 @@ import torchvision
 from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run, untimed, weights
 
 import cifar10_utils
+import make_submission
 import plot_curves
+import predict
 import train_mlp_autodiff
 import train_mlp_numpy
 import training.folder
 import training.run
 import training.script
-from training import curves, machine
+from grading import cli
+from report import inspect_runs
+from training import curves, machine, trainer
+from training.flags import for_shell
 
 pytestmark = pytest.mark.training
 
@@ -156,6 +163,24 @@ def test_lost_output_changes_no_exit_status(standin, tmp_path):
     assert shell(f"{sys.executable} train_mlp_numpy.py --help >/dev/full").returncode == 0
 
 
+def test_lost_output_ends_no_other_command(standin, tmp_path):
+    """Each does its work, and what it returns is not about who reads its output."""
+    a_run, picture = tmp_path / "run", tmp_path / "picture.png"
+    assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", a_run) == 0
+    matplotlib.image.imsave(picture, np.zeros((40, 50, 3), np.uint8))
+    commands = [f"plot_curves.py {a_run} --out {tmp_path}/curves", f"plot_curves.py --list {a_run}",
+                f"predict.py {a_run} {picture} --plot {tmp_path}/plot.png", f"cifar10_utils.py verify {standin}",
+                f"-m report.inspect_runs {a_run} --data_dir {standin}", "-m report.experiments --list"]
+    for where in (">&- 2>&-", ">/dev/full", "| true"):
+        for name in ("curves.png", "plot.png", "run/inspection.png"):
+            (tmp_path / name).unlink(missing_ok=True)
+        done = shell("; ".join(f"{sys.executable} {command} {where}; echo ${{PIPESTATUS[0]}} >>{tmp_path}/statuses"
+                               for command in commands))
+        assert not done.stderr
+        assert all((tmp_path / name).exists() for name in ("curves.png", "plot.png", "run/inspection.png"))
+    assert (tmp_path / "statuses").read_text().split() == 3 * len(commands) * ["0"]
+
+
 def started(command: str, folder: Path) -> subprocess.Popen:
     """A long run, with its first checkpoint written."""
     process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -194,6 +219,20 @@ def test_resume_is_named_where_there_is_a_checkpoint_and_only_there(standin, tmp
     assert shell(numpy_run(standin, tmp_path / "b")).returncode == 0
     full = shell(f"ulimit -f 100; {sys.executable} train_mlp_numpy.py --resume {tmp_path / 'b'} --max_steps 6")
     assert full.returncode == 1 and f"continue with --resume {tmp_path / 'b'}" in full.stderr
+
+
+def test_a_disk_that_is_full_while_pytorch_saves_is_one_line(standin, tmp_path, monkeypatch, capsys):
+    """PyTorch's writer says that of a position in the file."""
+    @contextlib.contextmanager
+    def full(path):
+        with open("/dev/full", "wb") as file, real(path) as whole:
+            yield file if path.suffix == ".pt" else whole
+
+    real = trainer.atomic_write
+    monkeypatch.setattr(trainer, "atomic_write", full)
+    assert run("train_mlp_pytorch", "--data_dir", standin, *QUICK, "--output_dir", tmp_path / "run") == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and error.count("\n") == 1
 
 
 def test_a_signal_ends_a_warm_up_at_once(standin, tmp_path):
@@ -286,7 +325,20 @@ def test_home_is_expanded_in_each_path(standin, tmp_path, monkeypatch):
     assert run("train_mlp_numpy", "--recipe", "~/mine.toml", "--data_dir", "~/data", *QUICK, "--output_dir", "~/a run") == 0
     assert run("train_mlp_numpy", "--resume", "~/a run", "--max_steps", 6) == 0
     assert plot_curves.main(["~/a run", "--out", "~/picture"]) == 0
+    assert inspect_runs.main(["~/a run", "--data_dir", "~/data"]) == 0
     assert {"a run", "picture.png", "picture.svg"} <= set(os.listdir(tmp_path)) and "~" not in os.listdir(tmp_path)
+    options = cli.parse("", ["~/hand in", "--out=~/grades", "--data_dir=~/data", "--handout=~/handout"])
+    assert [options.out, options.data_dir, *options.handout, *options.submissions] == [
+        tmp_path / name for name in ("grades", "data", "handout", "hand in")]
+    where = []
+
+    def pack(name, folder):
+        where.append(folder)
+        raise make_submission.Refused
+
+    monkeypatch.setattr(make_submission, "pack", pack)
+    assert make_submission.main(["--name", "doe", "--out", "~/packed"]) == 2
+    assert where == [tmp_path / "packed"]
 
 
 def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):
@@ -297,6 +349,27 @@ def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):
     done = shell(f"{sys.executable} {ROOT}/train_mlp_numpy.py {command}", cwd=Path("/"))
     assert done.returncode == 0, done.stderr
     assert_finished(tmp_path / "it's a run; rm -rf")
+
+
+@pytest.mark.parametrize("name", ["plain", "it's", "a b", "two\nlines", "tab\t", "\\n", "f\udcfcr", "für\udcfc1", "\x1b[31m"])
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_is_quoted_as_a_shell_reads_it(name, encoding, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding))
+    said = for_shell(tmp_path / name)
+    said.encode(encoding)
+    assert said.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {said}"], capture_output=True, check=True)
+    assert done.stdout == os.fsencode(tmp_path / name)
+
+
+def test_a_name_that_is_no_text_is_drawn(standin, tmp_path):
+    folder = tmp_path / "f\udcfcr"
+    assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", folder) == 0
+    assert plot_curves.main([str(folder), str(folder), "--labels", "f\udcfcr", "b", "--out", str(tmp_path / "both")]) == 0
+    assert (tmp_path / "both.png").exists()
+    matplotlib.image.imsave(tmp_path / "f\udcfcr.png", np.zeros((40, 50, 3), np.uint8))
+    assert predict.main([str(folder), str(tmp_path / "f\udcfcr.png"), "--plot", str(tmp_path / "plot.png")]) == 0
+    assert inspect_runs.main([str(folder), "--data_dir", str(standin)]) == 0
 
 
 @pytest.mark.parametrize("script", ["train_mlp_numpy", "train_mlp_autodiff"])
@@ -334,7 +407,7 @@ def test_names_that_standard_output_cannot_encode_stop_nothing(encoding, standin
     out = said("train_mlp_numpy.py", "--data_dir", data, *QUICK, "--output_dir", runs / "run")
     assert out.splitlines()[-1].split()[0] == "folder" and "\\u0142" in out
     assert "\\u0142" in said("plot_curves.py", "--list", runs)
-    assert "\\u0142" in said("plot_curves.py", runs / "run", "--out", runs / "curves")
+    assert rf"$'{tmp_path}/\xc5\x82" in said("plot_curves.py", runs / "run", "--out", runs / "curves")  # ł, for bash
     assert "\\u017c" in said("predict.py", runs / "run", tmp_path / "żółw.png")
     assert "d\\u0105ta" in said("cifar10_utils.py", "verify", data)
 

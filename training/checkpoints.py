@@ -44,8 +44,11 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO]:
             file.flush()
             _to_disk(file)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # a full disk, which names no file
+            error.filename = str(path)
         raise
 
 

@@ -1,22 +1,20 @@
-"""What a run prints. Lost output stops nothing: its reader or terminal may be gone, or its disk full."""
+"""What a run prints."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from imagefiles.dataset import DataSet
-from imagefiles.output import print_any_text
 
 SOON, LONG, PERIOD = 2, 10, 30  # seconds; before the first of them, a slow start would pass for a long evaluation
 
@@ -100,49 +98,3 @@ class ShownSplit(DataSet):
                     with contextlib.suppress(OSError):
                         print(f"evaluating {self.name}: {done} of {self.num_examples} images, "
                               f"{tqdm.format_interval(whole - seconds)} left", file=sys.stderr, flush=True)
-
-
-class Lossy:
-    """A text stream whose text goes nowhere once writing to it has failed."""
-
-    def __init__(self, stream: Any):
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        self._try(self._stream.write, text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._try(self._stream.flush)
-
-    def _try(self, method: Callable[..., Any], *arguments: str) -> None:
-        try:
-            method(*arguments)
-        except (OSError, ValueError):  # a ValueError where the stream was closed
-            with contextlib.suppress(OSError, ValueError):  # what is still in its buffer must not fail as Python ends
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
-                os.close(nowhere)
-
-
-@contextlib.contextmanager
-def lossy_output() -> Iterator[None]:
-    """Inside, standard output and standard error may be closed, full or broken."""
-    print_any_text()
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:  # closed: the next file would get this number, and what libraries print
-            os.open(os.devnull, os.O_RDWR)
-    before = sys.stdout, sys.stderr
-    with open(os.devnull, "w") as nowhere:
-        sys.stdout, sys.stderr = (Lossy(stream or nowhere) for stream in before)  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            sys.stdout, sys.stderr = before

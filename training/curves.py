@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.checkpoints import atomic_write
 from training.console import notice, wrapped
 from training.metrics import read_metrics
 
@@ -61,6 +62,11 @@ def import_matplotlib() -> Any:
     return matplotlib
 
 
+def drawable(name: str) -> str:
+    """The name of a file as matplotlib can draw it: with a ? for each byte that is no text."""
+    return name.encode("utf-8", "replace").decode()
+
+
 def save_figure(target: Path, paint: Callable[[Any], None], inches: tuple[float, float] = (11, 4.2),
                 suffixes: Sequence[str] = (".png", ".svg")) -> None:
     """Write target.png and target.svg of the figure that `paint` fills, in matplotlib's default style and no other."""
@@ -74,7 +80,8 @@ def save_figure(target: Path, paint: Callable[[Any], None], inches: tuple[float,
         FigureCanvasAgg(figure)
         paint(figure)
         for suffix in suffixes:
-            figure.savefig(target.with_name(target.name + suffix), dpi=110)
+            with atomic_write(target.with_name(target.name + suffix)) as file:
+                figure.savefig(file, format=suffix.removeprefix("."), dpi=110)
 
 
 def draw_or_notice(draw: Callable[[], None]) -> None:
@@ -91,7 +98,7 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
 
     log: the loss on a logarithmic axis.
     """
-    labels = labels or [folder.name for folder in folders]
+    labels = [drawable(label) for label in labels or [folder.name for folder in folders]]
     scripts = sorted({config["script"] for config in read_configs(folders)})
     several = len(folders) > 1
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from imagefiles.dataset import DataError
-from training.console import lossy_output, notice
+from imagefiles.output import lossy_output
+from training.console import notice
 from training.flags import GROUPS, IdleFlag, UserError, script_of
 from training.machine import out_of_memory
 from training.recipes import names_for, recipe_flags

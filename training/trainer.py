@@ -105,8 +105,13 @@ def select_device(name: str) -> torch.device:
 
 def _save_torch(path: Path, checkpoint: dict[str, Any]) -> None:
     with atomic_write(path) as file:
-        torch.save({key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-                    for key, value in checkpoint.items()}, file)  # plain PyTorch reads no array of NumPy
+        try:
+            torch.save({key: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+                        for key, value in checkpoint.items()}, file)  # plain PyTorch reads no array of NumPy
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, which PyTorch calls an unexpected position
+                raise error.__context__ from None
+            raise
 
 
 def load_torch(path: Path) -> dict[str, Any]:
@@ -341,7 +346,7 @@ def train_classifier(build_model: Callable[[], nn.Module], data: Splits, config:
             run.parameters = sum(p.numel() for p in model.parameters())
             if warm_up:
                 run.warm_up(lambda: warm_up(model, resumed))
-            wait_for_all()
+            run.warm_up(wait_for_all)
             run.restore(trainer.load_state_dict)
             trainer.start()
 

@@ -17,7 +17,8 @@ from grading.home import HomeError, check
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="your code (default: this folder)")
+    parser.add_argument("folder", nargs="?", type=lambda name: Path(name).expanduser(), default=Path(),
+                        help="your code (default: this folder)")
     parser.add_argument("--check", nargs="*", default=[], metavar="QUESTION",
                         help="questions or training scripts (default: all)")
     options = parser.parse_args()
