@@ -15,7 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from imagefiles.dataset import expanded
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 from report.build_report import digest
 from training.checkpoints import atomic_write
 
@@ -72,7 +72,7 @@ def pack(name: str, out: Path, root: Path = ROOT) -> Path:
 
 @lossy_output()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", required=True, help="your last name")
     parser.add_argument("--out", type=expanded, default=Path(), help="folder of the ZIP (default: this one)")
     arguments = parser.parse_args(argv)

@@ -18,7 +18,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 from training.curves import data_title, load_curves, plot_curves
 from training.flags import for_shell, path
 from training.runs import find, labels, listed, table
@@ -45,7 +45,7 @@ def list_runs(parser: argparse.ArgumentParser, folders: list[Path]) -> int:
 
 @lossy_output()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     expanded = lambda name: Path(path(name))  # noqa: E731
     parser.add_argument("runs", nargs="*", type=expanded, metavar="RUN",
                         help="run folder; with --list, a folder of runs")

@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cifar10_utils import DataError, Splits
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 from training.checkpoints import NPZ, CheckpointError, missing
 from training.curves import drawable, save_figure
 from training.flags import UserError, for_shell, path
@@ -266,7 +266,7 @@ def export(trained: Trained, target: Path) -> None:
 
 @lossy_output()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     expanded = lambda name: Path(path(name))  # noqa: E731
     parser.add_argument("run", type=expanded, metavar="RUN", help="run folder, or a checkpoint in it")
     parser.add_argument("images", nargs="*", type=expanded, metavar="IMAGE", help="a picture")

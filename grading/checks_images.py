@@ -95,11 +95,14 @@ class Seen:
     def sweeps(self, number: int) -> list[list[Pass]]:
         """Evaluations that go through the test images in their order."""
         found: list[list[Pass]] = []
+        images = 0.0  # of the last of these
         for one in self.testing:
             if one.first == 0:
                 found.append([])
-            if found and one.first == sum(other.images for other in found[-1]):
+                images = 0
+            if found and one.first == images:
                 found[-1].append(one)
+                images += one.images
         return [passes for passes in found if len(passes) > 1 and sum(one.images for one in passes) >= NEARLY * number]
 
     def shows(self, value: float) -> bool:

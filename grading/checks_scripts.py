@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -36,6 +37,8 @@ NLL_OF_OTHERS = ("The loss is not the mean cross-entropy: it takes log-probabili
                  "is not. End the network with log_softmax, or return logits and use cross_entropy.")
 ONE_LABEL = ("The label that the loss is given is {} for every image: take the place of the largest number of a "
              "one-hot row (argmax), not the number itself.")
+MOST_CLASSES = 64
+TOO_WIDE = "The network that the script trains has {} outputs, not one for each of 10 classes."
 MISLABELLED = ("The labels that the loss is given are not those of the images that the network is given: take both "
                 "from one call of next_batch.")
 
@@ -70,29 +73,29 @@ class Run:
         self.trained_on_test = self.images = 0
         update = UPDATE if (events[:, 0] == UPDATE).any() else BACKWARD
         batches: list[list[int]] = []  # forward passes that the next update is made from
-        others: list[list[int]] = []
+        others: Counter[tuple[int, ...]] = Counter()  # passes that no update was made from, as often as they came
         on_training = any(kind == BACKWARD and train for kind, _, train, *_ in events.tolist())
         for kind, *event in events.tolist():
             if kind == FORWARD:
                 self.images += event[0]
-                others.append(event)
+                others[tuple(event)] += 1
             if kind == BACKWARD:
                 batches.append(event)
-                if event in others:
-                    others.remove(event)
+                if others[tuple(event)]:
+                    others[tuple(event)] -= 1
             if kind == update and on_training and batches and all(test and not train for _, train, test, *_ in batches):
                 self.trained_on_test += sum(batch[2] for batch in batches)  # it does not count as a step
-                batches, others = [], []
+                batches, others = [], Counter()
             elif kind == update:
-                self._evaluated(others)
+                self._evaluated(list(others.elements()))
                 self.updates += 1
                 if batches:
                     self.batches.update(batch[6] for batch in batches)
                     self.batch_sizes.append(sum(batch[0] for batch in batches))
                     self.trained_on_test += sum(batch[2] for batch in batches)
                     self.training_modes.append(all(batch[5] for batch in batches))
-                batches, others = [], []
-        self._evaluated(others)
+                batches, others = [], Counter()
+        self._evaluated(list(others.elements()))
         for seen, bright in zip(self.evaluations.values(), self.bright.values(), strict=True):
             times = max(1, round(seen / TEST_IMAGES))  # it may show each image in several forms
             wanted = [times * all for all in (inputs.bright, TEST_IMAGES - inputs.bright)]  # or turn its sign round
@@ -298,6 +301,8 @@ def against_cross_entropy(output: np.ndarray, gradient: np.ndarray, stub: bool) 
 
     Of logits, of log-probabilities or of probabilities.
     """
+    if output.shape[1] > MOST_CLASSES:  # of which the slopes would take minutes
+        return TOO_WIDE.format(output.shape[1])
     rows, labels, usual = np.arange(len(output)), labels_of(output, gradient), np.full_like(output, 1e-4)
 
     def close(found: np.ndarray, expected: np.ndarray, atol: float = 1e-2) -> bool:

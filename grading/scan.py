@@ -37,13 +37,13 @@ READY_NORMS |= {f"{name}_backward" for name in READY_NORMS if name.islower()}
 AS_A_SCRIPT = {"__name__ == '__main__'", "'__main__' == __name__"}  # where one may try one's own against a ready one
 READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "the profiler was ended")
 # what solving the assignment needs none of, and getting round a grader might
-ODD_MODULES = {"subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "concurrent"}
+ODD_MODULES = {"grading", "subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "concurrent"}
 ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.setsid", "socket.socket",
              "socket.create_connection", "sys._getframe", "sys.settrace", "sys.setprofile", "sys.meta_path",
              "inspect.currentframe", "inspect.stack", "gc.get_objects", "gc.get_referrers"}
 # PyTorch's own formulas as plain operators, in which nothing ready-made is seen to run
 ODD_PARTS_OF_PYTORCH = ("torch._decomp", "torch._refs", "torch._prims", "torch._functorch", "torch._dynamo",
-                        "torch._inductor", "torch.fx", "functorch")
+                        "torch._inductor", "torch.fx", "torch.export", "functorch")
 ODD_BUILTINS = {"eval", "exec", "__import__"}
 ODD_ATTRIBUTES = {"__globals__", "__subclasses__", "tb_frame", "f_back", "f_globals", "f_locals"}
 
@@ -203,10 +203,15 @@ def odd(nodes: Nodes) -> set[str]:
     found |= {f"{node.module}.{alias.name}" for node in nodes if isinstance(node, ast.ImportFrom)
               for alias in node.names} & ODD_NAMES
     found |= (names_used(nodes) & ODD_BUILTINS) - names_bound(nodes)
+    importers = {"import_module"} | {alias.asname for node in nodes if isinstance(node, ast.ImportFrom)
+                                     for alias in node.names if alias.name == "import_module" and alias.asname}
     for node in nodes:
         text = dotted(node)
         if text in ODD_NAMES or (isinstance(node, ast.Attribute) and node.attr in ODD_ATTRIBUTES):
             found.add(text or getattr(node, "attr", ""))
+        if isinstance(node, ast.Call) and dotted(node.func).rpartition(".")[2] in importers and not (
+                node.args and isinstance(node.args[0], ast.Constant)):
+            found.add("import_module with a name that it computes")
     return found
 
 

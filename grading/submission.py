@@ -36,7 +36,7 @@ from grading.sandbox import Sandbox
 from grading.scan import DATA_UTILITIES
 from grading.worker.packages import PACKAGES
 from grading.worker.student import without_places
-from grading.worker.watch import FRAMEWORK, LOADED
+from grading.worker.watch import ALTERED, FRAMEWORK, LOADED
 
 PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
@@ -109,6 +109,8 @@ class Submission:
             self._look_at(taken)
         except Unreadable as error:
             self.error = one_line(str(error))
+        except MemoryError:  # under limits that are far above what a hand-in takes
+            self.error = "takes too much memory to unpack and scan"
         except Exception as error:  # whatever somebody handed in, the others are graded
             what = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             self.error = one_line(f"could not be taken in by the grader ({type(error).__name__}: {what})")
@@ -251,7 +253,9 @@ def found_while_running(number: str, replies: Mapping[str, Any]) -> list[str]:
     seen = {name for reply in replies.values() for name in reply.seen}
     if FRAMEWORK in seen:
         flags.append(f"{number} uses a framework where NumPy alone is asked for")
-    if others := sorted(seen - {FRAMEWORK} - ({LOADED} if QUESTIONS[number].script else set())):
+    if ALTERED in seen:
+        flags.append(f"{number} replaces functions that the checks record or report by")
+    if others := sorted(seen - {FRAMEWORK, ALTERED} - ({LOADED} if QUESTIONS[number].script else set())):
         flags.append(f"{number} does what no answer needs: {', '.join(others[:5])}")
     if early := sum(reply.error == EARLY for reply in replies.values()):
         flags.append(f"{number} ended its process in the middle of {early} of {len(replies)} checks")

@@ -26,7 +26,7 @@ from imagefiles.cifar10_missing import found_in, obtain
 from imagefiles.cifar10_standin import CHECKSUM_FILE, make_standin
 from imagefiles.dataset import DataError, data_folder, expanded, quoted
 from imagefiles.filling import is_filled
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 
 NOTICE = """\
 +----------------------------------------------------------------------+
@@ -39,7 +39,7 @@ For the published files: {again}"""
 @lossy_output()
 def run(description: str | None, default: str, arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; `default` is the folder where it names none. Returns the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="cifar10_utils.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="fetch|verify|standin")

@@ -1,11 +1,17 @@
-"""What the commands print. Lost output stops nothing: its reader or terminal may be gone, or its disk full."""
+"""What the commands read of their command line, and what they print.
+
+Lost output stops nothing: its reader or terminal may be gone, or its disk full.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import difflib
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 
@@ -59,3 +65,32 @@ def lossy_output() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
             sys.stdout, sys.stderr = before
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but a mistake is one line on stderr instead of a page of usage; an unknown flag names the nearest."""
+
+    def __init__(self, **keywords: Any):
+        super().__init__(allow_abbrev=False, **keywords)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        return super().parse_known_args(with_values_joined(sys.argv[1:] if args is None else list(args)), namespace)
+
+    def error(self, message: str) -> Any:
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if len(unknown) < len(message.split()) and unknown[0].startswith("-"):
+            name = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(name, self._option_string_actions, n=1)
+            message = f"there is no flag {name}" + (f"; did you mean {near[0]}?" if near else "")
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def with_values_joined(argv: list[str]) -> list[str]:
+    """`--name -1e-3` as `--name=-1e-3`, which argparse takes for a value and not for another flag."""
+    joined: list[str] = []
+    for part in argv:
+        if joined and re.fullmatch(r"--\w+", joined[-1]) and re.match(r"-(\d|\.|inf|nan)", part):
+            joined[-1] += f"={part}"
+        else:
+            joined.append(part)
+    return joined

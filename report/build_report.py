@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from imagefiles.dataset import expanded
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 from report.experiments import EXPERIMENTS, Variant, runs
 from training.checkpoints import atomic_write
 from training.curves import import_matplotlib
@@ -285,7 +285,7 @@ def build(report: Path, out: Path, author: str = "", date: str = "") -> None:
 
 @lossy_output()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=expanded, default=REPORT / "report.pdf", help="default: report/report.pdf")
     parser.add_argument("--author", default="", help="who hands it in, under the title (default: nobody is named)")
     parser.add_argument("--date", default="", help="under the title (default: today's)")

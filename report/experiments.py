@@ -28,7 +28,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 from training.curves import plot_curves
 
 ROOT = Path(__file__).parent.parent
@@ -307,7 +307,7 @@ def page() -> str:
 
 @lossy_output()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments to run, or all")
     parser.add_argument("--list", action="store_true", help="list the experiments and how many runs are finished")
     parser.add_argument("--check", action="store_true", help="run what is kept again, elsewhere, and compare the "

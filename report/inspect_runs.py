@@ -27,7 +27,7 @@ import torch
 import predict
 from cifar10_utils import DataError, Splits
 from imagefiles.dataset import expanded
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 from training.checkpoints import CheckpointError, atomic_write
 from training.curves import data_names, drawable, import_matplotlib, save_figure
 from training.flags import UserError, for_shell
@@ -197,7 +197,7 @@ def by_class(found: dict[str, Any]) -> str:
 
 @lossy_output()
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=expanded, metavar="RUN", help="run folder")
     parser.add_argument("--checkpoint", type=expanded, help="default: last.npz or last.pt in the run's folder")
     parser.add_argument("--data_dir", help="default: $CIFAR10_DIR or $MNIST_DIR, else the one of the run")

@@ -404,4 +404,5 @@ def test_help_teaches(flags, capsys):
 def test_wrong_flags(flags, capsys):
     with pytest.raises(SystemExit) as stop:
         cifar10_utils.main(flags)
-    assert stop.value.code == 2 and "usage" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.endswith("(see --help)\n") and error.count("\n") == 1

@@ -327,6 +327,24 @@ matplotlib.pyplot.savefig('a.png')
     assert [(reply.error, reply.seen) for reply in replies.values()] == [(None, ())] * 2
 
 
+REPLACED = {  # what a reply is made and written by
+    "json": "import json\nreal = json.dumps\njson.dumps = lambda *a, **k: real(*a, **k)",
+    "savez": "real = np.savez\nnp.savez = lambda *a, **k: real(*a, **k)",
+    "the zip": "import zipfile\nreal = zipfile.ZipFile.open\nzipfile.ZipFile.open = lambda *a, **k: real(*a, **k)",
+    "a task": "import sys\nTask = sys.modules['grading.worker.student'].Task\nTask.note = lambda self, name, value: None",
+    "another name": "import sys\nsys.modules['grading.worker.student'].describe = lambda error: None",
+    "other code": "import sys\nsys.modules['grading.worker.packages'].restore_2020.__code__ = (lambda: None).__code__",
+    "an inherited one": "import sys\nsys.modules['grading.worker.student'].Task.__repr__ = lambda self: ''",
+}
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_what_the_checks_report_by_is_seen_to_be_replaced(tmp_path, name):
+    replies = one_probe(tmp_path, f"{MODULES}\n{REPLACED[name]}\n")
+    assert all("grading.altered" in reply.seen for reply in replies.values())
+    assert found_while_running("1.2", replies) == ["1.2 replaces functions that the checks record or report by"]
+
+
 LOADER = """
 from torch.utils.data import DataLoader, TensorDataset
 loader = DataLoader(TensorDataset(torch.arange(8.0)), batch_size=2, num_workers=2)

@@ -388,7 +388,8 @@ def test_other_files_are_not_taken_for_compiled_ones(tmp_path, content):
     ("from torch import nn\nnn.ReLU()", "modules.py imports torch"),
     ("from sklearn.neural_network import MLPClassifier", "modules.py imports sklearn.neural_network and does not use it"),
     ("import gc; gc.get_objects()", "modules.py uses gc.get_objects"), ("import subprocess", "modules.py uses subprocess"),
-    ("from os import system", "modules.py uses os.system")])
+    ("from os import system", "modules.py uses os.system"),
+    ("import grading.worker.student as s", "modules.py uses grading.worker.student")])
 def test_what_is_flagged(tmp_path, code, flag):
     assert scan.scan(submission(tmp_path / "a", modules=code)) == [flag]
 
@@ -400,6 +401,9 @@ def test_what_is_flagged(tmp_path, code, flag):
     ("import importlib\nm = importlib.import_module('torch._prims.rng_prims')", "torch._prims"),
     ("from torch.fx.experimental.proxy_tensor import make_fx", "torch.fx"),
     ("import functorch.compile as c", "functorch"),
+    ("import torch\nt = torch.export.default_decompositions()", "torch.export"),
+    ("import importlib\nr = importlib.import_module('torch._' + 'refs')", "import_module with a name that it computes"),
+    ("from importlib import import_module as i\nr = i(f'torch._{1}')", "import_module with a name that it computes"),
     ("from torch import nn, _assert\nimport torch.nn.functional as fx\ns = 'torch.fx_of_a_kind'", "")])
 def test_pytorch_s_own_formulas_as_plain_operators_are_flagged(tmp_path, code, found):
     """Tracing makes plain operators of a ready-made normalization, so that none is seen while it runs."""
@@ -447,3 +451,14 @@ def test_no_more_than_a_megabyte_is_looked_at_and_nothing_hides_behind_it(tmp_pa
         (tmp_path / f"a{i}.py").write_text("x = 1\n" * 40_000)
     (tmp_path / "modules.py").write_text("import torch\ntorch.zeros(3)\n")
     assert scan.scan(tmp_path) == ["9 files of Python, of which 5 were looked at", "modules.py imports torch"]
+
+
+def test_an_archive_that_takes_the_memory_is_the_submission_s_fault(tmp_path, monkeypatch):
+    """As a name of half a gigabyte does, in 2 MB of tar.gz: its process has a limit that no hand-in comes near."""
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(archive, "take_in", full)
+    one = Submission(zipped(tmp_path / "doe_assignment1.zip", CODE), "doe")
+    one.take_in(tmp_path / "work")
+    assert one.error == "takes too much memory to unpack and scan" and not one.ungraded

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -478,6 +479,17 @@ def test_a_loss_of_logits_of_any_size_is_the_cross_entropy(scale):
     assert (scale == 1) == (gradient < 0).any(axis=1).all()
     assert not against_cross_entropy(logits, gradient, False) and (labels_of(logits, gradient) == labels).all()
     assert against_cross_entropy(logits, 2 * gradient, False)
+
+
+def test_an_answer_that_is_long_to_judge_is_judged_soon():
+    """Each took minutes, in which nobody was graded: a network with 5000 outputs, events that never match."""
+    started = time.process_time()
+    gradient = np.full((200, 5000), 1e-6)
+    assert "has 5000 outputs, not one for each of 10 classes" in against_cross_entropy(np.zeros((200, 5000)), gradient, False)
+    many = [[kind, 1, 1, 0, 0, 1, 1, number, 0] for kind in (0, 1) for number in range(99_000)]
+    run = Run(Reply({"events": np.array([*many, [2, *many[0][1:]]])}, {"status": 0}), INPUTS, 1)
+    assert run.updates == 1 and run.batch_sizes == [99_000]
+    assert time.process_time() - started < 8
 
 
 def test_the_loss_of_a_probability_of_0():

@@ -236,7 +236,7 @@ def test_what_lies_in_the_submission_is_kept(tmp_path, capsys, short_rubric):
 @pytest.mark.parametrize("environment", [{"MPLBACKEND": "nonsense"}, {"MATPLOTLIBRC": "settings"}])
 @pytest.mark.parametrize("where", [">&- 2>&-", ">/dev/full 2>/dev/full"])
 def test_lost_output_and_settings_of_matplotlib_stop_no_grading(tmp_path, environment, where):
-    """The settings are a file that is no text: read when matplotlib is imported."""
+    """The settings are a damaged file, read when matplotlib is imported."""
     (tmp_path / "settings").write_bytes(b"\xff\xfe\0")
     submission(tmp_path / "doe", modules=MODULES)
     done = subprocess.run(["bash", "-c", f"{sys.executable} {GRADE} doe --only 3.1 --out out {where}"], cwd=tmp_path,

@@ -184,6 +184,7 @@ def test_nobody_listens(quick, monkeypatch, capfd, standin, tmp_path):
     assert status == 1
     assert f"the first process cannot be reached at 127.0.0.1:{port} (MASTER_ADDR, MASTER_PORT): Connection refused" in said
     assert told.count("NOTICE: the first process cannot be reached yet") == 1
+    assert "if torchrun did not start this, end it and unset RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT" in told
 
 
 def test_an_address_that_does_not_exist(quick, monkeypatch, capfd, standin, tmp_path):

@@ -181,6 +181,18 @@ def test_lost_output_ends_no_other_command(standin, tmp_path):
     assert (tmp_path / "statuses").read_text().split() == 3 * len(commands) * ["0"]
 
 
+@pytest.mark.parametrize(("command", "says"), [
+    ("cifar10_utils.py standin X --train_size -1e3", "argument --train_size: invalid int value: '-1e3'"),
+    ("cifar10_utils.py standin X --train_siz 3", "there is no flag --train_siz (see --help)"),
+    ("plot_curves.py X --lag", "there is no flag --lag; did you mean --log?"),
+    ("predict.py", "the following arguments are required: RUN"),
+    ("make_submission.py --name", "argument --name: expected one argument"),
+    ("-m report.inspect_runs --checkpoints 3 X", "there is no flag --checkpoints; did you mean --checkpoint?")])
+def test_a_mistake_on_the_command_line_is_one_line(command, says):
+    done = shell(f"{sys.executable} {command}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and says in done.stderr, done.stderr
+
+
 def started(command: str, folder: Path) -> subprocess.Popen:
     """A long run, with its first checkpoint written."""
     process = subprocess.Popen(["bash", "-c", f"exec {command}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -63,7 +63,7 @@ def import_matplotlib() -> Any:
 
 
 def drawable(name: str) -> str:
-    """The name of a file as matplotlib can draw it: with a ? for each byte that is no text."""
+    """The name of a file as matplotlib can draw it: with a ? for each byte that belongs to no character."""
     return name.encode("utf-8", "replace").decode()
 
 

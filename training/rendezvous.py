@@ -32,6 +32,7 @@ START = timedelta(minutes=30)  # for all to load their data and to join
 TELL_AFTER = 10  # seconds of waiting for a process that has not come yet
 HEARTBEAT = 5  # seconds
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+ALONE = f"if torchrun did not start this, end it and unset {' '.join(LAUNCHER)}"
 OTHER_LAUNCHERS = {"srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
                    "mpirun": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), "mpiexec": ("PMI_RANK", "PMI_SIZE")}
 
@@ -165,7 +166,7 @@ def reach(host: str, port: int, patience: timedelta) -> None:
         if waited > patience.total_seconds():
             raise ConnectionError(f"the first process cannot be reached at {meeting_point()}: {reason}")
         if waited > TELL_AFTER and not told:
-            notice(f"the first process cannot be reached yet at {meeting_point()}: {reason}")
+            notice(f"the first process cannot be reached yet at {meeting_point()}: {reason}; {ALONE}")
             told = True
         time.sleep(0.2)
 
@@ -221,7 +222,7 @@ class Meeting:
                 if silence > START.total_seconds():
                     raise ConnectionError(f"process {other} has not come to {meeting_point()}")
                 if not beat and silence > TELL_AFTER and not told:
-                    notice(f"process {other} of {self.size} has not come yet to {meeting_point()}")
+                    notice(f"process {other} of {self.size} has not come yet to {meeting_point()}; {ALONE}")
                     told = True
                 time.sleep(0.01)
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from imagefiles.dataset import DataError
-from imagefiles.output import lossy_output
+from imagefiles.output import Parser, lossy_output
 from training.console import notice
 from training.flags import GROUPS, IdleFlag, UserError, script_of
 from training.machine import out_of_memory
@@ -22,18 +20,6 @@ from training.resume import check_same_flags, saved_flags
 from training.run import Diverged, Interrupted
 
 DIGITS = {"wall_seconds": 1, "images_per_second": 0}  # behind the point, in the printed summary; 4 of all others
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line on stderr instead of a page of usage; an unknown flag names the nearest."""
-
-    def error(self, message: str) -> Any:
-        unknown = message.removeprefix("unrecognized arguments: ").split()
-        if len(unknown) < len(message.split()) and unknown[0].startswith("-"):
-            name = unknown[0].partition("=")[0]
-            near = difflib.get_close_matches(name, self._option_string_actions, n=1)
-            message = f"there is no flag {name}" + (f"; did you mean {near[0]}?" if near else "")
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
@@ -48,26 +34,15 @@ def add_flags(parser: argparse.ArgumentParser, config_class: type) -> None:
                                help=f"{f.metadata['help']} (default: {shown})".replace("%", "%%"))
 
 
-def with_values_joined(argv: list[str]) -> list[str]:
-    """`--name -1e-3` as `--name=-1e-3`, which argparse takes for a value and not for another flag."""
-    joined: list[str] = []
-    for part in argv:
-        if joined and re.fullmatch(r"--\w+", joined[-1]) and re.match(r"-(\d|\.|inf|nan)", part):
-            joined[-1] += f"={part}"
-        else:
-            joined.append(part)
-    return joined
-
-
 def parse_flags(config_class: type, description: str, argv: list[str] | None = None) -> Any:
     """Flags of the command line -> config. It overrides those of --recipe, or of the run that --resume names."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter,
-                    allow_abbrev=False, argument_default=argparse.SUPPRESS)
+                    argument_default=argparse.SUPPRESS)
     add_flags(parser, config_class)
     names = names_for(script_of(config_class))
     parser.add_argument("--recipe", metavar="RECIPE", help="flags from a file, which the command line overrides: a "
                         f".toml or .json file{', or one of ' if names else ''}{', '.join(names)}")
-    given = vars(parser.parse_args(with_values_joined(sys.argv[1:] if argv is None else argv)))
+    given = vars(parser.parse_args(argv))
     recipe = given.pop("recipe", "")
     if not given.get("resume"):
         return config_of(config_class, recipe_flags(recipe, config_class) if recipe else {}, given)

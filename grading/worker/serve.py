@@ -287,7 +287,11 @@ class Worker:
                 refuse(bytes.fromhex(program))
             os.write(begun, b"x")
             os.close(begun)
+            altered, before = watch.altered, watch.functions()
             student.answer(probe, inputs, self.job["data"], reply, arrays)
+            if names := altered(before):
+                print("altered:", *names)
+                os.write(told, f"\n{watch.ALTERED}\n".encode())
         except BaseException:
             traceback.print_exc()
         finally:

@@ -12,11 +12,18 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+import numpy as np
+
 FRAMEWORK = "grading.framework"  # one is used where the question asks for NumPy
 RECORDS = "torch.records"  # PyTorch's records of what runs are switched off
+ALTERED = "grading.altered"  # a function that the checks record or report by is replaced
+# Whose functions these are, besides those of the grader.
+RECORDERS = ("json", "json.encoder", "zipfile", "torch.profiler.profiler", "torch.autograd.profiler",
+             "torch.autograd.graph", "torch.utils._python_dispatch")
 FRAMES = {"tb_frame", "gi_frame", "cr_frame", "ag_frame"}  # attributes that lead to the grader's own variables
 # The code of functions that give frames to whoever calls them.
 THROUGH = {function.__code__ for function in (
@@ -33,7 +40,8 @@ NEAR = {"sys._getframe": 0, "sys._current_frames": 0, "sys._current_exceptions":
         "sys.setprofile": 4, "sys.addaudithook": 0, "gc.get_objects": 0, "gc.get_referrers": 0, "gc.get_referents": 0,
         "os.fork": 12, SPAWNED: 16, LOADED: 0, "os.forkpty": 1, "os.exec": 1, "os.posix_spawn": 1, "os.system": 0,
         "os.kill": 0, "subprocess.Popen": 3, "socket.connect": 2, "ctypes.dlopen": 2, "ctypes.cdata": 1,
-        "ctypes.string_at": 1, "ctypes.call_function": 1, "code.__new__": 0, OTHER_NAME: 0, FRAMEWORK: 4, RECORDS: 4}
+        "ctypes.string_at": 1, "ctypes.call_function": 1, "code.__new__": 0, OTHER_NAME: 0, FRAMEWORK: 4, RECORDS: 4,
+        ALTERED: 0}
 
 
 def events(text: bytes) -> list[str]:
@@ -95,6 +103,27 @@ def watch(home: str, pipe: int) -> None:
     sys.addaudithook(hook)
     with contextlib.suppress(ImportError):  # on Windows, where students import this package
         tell_of_spawning()
+
+
+def functions() -> dict[tuple[Any, str], tuple[Any, Any]]:
+    """By owner and name, what the checks record and report by, and the code of it: compare with `altered`."""
+    modules = [module for name, module in list(sys.modules.items())
+               if name.startswith("grading.") or name in RECORDERS]
+    owners = [*modules, *(value for module in modules for value in vars(module).values()
+                          if isinstance(value, type) and value.__module__ == module.__name__)]
+    kinds = (staticmethod, classmethod, property)
+    found: dict[tuple[Any, str], Any] = {(np, "savez"): np.savez}
+    found |= {(owner, name): value for owner in owners for name, value in vars(owner).items()
+             if inspect.isroutine(value) or isinstance(value, kinds)}
+    return {key: (value, getattr(value, "__code__", None)) for key, value in found.items()}
+
+
+def altered(before: Mapping[tuple[Any, str], tuple[Any, Any]]) -> list[str]:
+    """The names of those that are others now than `before`, or stand before one that a class inherits."""
+    return [name for (owner, name), (value, code) in before.items()
+            if vars(owner).get(name) is not value or getattr(value, "__code__", None) is not code] + [
+            name for owner in {owner for owner, _ in before if isinstance(owner, type)}
+            for name, value in vars(owner).items() if (owner, name) not in before and inspect.isroutine(value)]
 
 
 def tell_of_spawning() -> None:
