@@ -66,7 +66,7 @@ class Files:
 
 def again(folder: Path) -> str:
     """The way out of a damaged folder."""
-    return f"remove {quoted(folder)}, then: python cifar10_utils.py fetch {quoted(folder)}"
+    return f"move {quoted(folder)} away, then: python cifar10_utils.py fetch {quoted(folder)}"
 
 
 def find_folder(folder: Path) -> Path | None:

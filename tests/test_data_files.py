@@ -95,7 +95,7 @@ def test_nothing_there_says_what_to_do(tmp_path):
 
 def test_one_file_missing_is_not_fetched_over(folder):
     (folder / "data_batch_3").unlink()
-    with pytest.raises(DataError, match="lacks data_batch_3; remove"):
+    with pytest.raises(DataError, match="lacks data_batch_3; move"):
         get_cifar10(folder)
 
 
@@ -367,7 +367,7 @@ def test_verify(folder, capsys):
     (folder / "data_batch_3").unlink()
     (folder / "data_batch_4").write_bytes(b"x")
     status, verdict = verify(folder, capsys)
-    assert status == 2 and verdict["whole"].startswith("not as it should be; remove")
+    assert status == 2 and verdict["whole"].startswith("not as it should be; move")
     assert verdict["data_batch_3"] == "missing" and "data_batch_4 has opcode" in verdict["data_batch_4"]
 
     assert cifar10_utils.main(["verify", str(folder.parent)]) == 2  # as fetch, it finds them in the folder inside

@@ -103,7 +103,7 @@ def test_home_folder_is_expanded(home, capsys):
     assert cifar10_utils.main(["verify", "~/my data"]) == 0
     assert cifar10_utils.main(["fetch", "~/my data", "--or-standin"]) == 0
     out, err = capsys.readouterr()
-    assert out.count(f"{home / 'my data'}: synthetic\n") == 3 and f"remove '{home / 'my data'}', then" in err
+    assert out.count(f"{home / 'my data'}: synthetic\n") == 3 and f"move '{home / 'my data'}' away, then" in err
     assert get_cifar10("~/my data", download=False).state == "synthetic"
     with pytest.raises(DataError, match=f"MNIST is not in {home / 'mnist'} "):
         get_mnist("~/mnist", download=False)
@@ -114,7 +114,7 @@ def test_relative_paths_are_shown_from_the_root(home, capsys):
     assert cifar10_utils.main(["standin", "a b/c", *SMALL]) == 0
     assert capsys.readouterr().out == f"{home / 'a b' / 'c'}: synthetic\n"
     (home / "a b" / "c" / "data_batch_2").unlink()
-    with pytest.raises(DataError, match=f"remove '{home / 'a b' / 'c'}', then: python cifar10_utils.py fetch '{home / 'a b' / 'c'}'"):
+    with pytest.raises(DataError, match=f"move '{home / 'a b' / 'c'}' away, then: python cifar10_utils.py fetch '{home / 'a b' / 'c'}'"):
         get_cifar10("a b/c")
 
 
