@@ -26,7 +26,7 @@ from imagefiles.cifar10_missing import found_in, obtain
 from imagefiles.cifar10_standin import CHECKSUM_FILE, make_standin
 from imagefiles.dataset import DataError, data_folder, expanded, quoted
 from imagefiles.filling import is_filled
-from imagefiles.output import Parser, lossy_output
+from imagefiles.output import Parser, ended_as_by_ctrl_c, lossy_output
 
 NOTICE = """\
 +----------------------------------------------------------------------+
@@ -37,6 +37,7 @@ For the published files: {again}"""
 
 
 @lossy_output()
+@ended_as_by_ctrl_c()
 def run(description: str | None, default: str, arguments: Sequence[str] | None = None) -> int:
     """Does what the command line says; `default` is the folder where it names none. Returns the exit status."""
     parser = Parser(

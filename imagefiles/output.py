@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -65,6 +66,24 @@ def lossy_output() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
             sys.stdout, sys.stderr = before
+
+
+@contextlib.contextmanager
+def ended_as_by_ctrl_c() -> Iterator[None]:
+    """Inside, SIGTERM and a closed terminal raise KeyboardInterrupt, so that nothing made by half is left behind."""
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    handlers: dict[Any, Any] = {}
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        for signum in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):  # Windows has none
+            if signum and signal.getsignal(signum) != signal.SIG_IGN:  # as under nohup
+                handlers[signum] = signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
 
 
 class Parser(argparse.ArgumentParser):

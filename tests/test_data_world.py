@@ -5,9 +5,11 @@ import errno
 import gzip
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -340,3 +342,17 @@ def test_what_a_proxy_answers_is_told_with_its_name(tmp_path, monkeypatch):
 def test_a_name_too_long_for_a_folder_is_one_line(read, tmp_path):
     with pytest.raises(DataError, match="cannot be read: File name too long; give another folder"):
         read(tmp_path / ("9" * 300))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX's signals")
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP"])
+def test_a_stand_in_that_is_ended_leaves_nothing_behind(tmp_path, number):
+    with subprocess.Popen([sys.executable, str(ROOT / "cifar10_utils.py"), "standin", str(tmp_path / "there")],
+                          stderr=subprocess.PIPE, text=True) as process:
+        give_up = time.time() + 30
+        while not os.listdir(tmp_path) and time.time() < give_up:
+            time.sleep(0.02)
+        assert os.listdir(tmp_path) and process.poll() is None
+        process.send_signal(getattr(signal, number))
+        assert process.wait(30) == 130 and process.stderr.read().count("\n") == 1
+    assert not os.listdir(tmp_path)
