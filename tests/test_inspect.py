@@ -1,12 +1,15 @@
 """The pictures of finished networks: what is counted, what is shown, and that another network is refused."""
 
 import json
+import os
+import subprocess
+import sys
 
 import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from script_runs import QUICK, interrupt_at, run
+from script_runs import QUICK, ROOT, interrupt_at, run
 
 import train_mlp_autodiff
 from cifar10_utils import DataSet, get_cifar10
@@ -150,3 +153,21 @@ def test_a_network_with_dropout_is_also_judged_as_in_training(standin, tmp_path)
     found = json.loads((folder / "predictions.json").read_text())
     accuracy = np.trace(found["confusion"]) / 400
     assert 0.1 < found["accuracy_in_training_mode"] < accuracy - 0.1
+
+
+def test_places_and_names_of_other_people(standin, tmp_path, monkeypatch):
+    """A run below ~ whose name belongs to no text, and output that nobody reads."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "f\udcfcr"
+    assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", folder) == 0
+    assert inspect_runs.main(["~/f\udcfcr", "--data_dir", str(standin)]) == 0
+    for where in (">&- 2>&-", ">/dev/full", "| true"):
+        (folder / "inspection.png").unlink()
+        done = subprocess.run(["bash", "-c", f"{sys.executable} -m report.inspect_runs $'{tmp_path}/f\\xfcr' --data_dir {standin} {where}; "
+                               f"echo ${{PIPESTATUS[0]}} >{tmp_path}/status; {sys.executable} -m report.experiments --list {where}"],
+                              cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=False)
+        assert not done.stderr and (tmp_path / "status").read_text() == "0\n"
+        assert (folder / "inspection.png").exists()
+    with pytest.raises(SystemExit):
+        inspect_runs.main(["--checkpoints", "3", "X"])

@@ -8,6 +8,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import make_submission
+from grading import cli
+
 ROOT = Path(__file__).parent.parent
 CODE = ("*.py", "training/*.py", "imagefiles/*.py", "networks/*.py", "report/*.py", "grading/**/*.py")
 README = (ROOT / "README.md").read_text()
@@ -68,3 +71,18 @@ def test_weights_are_always_loaded_safely():
 def test_continuous_integration_runs_the_readmes_test_command():
     assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
     assert "`make test`" in README
+
+
+def test_home_is_expanded_in_the_paths_of_packing_and_grading(tmp_path, monkeypatch):
+    where = []
+
+    def pack(name, folder):
+        where.append(folder)
+        raise make_submission.Refused
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(make_submission, "pack", pack)
+    assert make_submission.main(["--name", "doe", "--out", "~/packed"]) == 2
+    options = cli.parse("", ["~/hand in", "--out=~/grades", "--data_dir=~/data", "--handout=~/handout"])
+    where += [options.out, options.data_dir, *options.handout, *options.submissions]
+    assert where == [tmp_path / name for name in ("packed", "grades", "data", "handout", "hand in")]

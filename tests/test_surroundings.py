@@ -21,7 +21,6 @@ import torchvision
 from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run, untimed, weights
 
 import cifar10_utils
-import make_submission
 import plot_curves
 import predict
 import train_mlp_autodiff
@@ -29,8 +28,6 @@ import train_mlp_numpy
 import training.folder
 import training.run
 import training.script
-from grading import cli
-from report import inspect_runs
 from training import curves, machine, trainer
 from training.flags import for_shell
 
@@ -169,15 +166,14 @@ def test_lost_output_ends_no_other_command(standin, tmp_path):
     assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", a_run) == 0
     matplotlib.image.imsave(picture, np.zeros((40, 50, 3), np.uint8))
     commands = [f"plot_curves.py {a_run} --out {tmp_path}/curves", f"plot_curves.py --list {a_run}",
-                f"predict.py {a_run} {picture} --plot {tmp_path}/plot.png", f"cifar10_utils.py verify {standin}",
-                f"-m report.inspect_runs {a_run} --data_dir {standin}", "-m report.experiments --list"]
+                f"predict.py {a_run} {picture} --plot {tmp_path}/plot.png", f"cifar10_utils.py verify {standin}"]
     for where in (">&- 2>&-", ">/dev/full", "| true"):
-        for name in ("curves.png", "plot.png", "run/inspection.png"):
+        for name in ("curves.png", "plot.png"):
             (tmp_path / name).unlink(missing_ok=True)
         done = shell("; ".join(f"{sys.executable} {command} {where}; echo ${{PIPESTATUS[0]}} >>{tmp_path}/statuses"
                                for command in commands))
         assert not done.stderr
-        assert all((tmp_path / name).exists() for name in ("curves.png", "plot.png", "run/inspection.png"))
+        assert all((tmp_path / name).exists() for name in ("curves.png", "plot.png"))
     assert (tmp_path / "statuses").read_text().split() == 3 * len(commands) * ["0"]
 
 
@@ -185,9 +181,7 @@ def test_lost_output_ends_no_other_command(standin, tmp_path):
     ("cifar10_utils.py standin X --train_size -1e3", "argument --train_size: invalid int value: '-1e3'"),
     ("cifar10_utils.py standin X --train_siz 3", "there is no flag --train_siz (see --help)"),
     ("plot_curves.py X --lag", "there is no flag --lag; did you mean --log?"),
-    ("predict.py", "the following arguments are required: RUN"),
-    ("make_submission.py --name", "argument --name: expected one argument"),
-    ("-m report.inspect_runs --checkpoints 3 X", "there is no flag --checkpoints; did you mean --checkpoint?")])
+    ("predict.py", "the following arguments are required: RUN")])
 def test_a_mistake_on_the_command_line_is_one_line(command, says):
     done = shell(f"{sys.executable} {command}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and says in done.stderr, done.stderr
@@ -337,20 +331,7 @@ def test_home_is_expanded_in_each_path(standin, tmp_path, monkeypatch):
     assert run("train_mlp_numpy", "--recipe", "~/mine.toml", "--data_dir", "~/data", *QUICK, "--output_dir", "~/a run") == 0
     assert run("train_mlp_numpy", "--resume", "~/a run", "--max_steps", 6) == 0
     assert plot_curves.main(["~/a run", "--out", "~/picture"]) == 0
-    assert inspect_runs.main(["~/a run", "--data_dir", "~/data"]) == 0
     assert {"a run", "picture.png", "picture.svg"} <= set(os.listdir(tmp_path)) and "~" not in os.listdir(tmp_path)
-    options = cli.parse("", ["~/hand in", "--out=~/grades", "--data_dir=~/data", "--handout=~/handout"])
-    assert [options.out, options.data_dir, *options.handout, *options.submissions] == [
-        tmp_path / name for name in ("grades", "data", "handout", "hand in")]
-    where = []
-
-    def pack(name, folder):
-        where.append(folder)
-        raise make_submission.Refused
-
-    monkeypatch.setattr(make_submission, "pack", pack)
-    assert make_submission.main(["--name", "doe", "--out", "~/packed"]) == 2
-    assert where == [tmp_path / "packed"]
 
 
 def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):
@@ -381,7 +362,6 @@ def test_a_name_that_is_no_text_is_drawn(standin, tmp_path):
     assert (tmp_path / "both.png").exists()
     matplotlib.image.imsave(tmp_path / "f\udcfcr.png", np.zeros((40, 50, 3), np.uint8))
     assert predict.main([str(folder), str(tmp_path / "f\udcfcr.png"), "--plot", str(tmp_path / "plot.png")]) == 0
-    assert inspect_runs.main([str(folder), "--data_dir", str(standin)]) == 0
 
 
 @pytest.mark.parametrize("script", ["train_mlp_numpy", "train_mlp_autodiff"])
