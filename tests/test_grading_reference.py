@@ -108,7 +108,7 @@ DIAGNOSES = {
     "eps outside the root by hand": "eps belongs under the root",
     "normalized input kept": "kept for backward: the input, the normalized input",
     "function not called": "must call CustomLayerNormManualFunction.apply",
-    "a missing skip connection": "No skip connection around PreAct1",
+    "a missing skip connection": "No skip connection around the 9 PreAct blocks",
     "evaluation in training mode": "call model.eval()",
     "evaluates the training split": "No evaluation on the test split was seen",
 }
