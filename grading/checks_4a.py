@@ -14,7 +14,7 @@ from grading.replies import Probe, Reply
 STEPS, LEARNING_RATE = 5, 1e-3
 SCRIPT = checks_scripts.Script("train_convnet_pytorch.py", "4a", ("convnet_pytorch", "ConvNet"), {
     "learning_rate": 1e-4, "batch_size": 32, "max_steps": 5000, "eval_freq": 500, "optimizer": "Adam"})
-MOST_NODES = 1000  # of a network; the table's has some 60, and reading more would take seconds
+MOST_NODES = 1000  # of a network, which reading takes a second or two
 
 
 def probes(context: Context) -> dict[str, Probe]:

@@ -451,14 +451,3 @@ def test_no_more_than_a_megabyte_is_looked_at_and_nothing_hides_behind_it(tmp_pa
         (tmp_path / f"a{i}.py").write_text("x = 1\n" * 40_000)
     (tmp_path / "modules.py").write_text("import torch\ntorch.zeros(3)\n")
     assert scan.scan(tmp_path) == ["9 files of Python, of which 5 were looked at", "modules.py imports torch"]
-
-
-def test_an_archive_that_takes_the_memory_is_the_submission_s_fault(tmp_path, monkeypatch):
-    """As a name of half a gigabyte does, in 2 MB of tar.gz: its process has a limit that no hand-in comes near."""
-    def full(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(archive, "take_in", full)
-    one = Submission(zipped(tmp_path / "doe_assignment1.zip", CODE), "doe")
-    one.take_in(tmp_path / "work")
-    assert one.error == "takes too much memory to unpack and scan" and not one.ungraded
