@@ -25,11 +25,11 @@ import os
 import sys
 
 from grading.cli import main
-from imagefiles.output import lossy_output
+from imagefiles.output import ended_as_by_ctrl_c, lossy_output
 
 if __name__ == "__main__":
     if sys.getfilesystemencoding() != "utf-8":  # LANG=C: names such as é.zip could be neither written nor shown
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     # What is lost of its output stops no grading; a --check ends when nobody reads it any more.
-    with contextlib.nullcontext() if "--check" in sys.argv else lossy_output():
+    with contextlib.nullcontext() if "--check" in sys.argv else lossy_output(), ended_as_by_ctrl_c():
         sys.exit(main(__doc__))

@@ -18,9 +18,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from imagefiles.dataset import quoted
 from imagefiles.output import Parser, lossy_output
 from training.curves import data_title, load_curves, plot_curves
-from training.flags import for_shell, path
+from training.flags import path
 from training.runs import find, labels, listed, table
 
 
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot write {error.filename or arguments.out}: {error.strerror}\n")
     out = os.path.abspath(arguments.out)
-    print(f"wrote {for_shell(f'{out}.png')} and {for_shell(f'{out}.svg')}")
+    print(f"wrote {quoted(f'{out}.png')} and {quoted(f'{out}.svg')}")
     return 0
 
 

@@ -12,9 +12,7 @@ middle, then resized. No data set is needed. MNIST's digits are white on black, 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -26,10 +24,11 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cifar10_utils import DataError, Splits
+from imagefiles.dataset import quoted
 from imagefiles.output import Parser, lossy_output
-from training.checkpoints import NPZ, CheckpointError, missing
+from training.checkpoints import NPZ, CheckpointError, atomic_write, missing
 from training.curves import drawable, save_figure
-from training.flags import UserError, for_shell, path
+from training.flags import UserError, path
 from training.resume import saved_flags
 
 
@@ -105,7 +104,7 @@ def checkpoint_of(run: Path) -> Path:
         return run
     found = [run / name for name in ("last.npz", "last.pt") if (run / name).exists()]
     if not found and (inside := sorted(run.glob("*/last.*"))):
-        raise UserError(f"{run} holds several runs; name one of them, such as {for_shell(inside[0].parent)}")
+        raise UserError(f"{run} holds several runs; name one of them, such as {quoted(inside[0].parent)}")
     if not found:
         raise missing(run / "last.npz or last.pt")
     return found[0]
@@ -247,21 +246,15 @@ def export(trained: Trained, target: Path) -> None:
             return torch.softmax(self.network((pixels - self.mean_image) * trained.scale), 1)
 
     example = torch.zeros(2, *trained.mean_image.shape)
-    temporary = target.with_name(f".{target.name}.part")
     try:
-        torch.onnx.export(OfPixels().eval(), (example,), temporary, input_names=["pixels"],
-                          output_names=["probabilities"], dynamic_shapes=({0: torch.export.Dim("pictures")},),
-                          dynamo=True, external_data=False, verbose=False)
-        os.replace(temporary, target)
+        program: Any = torch.onnx.export(OfPixels().eval(), (example,), input_names=["pixels"],
+                                         output_names=["probabilities"], dynamo=True, verbose=False,
+                                         dynamic_shapes=({0: torch.export.Dim("pictures")},))
     except ModuleNotFoundError as error:
         raise UserError(f"--export: PyTorch's exporter needs the package {error.name}: "
                         "pip install onnx onnxscript") from None
-    except OSError as error:
-        error.filename = str(target)
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with atomic_write(target) as file:
+        file.write(program.model_proto.SerializeToString())
 
 
 @lossy_output()
@@ -295,12 +288,12 @@ def main(argv: list[str] | None = None) -> int:
             if pictures and arguments.plot:
                 target = arguments.plot if arguments.plot.suffix else arguments.plot.with_suffix(".png")
                 plot(target, np.stack(pictures), names, trained.class_names, probabilities)
-                print(f"wrote {for_shell(target)}")
+                print(f"wrote {quoted(target)}")
             if unread:
                 raise UserError("\n".join(unread))
         if arguments.export:
             export(trained, arguments.export)
-            print(f"wrote {for_shell(arguments.export)}")
+            print(f"wrote {quoted(arguments.export)}")
     except (UserError, DataError, CheckpointError, ValueError) as error:
         parser.exit(2, f"{parser.prog}: {str(error).removeprefix('--resume: ')}\n")
     except OSError as error:

@@ -19,7 +19,6 @@ import io
 import itertools
 import json
 import os
-import shlex
 import shutil
 import sys
 import time
@@ -37,6 +36,7 @@ from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
 import train_mlp_pytorch
+from imagefiles.dataset import quoted
 from mlp_pytorch import ACTIVATIONS
 from training.checkpoints import atomic_write, lock, write_json
 from training.datasets import DATASETS
@@ -183,7 +183,7 @@ def check_storage(path: Path) -> None:
                 if number == 0:
                     raise foreign from None
                 raise UserError(f"--storage: line {number + 1} of {path} is damaged; to continue from the lines before "
-                                f"it: head -n {number} {shlex.quote(str(path))} > NEW, and --storage NEW") from None
+                                f"it: head -n {number} {quoted(path)} > NEW, and --storage NEW") from None
             if not isinstance(record, dict):
                 raise foreign
     try:

@@ -28,11 +28,12 @@ import numpy as np
 
 from autodiff_numpy import TensorNode
 from cifar10_utils import DataSet, Splits
+from imagefiles.dataset import quoted
 from training.checkpoints import NPZ, write_json
 from training.console import say
 from training.curves import data_title, draw_or_notice, save_figure
 from training.datasets import DATASETS
-from training.flags import RunFlags, UserError, flag, for_shell, path, positive_float, positive_int, seed_int
+from training.flags import RunFlags, UserError, flag, path, positive_float, positive_int, seed_int
 from training.folder import open_folder
 from training.machine import peak_memory_mb
 from training.metrics import METRICS, read_metrics, write_metrics
@@ -197,7 +198,7 @@ def train(config: Any) -> dict[str, Any]:
     with contextlib.closing(open_folder(config, SCRIPT, data, NPZ)) as run_folder:
         if json.loads((run_folder.path / "config.json").read_text())["script"] != SCRIPT:
             raise UserError(f"--resume: {run_folder.path} is one repeat; continue all of them with --resume "
-                            f"{for_shell(run_folder.path.parent)}")
+                            f"{quoted(run_folder.path.parent)}")
         return train_repeats(config, data, run_folder.path)
 
 
@@ -225,7 +226,7 @@ def train_repeats(config: Any, data: Splits, folder: Path) -> dict[str, Any]:
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
     merge_metrics(folder, repeats, config, data)
-    raise Interrupted(signum, f"stopped; continue with --resume {for_shell(folder)}")
+    raise Interrupted(signum, f"stopped; continue with --resume {quoted(folder)}")
 
 
 # ---------------------------------------------------------------- what all repeats leave
@@ -277,7 +278,7 @@ def write_summary(folder: Path, repeats: list[Repeat], config: Any, data: Splits
             one = json.loads((repeat.folder / "summary.json").read_text())
         except (ValueError, FileNotFoundError):
             raise UserError(f"{repeat.folder} is damaged; delete it and run again with --resume "
-                            f"{for_shell(folder)}") from None
+                            f"{quoted(folder)}") from None
         summaries.setdefault(repeat.activation, []).append(one)
 
     def figures(activation: str, key: str) -> tuple[float, float]:

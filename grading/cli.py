@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import os
 import re
-import signal
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -372,13 +371,6 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     with contextlib.suppress(AttributeError, ValueError):  # a name that standard output cannot encode ends nothing
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     options = parse(description, argv)
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    ends = [one for one in (signal.SIGTERM, getattr(signal, "SIGHUP", None))  # a closed terminal; Windows has none
-            if one and signal.getsignal(one) != signal.SIG_IGN]  # which nohup has asked for
-    handlers = {one: signal.signal(one, stop) for one in ends}
     try:
         if options.check is not None:
             return home.check(options.submissions[0] if options.submissions else Path(), options.check)
@@ -410,6 +402,3 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
             raise
         say(f"grade.py: --data_dir: {error}")
         return 2
-    finally:
-        for one, handler in handlers.items():
-            signal.signal(one, handler)

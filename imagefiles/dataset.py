@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,21 @@ def data_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def quoted(path: Path) -> str:
-    """`path` from the root, as a shell takes it."""
-    return shlex.quote(os.path.abspath(path))
+def quoted(path: str | os.PathLike[str]) -> str:
+    """`path` from the root, as a shell takes it: in bash's $'\\xfc' where a character cannot be printed."""
+    def printed(character: str) -> bool:
+        try:
+            character.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+        except UnicodeEncodeError:
+            return False
+        return character.isprintable()
+
+    name = os.path.abspath(path)
+    if all(map(printed, name)):
+        return shlex.quote(name)
+    escaped = (c if printed(c) and c not in "\\'" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c))
+               for c in name)
+    return f"$'{''.join(escaped)}'"
 
 
 def dense_to_one_hot(labels: np.ndarray, num_classes: int = 10) -> np.ndarray:

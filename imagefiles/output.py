@@ -100,7 +100,7 @@ class Parser(argparse.ArgumentParser):
         if len(unknown) < len(message.split()) and unknown[0].startswith("-"):
             name = unknown[0].partition("=")[0]
             near = difflib.get_close_matches(name, self._option_string_actions, n=1)
-            message = f"there is no flag {name}" + (f"; did you mean {near[0]}?" if near else "")
+            message = f"unknown flag {name}" + (f"; did you mean {near[0]}?" if near else "")
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 

@@ -26,11 +26,11 @@ import torch
 
 import predict
 from cifar10_utils import DataError, Splits
-from imagefiles.dataset import expanded
+from imagefiles.dataset import expanded, quoted
 from imagefiles.output import Parser, lossy_output
 from training.checkpoints import CheckpointError, atomic_write
 from training.curves import data_names, drawable, import_matplotlib, save_figure
-from training.flags import UserError, for_shell
+from training.flags import UserError
 from training.resume import saved_flags
 
 import_matplotlib()  # which gets over a backend that the environment names and that is none
@@ -210,7 +210,7 @@ def main(argv: list[str] | None = None) -> int:
             confusions = np.array(found["confusion"])
             print(f"{run}: {np.trace(confusions)} of {confusions.sum()} right")
             print(by_class(found))
-            print(f"wrote {for_shell(run / 'inspection.png')}")
+            print(f"wrote {quoted(run / 'inspection.png')}")
     except (UserError, DataError, CheckpointError) as error:
         print(f"{parser.prog}: {str(error).removeprefix('--resume: ')}", file=sys.stderr)
         return 2

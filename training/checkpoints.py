@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from imagefiles.dataset import quoted
 from training.console import notice_once
-from training.flags import for_shell
 
 
 class CheckpointError(Exception):
@@ -100,7 +100,7 @@ def missing(path: Path) -> CheckpointError:
         return CheckpointError(f"{path} does not exist: of this run its figures and tables alone were kept; "
                                "train it again with the flags in its config.json")
     return CheckpointError(f"{path} does not exist: this run ended before its first checkpoint; remove "
-                           f"{for_shell(folder)} and start it again")
+                           f"{quoted(folder)} and start it again")
 
 
 def damaged(path: Path) -> CheckpointError:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import shlex
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -59,23 +58,6 @@ def text(value: Any) -> str:
 def path(value: Any) -> str:
     """The name of a file or folder; ~ is the home folder."""
     return os.path.expanduser(text(value))
-
-
-def for_shell(path: Any) -> str:
-    """The absolute path, quoted as a shell wants it: in bash's $'\\xfc' where a character cannot be printed."""
-    def printed(character: str) -> bool:
-        try:
-            character.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-        except UnicodeEncodeError:
-            return False
-        return character.isprintable()
-
-    name = os.path.abspath(path)
-    if all(map(printed, name)):
-        return shlex.quote(name)
-    escaped = (c if printed(c) and c not in "\\'" else "".join(f"\\x{byte:02x}" for byte in os.fsencode(c))
-               for c in name)
-    return f"$'{''.join(escaped)}'"
 
 
 GROUPS = ("assignment", "network", "optimization", "images", "run")  # the headings of --help, in this order

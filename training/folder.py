@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from imagefiles.dataset import quoted
 from training.checkpoints import CheckpointFormat, lock, write_json
 from training.console import say
 from training.curves import draw_or_notice, plot_curves
 from training.events import events_writer, write_events
-from training.flags import TrainingFlags, UserError, for_shell
+from training.flags import TrainingFlags, UserError
 from training.machine import describe_machine
 from training.metrics import METRICS, read_metrics, write_metrics
 from training.resume import check_same_run, check_unchanged_flags, path_from
@@ -121,8 +122,8 @@ class RunFolder:
     def way_on(self) -> str:
         """What a user can do with a run that ended early."""
         if (self.path / f"last{self.format.suffix}").exists():
-            return f"continue with --resume {for_shell(self.path)}"
-        return f"there is no checkpoint yet: remove {for_shell(self.path)} and start again"
+            return f"continue with --resume {quoted(self.path)}"
+        return f"there is no checkpoint yet: remove {quoted(self.path)} and start again"
 
 
 class SilentFolder:
@@ -177,7 +178,7 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
     if not config.resume:
         if any((path / name).exists() for name in ("config.json", "metrics.csv", "summary.json")):
             folder.close()
-            raise UserError(f"--output_dir: {for_shell(path)} already holds a run, which is never overwritten; "
+            raise UserError(f"--output_dir: {quoted(path)} already holds a run, which is never overwritten; "
                             f"choose another folder, or {folder.way_on()}")
         folder.describe(config, script, data)
     if writer:
@@ -201,7 +202,7 @@ def _made(path: Path, new: bool) -> Path:
 
 def _unwritable(path: Path, flag: str, error: OSError) -> UserError:
     instead = "; choose another" if flag == "output_dir" else ""
-    return UserError(f"--{flag}: cannot write to {for_shell(path)}: {error.strerror}{instead}")
+    return UserError(f"--{flag}: cannot write to {quoted(path)}: {error.strerror}{instead}")
 
 
 def _folder_to_resume(config: Any, data: Any) -> Path:
@@ -218,6 +219,6 @@ def _lock(path: Path, flag: str) -> IO[str]:
     try:
         return lock(path / ".lock")
     except BlockingIOError:
-        raise UserError(f"{for_shell(path)} is in use by another run; wait for it, or choose another folder") from None
+        raise UserError(f"{quoted(path)} is in use by another run; wait for it, or choose another folder") from None
     except OSError as error:
         raise _unwritable(path, flag, error) from None

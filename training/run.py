@@ -31,10 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from imagefiles.dataset import DataSet
+from imagefiles.dataset import DataSet, quoted
 from training.checkpoints import NPZ, CheckpointError, CheckpointFormat, number
 from training.console import ShownSplit, StepBar, notice_once
-from training.flags import TrainingFlags, UserError, for_shell
+from training.flags import TrainingFlags, UserError
 from training.folder import Folder, open_folder
 from training.machine import peak_memory_mb
 from training.metrics import read_metrics
@@ -188,7 +188,7 @@ def start_run(config: TrainingFlags, script: str, data: Any, checkpoint: Checkpo
             path = path if path.is_file() else path / f"last{checkpoint.suffix}"
             progress, state = read_checkpoint(folder, path, config, script)
             if progress.step > plan.last_step:
-                raise UserError(f"--max_steps: {for_shell(path)} is already at step {progress.step}, past "
+                raise UserError(f"--max_steps: {quoted(path)} is already at step {progress.step}, past "
                                 f"{plan.last_step}")
     except BaseException:
         folder.close()
@@ -250,7 +250,7 @@ class Run:
             if kind is None:
                 self._finish()
                 if signum := self.stop.came_after_all:  # after the last step: nothing is lost, but the caller stops
-                    raise Interrupted(signum, f"stopped; the run in {for_shell(self.folder.path)} is finished")
+                    raise Interrupted(signum, f"stopped; the run in {quoted(self.folder.path)} is finished")
             elif isinstance(error, Diverged | Interrupted):
                 self.folder.end_early(f"{type(error).__name__.lower()} after step {self.step}")
         finally:
@@ -269,11 +269,11 @@ class Run:
             raise UserError(f"--resume: {self.config.resume} does not fit this model: {reason}") from None
         if self._finished:
             longer = "--epochs" if self.config.epochs else "--max_steps"
-            self.folder.say(f"{for_shell(self.folder.path)} is finished; to train it for longer, resume it with a "
+            self.folder.say(f"{quoted(self.folder.path)} is finished; to train it for longer, resume it with a "
                             f"larger {longer}")
             return
         self.folder.resume(self.config)
-        self.folder.say(f"resuming {for_shell(self.folder.path)} from step {self.step} of {self.last_step}")
+        self.folder.say(f"resuming {quoted(self.folder.path)} from step {self.step} of {self.last_step}")
 
     def warm_up(self, work: Callable[[], None]) -> None:
         """Do what comes before the first step and changes nothing that is saved; a signal ends it at once."""
@@ -355,7 +355,7 @@ class Run:
         if not math.isfinite(loss):
             raise Diverged(f"the {split} loss became {loss} at step {step}; use a smaller --learning_rate than "
                            f"{self.config.learning_rate:g}. What was written before is in "
-                           f"{for_shell(self.folder.path)}")
+                           f"{quoted(self.folder.path)}")
 
     def _evaluation(self) -> None:
         """One row for the training batches since the last evaluation, one for the split evaluated. Save, then print."""

@@ -9,6 +9,7 @@ Exit status: 0 all right; 1 something fails; 2 no such question, or no code here
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -17,13 +18,13 @@ from grading.home import HomeError, check
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=lambda name: Path(name).expanduser(), default=Path(),
+    parser.add_argument("folder", nargs="?", type=os.path.expanduser, default=".",
                         help="your code (default: this folder)")
     parser.add_argument("--check", nargs="*", default=[], metavar="QUESTION",
                         help="questions or training scripts (default: all)")
     options = parser.parse_args()
     try:
-        return check(options.folder, options.check)
+        return check(Path(options.folder), options.check)
     except HomeError as error:
         print(f"grade.py: {error}", file=sys.stderr)
         return 2
