@@ -244,6 +244,39 @@ def test_ctrl_c_stops_all_after_the_same_step(standin, tmp_path):
     resumed(tmp_path / "run")
 
 
+SLOW_TO_LEAVE = """
+import sys, time
+import train_mlp_pytorch
+from training import rendezvous
+from training.script import run_script
+
+leave = rendezvous.Meeting.leave
+
+def slow(self):
+    if self.rank == 0:
+        time.sleep(3)
+    leave(self)
+
+rendezvous.Meeting.leave = slow
+sys.exit(run_script(train_mlp_pytorch.Config, train_mlp_pytorch.train, ""))
+"""
+
+
+def test_the_process_that_ends_last_tells_how_the_run_ended(standin, tmp_path):
+    """torchrun sends it SIGTERM when the first has ended."""
+    (tmp_path / "slow_to_leave.py").write_text(SLOW_TO_LEAVE)
+    process = subprocess.Popen(
+        [*TORCHRUN, str(tmp_path / "slow_to_leave.py"), "--data_dir", standin, *map(str, LONG), "--device", "cpu",
+         "--output_dir", tmp_path / "run"], env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    wait_for(tmp_path / "run/last.pt", process)
+    for pid in members(process).values():
+        os.kill(pid, signal.SIGINT)
+    status, output = finish(process, 60)
+    assert status != 0
+    assert output.count("continue with --resume") == 1, output
+
+
 def test_without_torchrun_nothing_is_shared():
     assert (rendezvous.processes(), rendezvous.rank()) == (1, 0)
     assert distributed_pytorch.total(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]
