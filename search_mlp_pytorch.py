@@ -404,6 +404,9 @@ def search(config: Config) -> dict[str, Any]:
                 except Diverged:
                     study.tell(trial, 0.0)
                 except UserError as error:  # the same values would fail again
+                    if str(error).startswith("--batch_size"):  # more than there are images: other trials draw less
+                        shared.leave_out(trial, str(error))
+                        continue
                     study.tell(trial, state=TrialState.FAIL)
                     raise UserError(f"trial {trial.number}: {error}") from None
                 except BaseException as error:

@@ -21,6 +21,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:
+    sys.exit("start it from the folder above: python -m report.build_report")
+
 import numpy as np
 
 from imagefiles.dataset import expanded

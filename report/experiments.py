@@ -26,6 +26,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
+if not __package__:
+    sys.exit("start it from the folder above: python -m report.experiments")
+
 from tqdm import tqdm
 
 from imagefiles.output import Parser, lossy_output

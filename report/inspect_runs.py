@@ -21,6 +21,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+if not __package__:
+    sys.exit("start it from the folder above: python -m report.inspect_runs")
+
 import numpy as np
 import torch
 

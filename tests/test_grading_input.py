@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.grading]
 
 @pytest.mark.parametrize("arguments, message", [
     ([], "give at least one submission"), (["nowhere.zip"], "nowhere.zip does not exist"),
-    (["{zip}", "--jobs", "0"], "--jobs"), (["{zip}", "--out", "{zip}"], "cannot be written"),
+    (["{zip}", "--jobs", "0"], "--jobs: '0' is not a whole number of 1 or more"), (["{zip}", "--out", "{zip}"], "cannot be written"),
     (["{zip}", "--out", "/proc/nowhere"], "cannot be written"), (["{zip}", "{other}"], "two submissions are called"),
     (["{zip}", "--rubric", "nowhere.toml"], "nowhere.toml cannot be read"),
     (["{zip}", "--data_dir", "nowhere"], "nowhere has no data_batch_1"),

@@ -376,3 +376,10 @@ def test_the_commands_of_the_report_start_whatever_backend_is_named():
         started = subprocess.run([sys.executable, "-m", command, "--help"], cwd=ROOT, capture_output=True, text=True, check=False,
                                  env={**os.environ, "MPLBACKEND": "nonsense"})
         assert started.returncode == 0, started.stderr
+
+
+@pytest.mark.parametrize("name", ["build_report", "experiments", "inspect_runs"])
+def test_a_command_started_as_a_file_says_how_to_start_it(name):
+    done = subprocess.run([sys.executable, f"{name}.py"], cwd=ROOT / "report", capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"start it from the folder above: python -m report.{name}\n"

@@ -314,6 +314,14 @@ def test_a_trial_that_runs_out_of_memory_is_left_out(error, standin, tmp_path, m
     assert "trial 0 is left out: out of memory" in capsys.readouterr().err
 
 
+def test_a_trial_that_draws_more_images_a_batch_than_there_are_is_left_out(standin, tmp_path, monkeypatch, capsys):
+    rightly, sizes = search.flags_of, iter([10**6, 100, 100])
+    monkeypatch.setattr(search, "flags_of", lambda *given: {**rightly(*given), "batch_size": next(sizes)})
+    assert search.search(config(standin, tmp_path, trials=3))["trials"] == 3
+    assert [row["state"] for row in trials(tmp_path)] == ["pruned", "complete", "complete"]
+    assert "trial 0 is left out: --batch_size: 1000000 is more than the training split's" in capsys.readouterr().err
+
+
 def test_a_trial_that_kills_its_process_is_tried_three_times(tmp_path, capsys):
     shared = search.Shared(config(tmp_path, tmp_path, trials=2))
     drawn = []
@@ -382,11 +390,11 @@ def test_optuna_is_quiet():
 def test_a_trial_that_no_data_fit_is_not_tried_again(standin, tmp_path, monkeypatch):
     """An error of the user's: with the same values it would be the same in every process that comes by."""
     def refuse(*_):
-        raise UserError("--batch_size: too large")
+        raise UserError("--data_dir: not there")
 
     with monkeypatch.context() as patch:
         patch.setattr(search, "run_trial", refuse)
-        with pytest.raises(UserError, match="trial 0: --batch_size: too large"):
+        with pytest.raises(UserError, match="trial 0: --data_dir: not there"):
             search.search(config(standin, tmp_path / "s", trials=1))
     assert [trial.state for trial in study(tmp_path / "s").trials] == [TrialState.FAIL]
     assert search.search(config(standin, tmp_path / "s", trials=1))["trials"] == 1
