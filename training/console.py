@@ -84,8 +84,9 @@ class ShownSplit(DataSet):
         yield from self.shown(super().batches(batch_size, reuse))
 
     def shown(self, batches: Iterable[Any]) -> Iterator[Any]:
-        with tqdm(desc=f"evaluating {self.name}", total=self.num_examples, unit="image", leave=False, delay=0.5,
-                  dynamic_ncols=True, disable=True if self._silent else None) as bar:
+        with tqdm(desc=f"evaluating {self.name}", total=self.num_examples, leave=False, delay=0.5,
+                  bar_format="{l_bar}{bar}| {remaining} left", dynamic_ncols=True,
+                  disable=True if self._silent else None) as bar:
             start, done, due = time.perf_counter(), 0, float(SOON)
             for images, labels in batches:
                 yield images, labels
