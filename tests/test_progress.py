@@ -68,7 +68,7 @@ def test_bars_on_a_terminal(script, standin, tmp_path):
                             "from training.images import Images\nImages._as_float = slowly(Images._as_float)")
     shown = on_a_terminal("-c", slow, standin, tmp_path / "r")
     assert re.search(r"step 3/4, 00:0\d left, loss 2\.\d{4}, learning rate 0\.001", shown), shown
-    evaluating = re.findall(r"evaluating test: +(\d+)%\|[^|]*\| (\d\d:\d\d|\?) left", shown)
+    evaluating = re.findall(r"evaluating test (\d+)%\|[^|]*\|(\d\d:\d\d|\?) left", shown)
     assert "step 0/4, ? left" in shown and any(0 < int(done) < 100 for done, _ in evaluating), shown
     assert any(left != "?" for _, left in evaluating)
 
@@ -91,7 +91,7 @@ def test_the_bar_of_an_evaluation_fits_into_40_columns():
             "whole = DataSet(np.zeros((100, 1, 1, 1), np.float32), np.zeros(100, np.int64))\n"
             "for _ in ShownSplit(whole, 0, 'validation', False).batches(10):\n time.sleep(0.15)")
     bars = re.findall(r"evaluating[^\r\n]*", on_a_terminal("-c", code, columns=40))
-    assert bars and all(re.fullmatch(r"evaluating validation: +\d+%\|[^|]*\| [\d:?]+ left *", bar) for bar in bars), bars
+    assert bars and all(re.fullmatch(r"evaluating validation \d+%\|[^|]*\|[\d:?]+ left *", bar) for bar in bars), bars
 
 
 def test_a_long_evaluation_tells_a_log_what_is_left(tmp_path, capsys, monkeypatch):

@@ -85,7 +85,7 @@ class ShownSplit(DataSet):
 
     def shown(self, batches: Iterable[Any]) -> Iterator[Any]:
         with tqdm(desc=f"evaluating {self.name}", total=self.num_examples, leave=False, delay=0.5,
-                  bar_format="{l_bar}{bar}| {remaining} left", dynamic_ncols=True,
+                  bar_format="{desc} {percentage:.0f}%|{bar}|{remaining} left", dynamic_ncols=True,
                   disable=True if self._silent else None) as bar:
             start, done, due = time.perf_counter(), 0, float(SOON)
             for images, labels in batches:
