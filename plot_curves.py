@@ -20,7 +20,7 @@ from pathlib import Path
 
 from imagefiles.dataset import quoted
 from imagefiles.output import Parser, lossy_output
-from training.curves import data_title, load_curves, plot_curves
+from training.curves import data_title, load_curves, plot_curves, read_configs
 from training.flags import path
 from training.runs import find, labels, listed, table
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         if not (run / "metrics.csv").is_file() or not (run / "config.json").is_file():
             parser.exit(2, f"{parser.prog}: {run} is not a run folder: it holds no metrics.csv with a config.json\n")
         if (run / "metrics.csv").read_bytes().startswith(b"repeat"):
-            parser.exit(2, f"{parser.prog}: {run} holds several repeats, which its own curves.png shows; "
+            parser.exit(2, f"{parser.prog}: {run} holds several repeats; "
                            "name one of the folders inside it\n")
     if arguments.out.suffix in (".png", ".svg"):
         arguments.out = arguments.out.with_suffix("")
@@ -79,7 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             parser.exit(2, f"{parser.prog}: the files of {run} are damaged: {error}\n")
     if not any(map(load_curves, arguments.runs)):
-        parser.exit(2, f"{parser.prog}: nothing to draw: no evaluation is done yet\n")
+        ended = "; ".join(f"{run}: {config['ended']}" for run, config in
+                          zip(arguments.runs, read_configs(arguments.runs), strict=True) if "ended" in config)
+        parser.exit(2, f"{parser.prog}: nothing to draw: no evaluation was done{ended and f' ({ended})'}\n")
     try:
         plot_curves(arguments.runs, arguments.out, arguments.labels or labels(arguments.runs), arguments.log)
     except OSError as error:

@@ -15,6 +15,7 @@ import argparse
 import importlib
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,11 @@ class Trained:
     mean_image: np.ndarray
     scale: float
     class_names: tuple[str, ...]
+
+    def check_pictures(self, run: Path) -> None:
+        """Raises UserError where the network of `run` was trained on something else than pictures."""
+        if self.mean_image.shape[0] not in (1, 3) or min(self.mean_image.shape[1:]) < 2:
+            raise UserError(f"{run} was not trained on pictures, but on {self.mean_image.shape}")
 
     def of_pictures(self, pictures: np.ndarray) -> np.ndarray:
         """Probabilities (B, classes) of pictures (B, C, H, W) on the scale 0..255."""
@@ -164,12 +170,14 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I"):  # 16 bits a pixel
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            elif image.mode == "F":  # from 0 to 1, or as the others from 0 to 255
-                values = np.nan_to_num(np.asarray(image))
-                values = values * 255 if values.max() <= 1 else values
-                image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
+            if image.mode[0] in "IF":  # 16 or 32 bits a pixel
+                values: np.ndarray = np.nan_to_num(np.asarray(image, np.float32))
+                top = values.max()
+                if image.mode.startswith("I;16") or top > 255:
+                    values = values / 257  # 65535 is white
+                elif image.mode == "F" and top <= 1:
+                    values = values * 255
+                image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -187,7 +195,8 @@ def table(names: list[str], class_names: tuple[str, ...], probabilities: np.ndar
     Where that is wider than `columns`, a line for each class.
     """
     cells = [["picture", "taken for", *class_names], *(
-        [name, class_names[row.argmax()], *(f"{value:.4f}" for value in row)]
+        [name if name.isprintable() else repr(name)[1:-1], class_names[row.argmax()],
+         *(f"{value:.4f}" for value in row)]
         for name, row in zip(names, probabilities, strict=True))]
     lines = aligned(cells, left=2)
     if columns and len(lines[0]) > columns:
@@ -231,7 +240,7 @@ def export(trained: Trained, target: Path) -> None:
         UserError: not a PyTorch network, or PyTorch's exporter lacks a package.
     """
     if trained.module is None:
-        raise UserError("--export: a network in NumPy has no exporter; train_mlp_pytorch.py trains the same one")
+        raise UserError("--export: a network in NumPy has no exporter; train one like it with train_mlp_pytorch.py")
     import torch
 
     class OfPixels(torch.nn.Module):
@@ -257,6 +266,17 @@ def export(trained: Trained, target: Path) -> None:
         file.write(program.model_proto.SerializeToString())
 
 
+def refuse_to_overwrite(read: list[Path], written: dict[str, Path | None]) -> None:
+    """Refuse what cannot be written, or would take the place of what is read; `written` by flag. Raises UserError."""
+    for flag, target in written.items():
+        if target and not target.resolve().parent.is_dir():
+            raise UserError(f"{flag}: the folder {quoted(target.parent)} does not exist")
+        if target and target.is_dir():
+            raise UserError(f"{flag}: {quoted(target)} is a folder; name a file")
+        if target and target.resolve() in {path.resolve() for path in read}:
+            raise UserError(f"{flag}: {quoted(target)} is read here, too; choose another name")
+
+
 @lossy_output()
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -265,32 +285,37 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("images", nargs="*", type=expanded, metavar="IMAGE", help="a picture")
     parser.add_argument("--plot", type=expanded, metavar="FILE",
                         help="draw pictures and probabilities: .png, .svg, .pdf")
-    parser.add_argument("--export", type=expanded, metavar="FILE", help="write the network as ONNX")
-    arguments = parser.parse_args(argv)
+    parser.add_argument("--export", type=expanded, metavar="FILE",
+                        help="write the network as ONNX, in float32 whatever the run's --precision")
+    arguments = parser.parse_intermixed_args(argv)
     if not arguments.images and (arguments.plot or not arguments.export):
         parser.exit(2, f"{parser.prog}: name a picture\n")
+    if arguments.plot and not arguments.plot.suffix:
+        arguments.plot = arguments.plot.with_name(f"{arguments.plot.name}.png")
+    unread = False
     try:
+        refuse_to_overwrite([checkpoint_of(arguments.run), *arguments.images],
+                            {"--plot": arguments.plot, "--export": arguments.export})
         trained = load(arguments.run)
         if arguments.images:
-            if trained.mean_image.shape[0] not in (1, 3) or min(trained.mean_image.shape[1:]) < 2:
-                raise UserError(f"{arguments.run} was not trained on pictures, but on {trained.mean_image.shape}")
-            names, pictures, unread = [], [], []
+            trained.check_pictures(arguments.run)
+            paths, pictures = [], []
             for image in arguments.images:
                 try:
                     pictures.append(read_picture(image, trained.mean_image.shape))
-                    names.append(image.name)
+                    paths.append(image)
                 except UserError as error:
-                    unread.append(str(error))
+                    print(f"{parser.prog}: {error}", file=sys.stderr)
+                    unread = True
+            several = Counter(image.name for image in paths)
+            names = [image.name if several[image.name] == 1 else str(image) for image in paths]
             if pictures:
                 probabilities = trained.of_pictures(np.stack(pictures))
                 columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
                 print(table(names, trained.class_names, probabilities, columns))
             if pictures and arguments.plot:
-                target = arguments.plot if arguments.plot.suffix else arguments.plot.with_suffix(".png")
-                plot(target, np.stack(pictures), names, trained.class_names, probabilities)
-                print(f"wrote {quoted(target)}")
-            if unread:
-                raise UserError("\n".join(unread))
+                plot(arguments.plot, np.stack(pictures), names, trained.class_names, probabilities)
+                print(f"wrote {quoted(arguments.plot)}")
         if arguments.export:
             export(trained, arguments.export)
             print(f"wrote {quoted(arguments.export)}")
@@ -298,6 +323,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.exit(2, f"{parser.prog}: {str(error).removeprefix('--resume: ')}\n")
     except OSError as error:
         parser.exit(1, f"{parser.prog}: cannot write {error.filename}: {error.strerror}\n")
+    if unread:
+        parser.exit(2)
     return 0
 
 

@@ -225,7 +225,8 @@ def train_repeats(config: Any, data: Splits, folder: Path) -> dict[str, Any]:
         return summary
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
-    merge_metrics(folder, repeats, config, data)
+    if rows := merge_metrics(folder, repeats, config, data):
+        draw_or_notice(lambda: plot(folder, rows))
     raise Interrupted(signum, f"stopped; continue with --resume {quoted(folder)}")
 
 
@@ -292,7 +293,9 @@ def write_summary(folder: Path, repeats: list[Repeat], config: Any, data: Splits
     for activation in summaries:
         for split in ("validation", "test"):
             mean, std = figures(activation, f"{split}_accuracy")
-            summary |= {f"{activation}_{split}_accuracy": mean, f"{activation}_{split}_std": std}
+            summary |= {f"{activation}_{split}_accuracy": mean}
+            if len(summaries[activation]) > 1:
+                summary |= {f"{activation}_{split}_std": std}
     summary |= {key: every[0][key] for key in ("eval_images", "steps", "parameters") if key in every[0]}
     summary |= {"repeats": len(summaries[best]),
                 "wall_seconds": round(sum(one["wall_seconds"] for one in every), 2),

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
-from tqdm import tqdm
 
 from cifar10_utils import DataSet, Splits
 from networks.transfer import LITE0, TransferNet, build
+from training.console import with_progress
 from training.distributed import rank
 from training.flags import flag, non_negative_int, path, positive_float, redefined
 from training.images import Images, layout_of
@@ -90,13 +90,10 @@ def compute_features(net: TransferNet, split: DataSet, features: DataSet, device
     """Fill `features` with what the head of `net`, in evaluation mode, sees of each image of `split`."""
     net.eval()
     start = 0
-    bar = tqdm(desc="computing features", total=split.num_examples, unit="image", leave=False, dynamic_ncols=True,
-               disable=True if rank() else None)
-    for x, _ in Images(split, device, layout_of(net)).batches(FEATURE_BATCH):
+    batches = Images(split, device, layout_of(net)).batches(FEATURE_BATCH)
+    for x, _ in with_progress(batches, split.num_examples, "computing features", silent=rank() > 0):
         features.pixels[start:start + len(x), :, 0, 0] = net.features(x).float().cpu().numpy()
         start += len(x)
-        bar.update(len(x))
-    bar.close()
 
 
 def linear_probe(net: TransferNet, split: DataSet, epochs: int, device: torch.device) -> None:

@@ -77,7 +77,8 @@ def where(entry: dict[str, Any]) -> str:
             f"{', '.join(f'{name} {version}' for name, version in sorted(entry['versions'].items()))}")
 
 
-LEGEND = "Median [quartiles] over rounds; a ratio below 1 is faster."
+LEGEND = ("Median [quartiles] over rounds; a ratio below 1 is faster. A run on a GPU has another seed in each round: "
+          "where that is one, its accuracy is of a single seed.")
 
 
 def page_table(results: Results) -> str:

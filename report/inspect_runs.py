@@ -100,6 +100,7 @@ def inspect(run: Path, checkpoint: Path | None, data_dir: str | None) -> dict[st
     path = checkpoint or run
     config, data = data_of(run, importlib.import_module(name), data_dir)
     trained = predict.load(path, data=data)
+    trained.check_pictures(run)
     shape, test = data.mean_image.shape, data.test
     if not np.array_equal(trained.mean_image, data.mean_image):
         raise UserError(f"{path} was trained on other data than {data.name} in {config.data_dir}; name the folder of "
@@ -146,6 +147,11 @@ def read_json(path: Path) -> dict[str, Any]:
     raise UserError(f"{path.parent} is not the folder of a run: it holds no whole {path.name}")
 
 
+def unfinished(run: Path) -> str:
+    """What to say of a run that has not come to its end."""
+    return "" if (run / "summary.json").exists() else ", as of its last checkpoint"
+
+
 def draw(run: Path, found: dict[str, Any], worst: np.ndarray, tiles: np.ndarray) -> None:
     """inspection.png: what `found` says, large enough to read, with the images and the weights it is about."""
     classes, counts = found["classes"], np.array(found["confusion"])
@@ -180,7 +186,7 @@ def draw(run: Path, found: dict[str, Any], worst: np.ndarray, tiles: np.ndarray)
         left, right = above.subfigures(1, 2)
         for drawn, part in ((matrix, left), (images, right), (weights, below)):
             drawn(part)
-        figure.suptitle(f"{drawable(run.name)}: {data_names(run)}", parse_math=False)
+        figure.suptitle(f"{drawable(run.name)}: {data_names(run)}{unfinished(run)}", parse_math=False)
 
     save_figure(run / "inspection", paint, (15, 13), (".png",))
 
@@ -211,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
         for run in arguments.runs:
             found = inspect(run, arguments.checkpoint, arguments.data_dir)
             confusions = np.array(found["confusion"])
-            print(f"{run}: {np.trace(confusions)} of {confusions.sum()} right")
+            print(f"{run}{unfinished(run)}: {np.trace(confusions)} of {confusions.sum()} right")
             print(by_class(found))
             print(f"wrote {quoted(run / 'inspection.png')}")
     except (UserError, DataError, CheckpointError) as error:

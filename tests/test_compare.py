@@ -132,7 +132,7 @@ def test_the_title_names_the_data_once_and_a_part_where_the_runs_agree(ended, tm
 
 def test_runs_that_ended_early_are_drawn(ended, tmp_path, monkeypatch, recwarn):
     legend, axes = legend_of(monkeypatch, *(ended / name for name in ("a", "cut", "later", "nan")), "--out", tmp_path / "x")
-    assert sum("(no evaluation yet)" in text for text in legend) == 1 and "validation" in legend
+    assert sum("(diverged after step" in text for text in legend) == 1 and "validation" in legend
     assert not recwarn.list
     assert sum(len(line.get_xdata()) > 0 for line in axes[0].lines) == 6  # of three runs, two splits each
 
@@ -140,13 +140,21 @@ def test_runs_that_ended_early_are_drawn(ended, tmp_path, monkeypatch, recwarn):
 def test_no_run_with_a_row(ended, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         plot_curves.main([str(ended / "nan"), "--out", str(tmp_path / "x")])
-    assert stop.value.code == 2 and "no evaluation is done yet" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and f"no evaluation was done ({ended / 'nan'}: diverged after step" in error
+
+
+def test_twelve_runs_have_twelve_colours(ended, tmp_path, monkeypatch):
+    _, axes = legend_of(monkeypatch, *[ended / "a"] * 12, "--out", tmp_path / "x")
+    assert len({line.get_color() for line in axes[0].lines if len(line.get_xdata())}) == 12
 
 
 def test_a_logarithmic_axis(ended, tmp_path, monkeypatch):
     for flags, scale in (([], "linear"), (["--log"], "log")):
         _, axes = legend_of(monkeypatch, ended / "a", ended / "b", *flags, "--out", tmp_path / "x")
         assert [axis.get_yscale() for axis in axes] == [scale, "linear"]
+    ticks = [text.get_text() for which in ("major", "minor") for text in axes[0].get_yticklabels(which=which)]
+    assert any(ticks) and not any("$" in text for text in ticks), ticks  # 2.025, and not 2.025 x 10^0
 
 
 def test_many_runs_in_one_picture(ended, tmp_path, monkeypatch):
@@ -239,6 +247,10 @@ def test_repeats_are_one_line(tmp_path, capsys):
         "--dataset", "synth", "--epochs", "1", "--repeats", "1", "--batch_size", "1000", "--output_dir", str(tmp_path / "r")]) == 0
     found = listed(capsys, tmp_path)
     assert list(found) == ["r"] and found["r"][4] == "finished"
+    summary = json.loads((tmp_path / "r/summary.json").read_text())
+    assert "relu_test_accuracy" in summary and not [key for key in summary if key.endswith("_std")]  # of one repeat
+    (tmp_path / "r/summary.json").write_text(json.dumps({**summary, "eval_images": 50}))
+    assert re.fullmatch(r"0\.\d{4} test\[:50\]", listed(capsys, tmp_path)["r"][2])
 
 
 def test_a_search_is_one_line_with_its_progress(standin, tmp_path, capsys):

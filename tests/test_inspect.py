@@ -99,7 +99,7 @@ def test_an_interrupted_run_is_taken_as_far_as_it_is(standin, tmp_path, monkeypa
         assert run("train_mlp_numpy", *QUICK, "--data_dir", standin, "--output_dir", out) == 130
     capsys.readouterr()
     assert inspect_runs.main([str(out), "--data_dir", str(standin)]) == 0
-    assert "of 400 right" in capsys.readouterr().out and (out / "inspection.png").exists()
+    assert f"{out}, as of its last checkpoint: " in (said := capsys.readouterr().out) and "of 400 right" in said and (out / "inspection.png").exists()
 
 
 def test_a_run_that_evaluated_a_part_is_compared_on_that_part(standin, tmp_path, capsys):
@@ -124,6 +124,15 @@ def test_every_script_is_inspected(standin, tmp_path):
              "--validation_size", "100", "--dnn_hidden_units", "30", "--data_dir", str(standin), "--output_dir", str(tmp_path / "run")]
     assert run_script(train_mlp_autodiff.Config, train_mlp_autodiff.train, "", flags) == 0
     assert inspect_runs.main([str(tmp_path / "run/relu-1"), "--data_dir", str(standin)]) == 0
+
+
+def test_points_of_the_plane_are_no_pictures(tmp_path, capsys):
+    flags = ["--dataset", "synth", "--epochs", "1", "--repeats", "1", "--activation", "relu", "--output_dir", str(tmp_path / "run")]
+    assert run_script(train_mlp_autodiff.Config, train_mlp_autodiff.train, "", flags) == 0
+    capsys.readouterr()
+    assert inspect_runs.main([str(tmp_path / "run/relu-1")]) == 2
+    assert "was not trained on pictures, but on (1, 1, 2)" in capsys.readouterr().err
+    assert not (tmp_path / "run/relu-1/predictions.json").exists()
 
 
 def test_a_folder_that_is_not_a_finished_run(tmp_path, capsys):

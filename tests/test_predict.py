@@ -166,6 +166,47 @@ def test_one_that_is_not_a_picture_does_not_hide_the_others(place, tmp_path, cap
     assert lines[-1] == f"wrote {tmp_path / 'figure.png'}" and (tmp_path / "figure.png").exists()
 
 
+def test_pictures_behind_the_flags_and_two_of_one_name(place, tmp_path, capsys):
+    """Shown by their paths; one whose name cannot be printed as it is."""
+    names = ["a/1.png", "b/1.png", "c/\x1b[31m.png", "c/two\nlines.png"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(place / "pictures/00.png", tmp_path / name)
+    figure = tmp_path / "figure.png"
+    assert predict.main([str(finished(place, "numpy")), "--plot", str(figure), *(str(tmp_path / name) for name in names)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(".png")[0] for line in lines[1:5]] == [
+        str(tmp_path / "a/1"), str(tmp_path / "b/1"), "\\x1b[31m", "two\\nlines"] and len(lines) == 6
+
+
+@pytest.mark.parametrize(("flag", "target", "reason"), [
+    ("--plot", "{picture}", "is read here, too"), ("--export", "{run}/last.npz", "is read here, too"),
+    ("--plot", "nowhere/x.png", "nowhere does not exist"), ("--export", "nowhere/x.onnx", "nowhere does not exist"),
+    ("--plot", "{folder}/curves", "is a folder")])
+def test_what_is_written_takes_no_place_of_what_is_read(flag, target, reason, place, tmp_path, capsys, monkeypatch):
+    run, picture = finished(place, "numpy"), tmp_path / "1.png"
+    shutil.copy(place / "pictures/00.png", picture)
+    (tmp_path / "curves.png").mkdir()
+    monkeypatch.chdir(tmp_path)
+    before = picture.read_bytes(), (run / "last.npz").read_bytes()
+    target = target.format(picture=picture, run=run, folder=tmp_path)
+    error = refused(capsys, run, picture, flag, target)
+    assert error.startswith(f"{flag}: ") and reason in error
+    assert before == (picture.read_bytes(), (run / "last.npz").read_bytes())
+
+
+@pytest.mark.parametrize(("mode", "dtype", "white"), [("F", np.float32, 1), ("F", np.float32, 255), ("F", np.float32, 65535),
+                                                      ("I", np.int32, 255), ("I", np.int32, 65535), ("I;16", np.uint16, 65535)])
+def test_pixels_of_more_than_8_bits(mode, dtype, white, tmp_path):
+    """A ramp from black to white, as such files scale it."""
+    ramp = np.linspace(0, white, 32 * 32).reshape(32, 32).astype(dtype)
+    image = Image.fromarray(ramp)
+    assert image.mode == mode
+    image.save(tmp_path / "x.tiff")
+    read = predict.read_picture(tmp_path / "x.tiff", (1, 32, 32))[0]
+    assert np.abs(read - np.linspace(0, 255, 32 * 32).reshape(32, 32)).max() <= 1
+
+
 def test_a_table_that_is_too_wide_has_a_line_for_each_class():
     classes, values = ("cat", "a long name of a class"), np.array([[0.25, 0.75], [0.5, 0.5]])
     wide = predict.table(["x.png", "y.png"], classes, values, 200)
@@ -301,7 +342,7 @@ def test_onnx(name, place, tmp_path, capsys):
 
 
 def test_onnx_that_cannot_be(place, tmp_path, capsys, monkeypatch):
-    assert "train_mlp_pytorch.py trains the same one" in refused(capsys, finished(place, "numpy"), "--export", tmp_path / "x.onnx")
+    assert "train one like it with train_mlp_pytorch.py" in refused(capsys, finished(place, "numpy"), "--export", tmp_path / "x.onnx")
     for module in [name for name in sys.modules if name.partition(".")[0] == "onnxscript"]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "onnxscript", None)

@@ -322,6 +322,15 @@ def test_resume_continues_bit_for_bit(name, call, whole, tmp_path, monkeypatch, 
     assert_same_run(whole, out)
 
 
+def test_an_interrupt_leaves_the_curves_so_far(tmp_path, monkeypatch):
+    for call, drawn in ((1, False), (9, True)):  # in the first batch, in the second repeat
+        out = tmp_path / str(call)
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, DataSet, "next_batch", call, signal.SIGINT)
+            assert quick(output_dir=out, repeats=2) == 130
+        assert (out / "curves.png").exists() == (out / "curves.svg").exists() == drawn
+
+
 def test_sigterm_saves_too(whole, tmp_path, monkeypatch, no_pictures):
     with monkeypatch.context() as patch:
         interrupt_at(patch, DataSet, "next_batch", 10, signal.SIGTERM)

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import urllib.error
 
@@ -14,6 +15,7 @@ from torchvision.models import get_model
 
 import cifar10_utils
 import train_transfer_pytorch as script
+import training.console
 import training.script
 from imagefiles import cifar10_standin
 from networks import transfer as transfer_models
@@ -139,13 +141,18 @@ def test_a_schedule_is_not_stretched(small, resnet18_file, tmp_path, capsys):
     assert "one_cycle was laid out for 4 steps, not 6" in refused(capsys, "--resume", out, "--max_steps", 6)
 
 
-def test_linear_probe_learns_and_leaves_the_body(small, resnet18_file):
+def test_linear_probe_learns_and_leaves_the_body(small, resnet18_file, monkeypatch, capsys):
     data = cifar10_utils.get_cifar10(small, one_hot=False)
     net = transfer_models.build("resnet18", data.mean_image, 32, str(resnet18_file))
     before = {k: v.clone() for k, v in net.state_dict().items()}
     device = torch.device("cpu")
     features = script.empty_features(data.train, 512)
-    script.compute_features(net, data.train, features, device)
+    with monkeypatch.context() as patch:  # as if it took longer than 10 seconds
+        patch.setattr(script, "FEATURE_BATCH", 20)
+        patch.setattr(training.console, "LONG", 0)
+        patch.setattr(training.console, "SOON", 0)
+        script.compute_features(net, data.train, features, device)
+    assert re.match(rf"computing features: 20 of {data.train.num_examples} images, \d\d:\d\d left\n", capsys.readouterr().err)
     images, labels = next(data.train.batches(10))
     torch.testing.assert_close(torch.from_numpy(features.images[:10, :, 0, 0]), net.features(torch.from_numpy(images)),
                                rtol=1e-3, atol=1e-4)

@@ -67,10 +67,7 @@ class StepBar(tqdm):
 
 
 class ShownSplit(DataSet):
-    """The first `images` of a split, or all for 0; `batches` moves a bar on a terminal.
-
-    Where there is no terminal, an evaluation of more than LONG seconds says what is left, soon after its start and then
-    every PERIOD seconds.
+    """The first `images` of a split, or all for 0; `batches` shows how far an evaluation is.
 
     name: 'test', or 'test[:500]' for a part of it.
     """
@@ -84,18 +81,26 @@ class ShownSplit(DataSet):
         yield from self.shown(super().batches(batch_size, reuse))
 
     def shown(self, batches: Iterable[Any]) -> Iterator[Any]:
-        with tqdm(desc=f"evaluating {self.name}", total=self.num_examples, leave=False, delay=0.5,
-                  bar_format="{desc} {percentage:.0f}%|{bar}|{remaining} left", dynamic_ncols=True,
-                  disable=True if self._silent else None) as bar:
-            start, done, due = time.perf_counter(), 0, float(SOON)
-            for images, labels in batches:
-                yield images, labels
-                bar.update(len(labels))
-                done += len(labels)
-                seconds = time.perf_counter() - start
-                whole = seconds * self.num_examples / done
-                if bar.disable and not self._silent and seconds >= due and whole > LONG and done < self.num_examples:
-                    due = seconds + PERIOD
-                    with contextlib.suppress(OSError):
-                        print(f"evaluating {self.name}: {done} of {self.num_examples} images, "
-                              f"{tqdm.format_interval(whole - seconds)} left", file=sys.stderr, flush=True)
+        yield from with_progress(batches, self.num_examples, f"evaluating {self.name}", self._silent)
+
+
+def with_progress(batches: Iterable[Any], total: int, what: str, silent: bool) -> Iterator[Any]:
+    """The batches (images, labels) of `total` images, with a bar on a terminal.
+
+    Where there is no terminal, what takes more than LONG seconds says what is left, soon after its start and then every
+    PERIOD seconds.
+    """
+    with tqdm(desc=what, total=total, leave=False, delay=0.5, dynamic_ncols=True, disable=True if silent else None,
+              bar_format="{desc} {percentage:.0f}%|{bar}|{remaining} left") as bar:
+        start, done, due = time.perf_counter(), 0, float(SOON)
+        for images, labels in batches:
+            yield images, labels
+            bar.update(len(labels))
+            done += len(labels)
+            seconds = time.perf_counter() - start
+            whole = seconds * total / done
+            if bar.disable and not silent and seconds >= due and whole > LONG and done < total:
+                due = seconds + PERIOD
+                with contextlib.suppress(OSError):
+                    print(f"{what}: {done} of {total} images, {tqdm.format_interval(whole - seconds)} left",
+                          file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,11 @@ def save_figure(target: Path, paint: Callable[[Any], None], inches: tuple[float,
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
         figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasAgg(figure)
+        warnings.filterwarnings("ignore", "Glyph")  # a letter of a file's name that the font lacks: a box is drawn
         paint(figure)
         for suffix in suffixes:
             with atomic_write(target.with_name(target.name + suffix)) as file:
@@ -99,29 +101,38 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
     log: the loss on a logarithmic axis.
     """
     labels = [drawable(label) for label in labels or [folder.name for folder in folders]]
-    scripts = sorted({config["script"] for config in read_configs(folders)})
-    several = len(folders) > 1
+    configs = read_configs(folders)
+    scripts, several = sorted({config["script"] for config in configs}), len(folders) > 1
+
 
     def paint(figure: Any) -> None:
+        from matplotlib import colormaps
+        from matplotlib.ticker import LogFormatter
+
         axes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
         runs: dict[str, Any] = {}  # what the legend says, and a line of that look
         splits: dict[str, Any] = {}
         parts: dict[str, dict[str, None]] = {}  # 'test': those of its parts that are drawn, in their order
+        palette: list[Any] = [f"C{k}" for k in range(10)]
+        if len(folders) > len(palette):
+            palette = [colormaps["turbo"](k / len(folders)) for k in range(len(folders))]
         for number, (folder, label) in enumerate(zip(folders, labels, strict=True)):
             for order, (split, curve) in enumerate((curves := load_curves(folder)).items()):
                 look = dict(linestyle=STYLES[split.partition("[")[0]], linewidth=1.6,
                             marker="o" if len(curve["step"]) == 1 else None)  # of one point, a line would not show
-                colour = f"C{number if several else order}"
+                colour = palette[number if several else order]
                 for key, axis in axes.items():
                     (line,) = axis.plot(curve["step"], curve[key], color=colour, **look)
                 name = split.partition("[")[0]
                 splits.setdefault(name, axis.plot([], [], color="black", **look)[0] if several else line)
                 parts.setdefault(name, {})[split] = None
-            said = label if curves else f"{label} (no evaluation yet)"
-            runs[f" {said}"] = axes["loss"].plot([], [], color=f"C{number}")[0]  # matplotlib hides _names
+            said = label if curves else f"{label} ({configs[number].get('ended', 'no evaluation')})"
+            runs[f" {said}"] = axes["loss"].plot([], [], color=palette[number])[0]  # matplotlib hides _names
         for key, axis in axes.items():
             axis.set(xlabel="training step", ylabel={"loss": "cross-entropy (nats)", "accuracy": "accuracy"}[key],
                      yscale="log" if log and key == "loss" else "linear")
+            if log and key == "loss":  # 2.025, and not 2.025 x 10^0
+                axis.yaxis.set(major_formatter=LogFormatter(), minor_formatter=LogFormatter())
             axis.grid(alpha=0.3)
             axis.xaxis.get_major_locator().set_params(integer=True)
         splits = {", ".join(parts[name]): line for name, line in splits.items()}

@@ -134,7 +134,8 @@ def listed(folder: Path) -> Listed:
     if evaluated:
         accuracy = f"{evaluated[-1]['accuracy']:.4f} {evaluated[-1]['split']}"
     else:
-        accuracy = f"{summary['test_accuracy']:.4f} test" if summary else ""
+        part = f"[:{summary['eval_images']}]" if "eval_images" in summary else ""
+        accuracy = f"{summary['test_accuracy']:.4f} test{part}" if summary else ""
     step = f" at step {evaluated[-1]['step']}" if evaluated else ""
     if summary:
         state = "finished"
