@@ -127,7 +127,8 @@ def required(reference: Path, contents: Mapping[str, str | bytes]) -> str:
                 for word in ([alias.name for alias in node.names] if isinstance(node, ast.Import)
                              else [node.module or ""])}
     tops = {word.partition(".")[0] for word in imported}
-    lines = (reference / "requirements.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [line for name in ("requirements.txt", "requirements-dev.txt")
+             for line in (reference / name).read_text(encoding="utf-8").splitlines(keepends=True)]
     return "".join(line for line in lines if re.split(r"[^\w-]", line)[0] in tops)
 
 

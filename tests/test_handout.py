@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grading import expected, rubric, starter
+from grading import expected, home, rubric, starter
 from grading.files import OutputError
 from grading.inputs import Inputs
 from grading.questions import QUESTIONS
@@ -92,7 +92,7 @@ def test_its_numbers_are_the_graders(handout):
 
 def test_everything_it_imports_is_there(handout):
     required = {re.split(r"\W", line)[0] for line in (handout / "requirements.txt").read_text().splitlines()}
-    assert required == {"numpy", "torch", "matplotlib", "tqdm"}
+    assert required == {"numpy", "torch", "matplotlib", "tqdm", "pytest"}
     for path in handout.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = ([alias.name for alias in node.names] if isinstance(node, ast.Import) else
@@ -202,6 +202,23 @@ def test_a_bug_is_told_as_the_grader_tells_it(handout, tmp_path):
     here = subprocess.run([sys.executable, str(ROOT / "grade.py"), str(folder), "--check", "1.2"], capture_output=True,
                           encoding="utf-8", env={"PYTHONIOENCODING": "utf-8"}, check=False)
     assert here.stdout == done.stdout  # the package's checks, with the formulas in reach, say the same
+
+
+def test_pytest_says_what_the_check_says(handout, tmp_path):
+    """With a mark, of that question alone: what is blank, what is right, and a bug in the sentence of the grader."""
+    names = re.findall(r"^    (q\w+):", (handout / "pytest.ini").read_text(), re.MULTILINE)
+    assert names == list(home.PYTEST_MARKS)
+
+    def found(folder: Path, mark: str) -> list[str]:
+        return python(folder, "-m", "pytest", "-m", mark).stdout.splitlines()
+
+    assert any("It is not implemented (modules.py, line " in line for line in found(handout, "q1_1b"))
+    right = "return y / (-len(x) * x)"
+    folder = pasted(handout, tmp_path / "doe", {"modules.py": REFERENCE["modules.py"].replace(right, "return -y / x")})
+    lines = found(folder, "q1_1c")
+    assert "    The division by the batch size is missing." in lines and lines[-1].startswith("1 failed, 8 deselected")
+    assert not any(".py:" in line for line in lines[:-2])  # no frames
+    assert found(folder, "q1_1b")[-1].startswith("1 passed, 8 deselected")
 
 
 def test_wrong_input_is_one_line(handout):
