@@ -6,6 +6,7 @@ They say what `python grade.py --check` says. The training scripts are run by th
 from pathlib import Path
 
 import pytest
+
 from grading.home import PYTEST_MARKS, HomeError, sentences
 
 
