@@ -104,7 +104,6 @@ def plot_curves(folders: list[Path], target: Path, labels: list[str] | None = No
     configs = read_configs(folders)
     scripts, several = sorted({config["script"] for config in configs}), len(folders) > 1
 
-
     def paint(figure: Any) -> None:
         from matplotlib import colormaps
         from matplotlib.ticker import LogFormatter
