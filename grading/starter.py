@@ -23,6 +23,7 @@ from grading.rubric import Rubric
 
 PACKAGE = Path(__file__).parent
 LISTING, OWN = PACKAGE / "starter.toml", PACKAGE / "handout"
+FORMULAS = re.compile(r"grading/(expected_\w+|oracle)\.py")
 
 
 class StarterError(Exception):
@@ -145,6 +146,9 @@ def contents(reference: Path) -> dict[str, str | bytes]:
     checks = [path.relative_to(reference).as_posix()
               for pattern in listing["checks"] for path in reference.glob(pattern)]
     for name in local_imports(reference, checks, own):
+        if FORMULAS.fullmatch(name):
+            raise StarterError(f"the handout would hold {name}, with its formulas: no check may import it; what checks "
+                               "need of it belongs in a file grading/inputs_*.py")
         made[name] = (reference / name).read_text(encoding="utf-8")
     made |= own
     made["grading/rubric.toml"] = rubric.DEFAULT.read_text(encoding="utf-8")
