@@ -158,29 +158,32 @@ def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: 
 # ---------------------------------------------------------------- what is asked for
 
 
-def chosen(names: Sequence[str], written: Collection[str] = ()) -> tuple[list[str], list[str]]:
+def chosen(names: Sequence[str], rules: Rubric | None = None) -> tuple[list[str], list[str]]:
     """(question numbers, scripts' files) that `names` stand for: a number, the start of some, or a script's file.
 
-    No name stands for everything. written: the numbers of the written questions. Raises HomeError.
+    No name stands for everything that the rubric asks. Raises HomeError.
     """
+    rules = rules or rubric.load()
+    asked = [row.number for row in rules.code]
+    files = [file for file, question in SCRIPTS.items() if question.number in asked]
     if not names:
-        return list(QUESTIONS), list(SCRIPTS)
+        return asked, files
     numbers, scripts = set(), set()
     for name in names:
-        found = {number for number in QUESTIONS if number.startswith(name.removeprefix("q").replace("_", "."))}
-        if Path(name).name in SCRIPTS:
+        found = {number for number in asked if number.startswith(name.removeprefix("q").replace("_", "."))}
+        if Path(name).name in files:
             scripts.add(Path(name).name)
         elif found:
             numbers |= found
         elif Path(name).is_dir():
             raise HomeError(f"{name} is a folder, not a question: give the folder before --check, as in "
                             f"`grade.py {name} --check`")
-        elif name in written:
+        elif name in [row.number for row in rules.written]:
             raise HomeError(f"{name} is a written question, graded from the report")
         else:
-            raise HomeError(f"{name!r} is none of the code questions {', '.join(QUESTIONS)}, and none of the scripts "
-                            f"{', '.join(SCRIPTS)}")
-    return [n for n in QUESTIONS if n in numbers], [s for s in SCRIPTS if s in scripts]
+            raise HomeError(f"{name!r} is none of the code questions {', '.join(asked)} of the rubric"
+                            + f", and none of the scripts {', '.join(files)}" * bool(files))
+    return [n for n in asked if n in numbers], [s for s in files if s in scripts]
 
 
 def unready(question: Question) -> str:
@@ -328,11 +331,12 @@ def at_home(folder: Path, rules: Rubric | None = None) -> Iterator[Home]:
     """The code in `folder`, ready to be checked. Raises HomeError where there is none."""
     if not folder.is_dir():
         raise HomeError(f"{folder} is not a folder")
-    files = sorted({question.file for question in QUESTIONS.values()})
+    rules = rules or rubric.load()
+    files = sorted({QUESTIONS[row.number].file for row in rules.code})
     if not any((folder / file).is_file() for file in files):
         raise HomeError(f"{folder.resolve()} has none of {', '.join(files)}: go to the folder of your code, or name it")
     with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as work:
-        yield Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules or rubric.load())
+        yield Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules)
 
 
 def sentences(folder: Path, number: str) -> dict[str, list[str]]:
@@ -348,7 +352,7 @@ def sentences(folder: Path, number: str) -> dict[str, list[str]]:
 def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> int:
     """Check the code in `folder`, print what was found, and return the exit status. Raises HomeError."""
     rules = rules or rubric.load()
-    numbers, scripts = chosen(names, [row.number for row in rules.questions if row.written])
+    numbers, scripts = chosen(names, rules)
     failing = 0
     with at_home(folder, rules) as home:
         for number in numbers:

@@ -118,10 +118,30 @@ def test_a_missing_file_is_said(course, tmp_path):
 
 
 def test_the_handout_holds_no_formula(course, tmp_path):
-    done = run(course, "--starter", tmp_path / "handout")
+    handout = tmp_path / "handout"
+    done = run(course, "--starter", handout, "--rubric", course / "huber.toml")
     assert done.returncode == 0, done.stderr
-    assert not [path.name for path in (tmp_path / "handout").rglob("*.py") if re.match("expected_|oracle", path.name)]
-    assert (tmp_path / "handout" / "huber.py").read_text().count("raise NotImplementedError\n") == 2
+    assert not [path.name for path in handout.rglob("*.py") if re.match("expected_|oracle", path.name)]
+    assert (handout / "huber.py").read_text().count("raise NotImplementedError\n") == 2
+    assert "| 1.4 | Value of the loss | 2 |\n| 1.4 | Gradient by the prediction | 3 |" in (handout / "README.md").read_text()
+    done = run(handout, handout, "--check")
+    assert done.returncode == 1 and "It is not implemented (huber.py, line " in done.stdout, done.stderr
+    (handout / "huber.py").write_text(RIGHT)
+    done = run(handout, handout, "--check", "1.4")
+    assert done.returncode == 0 and "✓ Gradient by the prediction" in done.stdout, done.stdout + done.stderr
+
+
+def test_one_checks_the_rubrics_questions_at_home(course, tmp_path):
+    (tmp_path / "huber.py").write_text(RIGHT)
+    for names in ([], ["1.4"]):
+        done = run(course, tmp_path, "--rubric", course / "huber.toml", "--check", *names)
+        assert done.returncode == 0 and done.stdout.startswith("1.4 Huber loss in NumPy\n  ✓ Value"), done.stderr
+    for names, rules, message in ((["1.2"], course / "huber.toml", "'1.2' is none of the code questions 1.4 of the rubric"),
+                                  ([], course / "huber.toml", "none of huber.py: go to the folder"),
+                                  (["1.4"], course / "grading" / "rubric.toml", "'1.4' is none of the code questions 1.2")):
+        folder = tmp_path if names else course / "grading"
+        done = run(course, folder, "--rubric", rules, "--check", *names)
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 @pytest.mark.parametrize("module", ["expected_huber", "oracle"])
