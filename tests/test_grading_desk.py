@@ -175,6 +175,16 @@ def test_an_override_and_its_comment_reach_page_gradescope_and_table(tmp_path):
     assert "see page 2" in tests["1.1a"]["output"]
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\u2028"])
+def test_a_comment_keeps_its_line_breaks_and_its_blanks(tmp_path, line_break):
+    filled(kept(tmp_path, record()), f"{ALL},1.2 comment,comment")
+    with open(tmp_path / "written.csv", "a", newline="") as file:
+        file.write(f'doe,{FULL},"well\tdone\xa0!{line_break}{line_break}but\u202f: x\x07","a{line_break}b"\n')
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    assert '<p class="comment">well done !\n\nbut : x\ufffd</p>' in page(tmp_path)
+    assert '<p class="comment">a\nb</p>' in page(tmp_path) and "white-space: pre-line" in page(tmp_path)
+
+
 @pytest.mark.parametrize("days, lost, line", [
     ("", 0, ""), ("1", 0, "1 day late: no deduction"), ("2", 10, "2 days late: -10 points"),
     ("3", 20, "3 days late: -20 points"), ("4", 73, "4 days late: -73 points")])
