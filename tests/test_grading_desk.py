@@ -22,7 +22,7 @@ from grading.gradescope import results
 from grading.home import Printer
 from grading.marks import Given, Marks
 from grading.rubric import Late
-from grading.submission import scored
+from grading.submission import NOT_YET, scored
 
 pytestmark = [pytest.mark.grading]
 RULES = rubric.load()
@@ -152,6 +152,30 @@ def test_an_ungraded_question_has_no_score_anywhere(tmp_path):
     assert main("", ["--merge", "--out", str(tmp_path)]) == 0
     assert [row["total"] for row in table(tmp_path / "final.csv")] == ["72", "73"]
     assert "Set by hand. Not graded: needs pandas" in page(tmp_path)
+
+
+def test_what_a_ta_has_given_points_for_is_no_longer_ungraded(tmp_path):
+    left = {row.number: NOT_YET for row in RULES.code if row.number != "3.2b"}  # of --only 3.2b
+    kept(tmp_path, record(ungraded=left), record("roe", ungraded=left))
+    filled(tmp_path, f"{ALL},{','.join(left)}", *(f"{student},{FULL},{','.join('1' * len(left))}" for student in ("doe", "roe")))
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    shown = (tmp_path / "summary.html").read_text()
+    assert shown.count("<td>graded</td>") == 2 and "were not graded" not in shown and "not graded yet" not in shown
+    assert page(tmp_path).count(">Set by hand.<") == len(left) and "ot graded" not in page(tmp_path)
+    filled(tmp_path, f"{ALL},1.2", f"doe,{FULL},1", f"roe,{FULL},")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 1
+    assert f"{2 * len(left) - 1} questions: not graded yet" in (tmp_path / "summary.html").read_text()
+    tests = json.loads((tmp_path / "students/roe/results.json").read_text())["tests"]
+    assert {test["output"] for test in tests if test["number"] in left} == {"Not graded yet."}
+
+
+def test_a_bonus_without_points_is_not_said_to_be_graded(tmp_path):
+    bonus = next(i for i, row in enumerate(RULES.written) if row.bonus)
+    cells = ["2"] * len(WRITTEN)
+    filled(kept(tmp_path, record()), ALL, "doe," + ",".join([*cells[:bonus], "", *cells[bonus + 1:]]))
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    assert page(tmp_path).count("No bonus points.") == 1
+    assert page(tmp_path).count("Graded by hand from the report.") == len(WRITTEN) - 1
 
 
 # ---------------------------------------------------------------- what a TA gives
