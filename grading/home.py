@@ -161,24 +161,26 @@ def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: 
 def chosen(names: Sequence[str], rules: Rubric | None = None) -> tuple[list[str], list[str]]:
     """(question numbers, scripts' files) that `names` stand for: a number, the start of some, or a script's file.
 
-    No name stands for everything that the rubric asks. Raises HomeError.
+    One of them may be several, with commas. No name stands for everything that the rubric asks. Raises HomeError.
     """
     rules = rules or rubric.load()
     asked = [row.number for row in rules.code]
     files = [file for file, question in SCRIPTS.items() if question.number in asked]
+    names = [name.strip() for name in ",".join(names).split(",") if name.strip()]
     if not names:
         return asked, files
     numbers, scripts = set(), set()
     for name in names:
-        found = {number for number in asked if number.startswith(name.removeprefix("q").replace("_", "."))}
-        if Path(name).name in files:
-            scripts.add(Path(name).name)
+        number = name.lower().removeprefix("q").replace("_", ".")
+        found = {one for one in asked if one.startswith(number)}
+        if (script := f"{Path(name).name.removesuffix('.py')}.py") in files:
+            scripts.add(script)
         elif found:
             numbers |= found
         elif Path(name).is_dir():
             raise HomeError(f"{name} is a folder, not a question: give the folder before --check, as in "
                             f"`grade.py {name} --check`")
-        elif name in [row.number for row in rules.written]:
+        elif number in [row.number for row in rules.written]:
             raise HomeError(f"{name} is a written question, graded from the report")
         else:
             raise HomeError(f"{name!r} is none of the code questions {', '.join(asked)} of the rubric"
