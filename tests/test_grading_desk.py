@@ -209,6 +209,15 @@ def test_a_comment_keeps_its_line_breaks_and_its_blanks(tmp_path, line_break):
     assert '<p class="comment">a\nb</p>' in page(tmp_path) and "white-space: pre-line" in page(tmp_path)
 
 
+@pytest.mark.parametrize("cells, message", [
+    (f"9{FULL},", "line 4, roe, question 1.1a"), (f"{FULL},,,x", "line 4: "), (",\ndoe", "line 5, names 'doe' twice")])
+def test_a_message_counts_lines_as_a_spreadsheet_does(tmp_path, capsys, cells, message):
+    """A comment with line breaks is one line of it, and so is an empty one."""
+    filled(kept(tmp_path, record(), record("roe")), f"{ALL},comment", f"doe,{FULL},\"a\n\nb\nc\"", "", f"roe,{cells}")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("days, lost, line", [
     ("", 0, ""), ("1", 0, "1 day late: no deduction"), ("2", 10, "2 days late: -10 points"),
     ("3", 20, "3 days late: -20 points"), ("4", 73, "4 days late: -73 points")])
