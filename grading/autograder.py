@@ -12,13 +12,14 @@ from grading.submission import DATA_UTILITIES, PACKAGE, REFERENCE
 SCRIPTS = ("run_autograder", "setup.sh")
 
 
-def write_autograder(path: Path) -> int:
-    """Write the ZIP; returns the number of files in it."""
+def write_autograder(path: Path, rules: Path) -> int:
+    """Write the ZIP, with the rubric `rules`; returns the number of files in it."""
     files = {name: PACKAGE / "gradescope" / name for name in SCRIPTS}
     files |= {name: REFERENCE / name for name in ("grade.py", "requirements.txt",
                                                   *local_imports(REFERENCE, [DATA_UTILITIES]))}
     files |= {str(source.relative_to(REFERENCE)): source for source in sorted(PACKAGE.rglob("*"))
               if source.is_file() and "__pycache__" not in source.parts and source.parent.name != "gradescope"}
+    files["grading/rubric.toml"] = rules
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, source in files.items():

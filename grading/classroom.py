@@ -64,7 +64,7 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
         hand_in = parse(path)
         found.setdefault(hand_in.student, []).append((hand_in, path))
     for name in list(found):
-        if len({one.order for one, _ in found[name]}) < len(found[name]) == len({path.name for _, path in found[name]}):
+        if not last_is_known(found[name]) and len(found[name]) == len({path.name for _, path in found[name]}):
             for hand_in, path in found.pop(name):  # of the same name but for their endings
                 own = f"{name} {student_key(path.name.removeprefix(hand_in.file).strip('.'))}".strip()
                 found.setdefault(own, []).append((replace(hand_in, student=own), path))
@@ -73,7 +73,7 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
     for name, theirs in found.items():
         theirs.sort(key=lambda one: one[0].order)
         hand_in, path = theirs[-1]
-        if len({one.order for one, _ in theirs}) < len(theirs):
+        if not last_is_known(theirs):
             (_, one), (_, other) = theirs[:2]
             raise ClassError(f"two submissions are called {name}: {one} and {other}; rename one of them")
         taken = Submission(path, people.called(hand_in))
@@ -86,6 +86,11 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
         taken.notes += [f"{len(theirs) - 1} earlier of the same student left out"] * (len(theirs) > 1)
         class_.append(taken)
     return sorted(class_, key=lambda one: alphabetical(one.student))
+
+
+def last_is_known(theirs: Sequence[tuple[HandIn, Path]]) -> bool:
+    """Whether the names of a student's hand-ins say which one is the last."""
+    return len(theirs) == 1 or len({one.order for one, _ in theirs} - {0}) == len(theirs)
 
 
 class Classroom:

@@ -115,7 +115,7 @@ def parser(description: str) -> _Parser:
     group = made.add_argument_group("for both")
     group.add_argument("--out", type=place, default=Path("grades"), help="folder of the results (default: grades)")
     group.add_argument("--rubric", type=place, default=rubric.DEFAULT,
-                       help="rubric file (default: grading/rubric.toml)")
+                       help="rubric file, also for the other tasks (default: grading/rubric.toml)")
     group.add_argument("--roster", type=place, metavar="CSV",
                        help="class list: names, and an id, login or number; a gradebook exported from Canvas or "
                             f"Brightspace is one (default: the one given before, OUT/{people.ROSTER})")
@@ -135,7 +135,7 @@ def parse(description: str, argv: Sequence[str] | None) -> argparse.Namespace:
         options.only += map(str, more)
         options.submissions = [path for path in options.submissions if path not in more]
     if options.check is not None:
-        if flag := flags.given(options, besides=("submissions", "check")):
+        if flag := flags.given(options, besides=("submissions", "check", "rubric")):
             flags.error(f"{flag} does not belong to --check")
         if len(options.submissions) > 1:
             flags.error("--check takes one folder")
@@ -220,9 +220,7 @@ def read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_before_grading(options: argparse.Namespace, rules: Rubric) -> None:
-    """Find out before an hour of grading: a wrong rubric, a folder to write to, tables that a TA has broken."""
-    if wrong := submission.unknown_checks(rules):
-        raise RubricError(f"{options.rubric}: {wrong}")
+    """Find out before an hour of grading: a wrong question, a folder to write to, tables that a TA has broken."""
     numbers = [row.number for row in rules.code]
     if wrong := next((name for name in options.only if name not in numbers), ""):
         raise ClassError(f"--only: {wrong!r} is not a code question; they are {', '.join(numbers)}")
@@ -371,16 +369,18 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     options = parse(description, argv)
     try:
+        rules = rubric.load(options.rubric)
+        if wrong := submission.unknown_checks(rules):
+            raise RubricError(f"{options.rubric}: {wrong}")
         if options.check is not None:
-            return home.check(options.submissions[0] if options.submissions else Path(), options.check)
+            return home.check(options.submissions[0] if options.submissions else Path(), options.check, rules)
         if options.starter:
-            files = starter.write_starter(options.starter, submission.REFERENCE)
+            files = starter.write_starter(options.starter, submission.REFERENCE, options.rubric)
             print(f"{len(files)} files in {options.starter}")
             return 0
         if options.autograder:
-            print(f"{autograder.write_autograder(options.autograder)} files in {options.autograder}")
+            print(f"{autograder.write_autograder(options.autograder, options.rubric)} files in {options.autograder}")
             return 0
-        rules = rubric.load(options.rubric)
         return merge(options, rules) if options.merge is not None else grade(options, rules)
     except (RubricError, ClassError, OutputError, TableError, StarterError, ConfinementError,
             HomeError) as error:

@@ -163,29 +163,34 @@ def reply_of(job: Path, number: int, name: str, found: str, code: int, seconds: 
 # ---------------------------------------------------------------- what is asked for
 
 
-def chosen(names: Sequence[str], written: Collection[str] = ()) -> tuple[list[str], list[str]]:
+def chosen(names: Sequence[str], rules: Rubric | None = None) -> tuple[list[str], list[str]]:
     """(question numbers, scripts' files) that `names` stand for: a number, the start of some, or a script's file.
 
-    No name stands for everything. written: the numbers of the written questions. Raises HomeError.
+    One of them may be several, with commas. No name stands for everything that the rubric asks. Raises HomeError.
     """
+    rules = rules or rubric.load()
+    asked = [row.number for row in rules.code]
+    files = [file for file, question in SCRIPTS.items() if question.number in asked]
+    names = [name.strip() for name in ",".join(names).split(",") if name.strip()]
     if not names:
-        return list(QUESTIONS), list(SCRIPTS)
+        return asked, files
     numbers, scripts = set(), set()
     for name in names:
-        found = {number for number in QUESTIONS if number.startswith(name.removeprefix("q").replace("_", "."))}
-        if Path(name).name in SCRIPTS:
-            scripts.add(Path(name).name)
+        number = name.lower().removeprefix("q").replace("_", ".")
+        found = {one for one in asked if one.startswith(number)}
+        if (script := f"{Path(name).name.removesuffix('.py')}.py") in files:
+            scripts.add(script)
         elif found:
             numbers |= found
         elif Path(name).is_dir():
             raise HomeError(f"{name} is a folder, not a question: give the folder before --check, as in "
                             f"`grade.py {name} --check`")
-        elif name in written:
+        elif number in [row.number for row in rules.written]:
             raise HomeError(f"{name} is a written question, graded from the report")
         else:
-            raise HomeError(f"{name!r} is none of the code questions {', '.join(QUESTIONS)}, and none of the scripts "
-                            f"{', '.join(SCRIPTS)}")
-    return [n for n in QUESTIONS if n in numbers], [s for s in SCRIPTS if s in scripts]
+            raise HomeError(f"{name!r} is none of the code questions {', '.join(asked)} of the rubric"
+                            + f", and none of the scripts {', '.join(files)}" * bool(files))
+    return [n for n in asked if n in numbers], [s for s in files if s in scripts]
 
 
 def unready(question: Question) -> str:
@@ -333,11 +338,12 @@ def at_home(folder: Path, rules: Rubric | None = None) -> Iterator[Home]:
     """The code in `folder`, ready to be checked. Raises HomeError where there is none."""
     if not folder.is_dir():
         raise HomeError(f"{folder} is not a folder")
-    files = sorted({question.file for question in QUESTIONS.values()})
+    rules = rules or rubric.load()
+    files = sorted({QUESTIONS[row.number].file for row in rules.code})
     if not any((folder / file).is_file() for file in files):
         raise HomeError(f"{folder.resolve()} has none of {', '.join(files)}: go to the folder of your code, or name it")
     with tempfile.TemporaryDirectory(prefix="check-", ignore_cleanup_errors=True) as work:
-        yield Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules or rubric.load())
+        yield Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules)
 
 
 def sentences(folder: Path, number: str) -> dict[str, list[str]]:
@@ -353,7 +359,7 @@ def sentences(folder: Path, number: str) -> dict[str, list[str]]:
 def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> int:
     """Check the code in `folder`, print what was found, and return the exit status. Raises HomeError."""
     rules = rules or rubric.load()
-    numbers, scripts = chosen(names, [row.number for row in rules.questions if row.written])
+    numbers, scripts = chosen(names, rules)
     failing = 0
     with at_home(folder, rules) as home:
         for number in numbers:

@@ -11,6 +11,7 @@ from grading.submission import NOT_YET, Record
 
 OPEN = "Open: graded by hand from the report."
 BY_HAND = "Graded by hand from the report."
+NO_BONUS = "No bonus points."
 
 
 def points(number: float | None) -> str:
@@ -79,14 +80,16 @@ def mark(row: Question, record: Record, given: Given) -> Mark:
     comment = given.comments.get(row.number, "")
     by_hand = given.points.get(row.number)
     if row.written:
-        return Mark(row, by_hand, OPEN if by_hand is None else BY_HAND, [], comment)
+        note = OPEN if by_hand is None else NO_BONUS if row.bonus and not by_hand else BY_HAND
+        return Mark(row, by_hand, note, [], comment)
     question = record["questions"].get(row.number, {"checks": [], "score": 0.0})
-    ungraded = f"Not graded: {question['ungraded']}." if question.get("ungraded") else ""
+    reason = question.get("ungraded", "")
+    ungraded = "Not graded yet." if reason == NOT_YET else f"Not graded: {reason}." if reason else ""
     checks = [] if ungraded else question["checks"]
     if by_hand is None:
         return Mark(row, question["score"], ungraded, checks, comment)
     automatic = ungraded or f"The checks gave {points(question['score'])} / {points(row.points)}."
-    return Mark(row, by_hand, f"Set by hand. {automatic}", checks, comment)
+    return Mark(row, by_hand, "Set by hand." if reason == NOT_YET else f"Set by hand. {automatic}", checks, comment)
 
 
 class Marks:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import statistics
+import unicodedata
 from functools import cache
 from pathlib import Path
 
@@ -15,11 +17,15 @@ MARKS = {"good": "✓", "part": "◐", "bad": "✗", "open": "–"}
 
 
 def writable(value: object) -> object:
-    """Text, a student's too, with the characters that cannot be shown replaced; the template escapes it."""
+    """Text, a student's too, with the characters that cannot be shown replaced; the template escapes it.
+
+    Line breaks of any kind are one, and so are blanks.
+    """
     if hasattr(value, "__html__"):  # of a template's own macro
         return value
-    clean = str(value).encode("utf-8", "replace").decode("utf-8")
-    return "".join(c if c.isprintable() else "�" for c in clean)
+    clean = re.sub("\r\n?|[\u2028\u2029]", "\n", str(value).encode("utf-8", "replace").decode("utf-8"))
+    return "".join(c if c.isprintable() or c == "\n" else " " if c == "\t" or unicodedata.category(c) == "Zs" else "�"
+                   for c in clean)
 
 
 def level(score: float, most: float) -> str:

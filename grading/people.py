@@ -21,16 +21,17 @@ from grading.unpack import without_ending
 
 KEY, ROSTER = "anonymous.csv", "roster.csv"
 CANVAS = re.compile(r"(?P<name>[^_]+)(?P<late>_LATE)?_(?P<id>\d+)_(?P<order>\d{4,})_(?P<file>.+?)(-\d+)?")
-BRIGHTSPACE = re.compile(
-    r"(?P<id>\d+)-\d+ ?- (?P<name>.+?) ?- (?P<date>\w+ \d{1,2}, \d{4} \d{3,4} [AP]M)( ?- (?P<file>.+))?")
+GAP = r"[^-\d]"  # between a date's numbers: a month in any language, a dot, a space
+DATE = rf"{GAP}*((\d\d?{GAP}+){{1,2}}20\d\d|20\d\d({GAP}+\d\d?){{1,2}}){GAP}+\d\d?{GAP}?\d\d{GAP}*?"
+BRIGHTSPACE = re.compile(rf"(?P<id>\d+)-\d+ ?- (?P<name>.+?) ?- (?P<date>{DATE})( ?- (?P<file>.+))?")
 
 
 @dataclass(frozen=True)
 class HandIn:
     """What a file's name says.
 
-    student: what tables call its student. id: Canvas's of the student. order: the later of two has the greater. file:
-    what the student called it, without its ending.
+    student: what tables call its student. id: Canvas's of the student. order: the later of two has the greater, and 0
+    is not known. file: what the student called it, without its ending.
     """
 
     student: str
@@ -96,9 +97,14 @@ def student_key(name: str) -> str:
 
 
 def moment(date: str) -> float:
-    """Brightspace's `Nov 12, 2026 131 PM` as seconds; 0 for a date in another language."""
+    """Brightspace's `Nov 12, 2026 131 PM` or `12 November 2026 13.31` as seconds; 0 for months that are not English."""
+    words = " ".join(re.findall(r"\w+", date.replace("_", " ")))
+    if not (found := re.search(r"(\w+) (\w+) (\d{4}) (\d\d?) ?(\d\d)(?: ([AP]) ?M\b)?", words, re.IGNORECASE)):
+        return 0.0
+    (day, month), (year, hour, minute, half) = sorted(found.group(1, 2)), found.group(3, 4, 5, 6)
     try:
-        return datetime.strptime(re.sub(r" (\d{3}) ", r" 0\1 ", date), "%b %d, %Y %I%M %p").timestamp()
+        return datetime.strptime(f"{day} {month[:3]} {year} {hour} {minute}" + (f" {half}M" if half else ""),
+                                 "%d %b %Y " + ("%I %M %p" if half else "%H %M")).timestamp()
     except ValueError:
         return 0.0
 

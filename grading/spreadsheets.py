@@ -21,7 +21,7 @@ class TableError(Exception):
 
 
 class Row(dict[str, str]):
-    """A row's cells by column. line: where it stands in the file, from 1."""
+    """A row's cells by column. line: where it stands in the file, from 1; a cell with line breaks is on one."""
 
     line: int = 0
 
@@ -103,10 +103,9 @@ def read(path: Path) -> tuple[list[str], list[Row]]:
         if twice := [name for name in header if name and header.count(name) > 1]:
             raise TableError(f"{path} has a column twice: {twice[0]!r}")
         rows = []
-        for line in reader:
+        for where, line in enumerate(reader, 2 + bool(skipped)):
             if not any(value.strip() for value in line):
                 continue
-            where = reader.line_num + bool(skipped)
             if any(value.strip() for value in line[len(header):]):
                 raise TableError(f"{path}, line {where}: {len(line)} cells, but the first line has {len(header)}")
             rows.append(Row(zip(header, [*line, *[""] * len(header)], strict=False)))

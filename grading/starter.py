@@ -23,6 +23,7 @@ from grading.rubric import Rubric
 
 PACKAGE = Path(__file__).parent
 LISTING, OWN = PACKAGE / "starter.toml", PACKAGE / "handout"
+FORMULAS = re.compile(r"grading/(expected_\w+|oracle)\.py")
 
 
 class StarterError(Exception):
@@ -132,7 +133,7 @@ def required(reference: Path, contents: Mapping[str, str | bytes]) -> str:
     return "".join(line for line in lines if re.split(r"[^\w-]", line)[0] in tops)
 
 
-def contents(reference: Path) -> dict[str, str | bytes]:
+def contents(reference: Path, rules: Path) -> dict[str, str | bytes]:
     """Every file of the handout, by its name. Raises StarterError."""
     listing = tomllib.loads(LISTING.read_text(encoding="utf-8"))
     if absent := [name for name in listing["files"] if not (reference / name).is_file()]:
@@ -146,18 +147,24 @@ def contents(reference: Path) -> dict[str, str | bytes]:
     checks = [path.relative_to(reference).as_posix()
               for pattern in listing["checks"] for path in reference.glob(pattern)]
     for name in local_imports(reference, checks, own):
+        if FORMULAS.fullmatch(name):
+            raise StarterError(f"the handout would hold {name}, with its formulas: no check may import it; what checks "
+                               "need of it belongs in a file grading/inputs_*.py")
         made[name] = (reference / name).read_text(encoding="utf-8")
     made |= own
-    made["grading/rubric.toml"] = rubric.DEFAULT.read_text(encoding="utf-8")
+    made["grading/rubric.toml"] = rules.read_text(encoding="utf-8")
     made["grading/expected.npz"] = recorded()
-    made["README.md"] = str(made["README.md"]).replace("<!-- checks -->", checks_table(rubric.load()))
+    made["README.md"] = str(made["README.md"]).replace("<!-- checks -->", checks_table(rubric.load(rules)))
     made["requirements.txt"] = required(reference, made)
     return made
 
 
-def write_starter(target: Path, reference: Path) -> list[Path]:
-    """Write the handout into `target`, which must not hold one of its files yet. Returns the files written."""
-    made = contents(reference)
+def write_starter(target: Path, reference: Path, rules: Path = rubric.DEFAULT) -> list[Path]:
+    """Write the handout into `target`, which must not hold one of its files yet. Returns the files written.
+
+    rules: the rubric of its checks.
+    """
+    made = contents(reference, rules)
     if taken := [name for name in made if (target / name).exists()]:
         raise OutputError(f"{target / taken[0]} exists already; choose an empty folder for the handout")
     for name, content in made.items():

@@ -116,10 +116,10 @@ def suspects(records: Sequence[Record]) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def ungraded(records: Sequence[Record]) -> list[tuple[str, int]]:
-    """Why questions could not be graded, and how many, the commonest first."""
-    return Counter(question["ungraded"] for record in records for question in record["questions"].values()
-                   if question.get("ungraded")).most_common()
+def ungraded(marks: Sequence[Marks]) -> list[tuple[str, int]]:
+    """Why code questions have no points, and how many, the commonest first."""
+    return Counter(one.record["questions"][row.question.number]["ungraded"] for one in marks for row in one.rows
+                   if not row.question.written and row.score is None).most_common()
 
 
 def summary(marks: Sequence[Marks], rubric: Rubric, picture: bytes,
@@ -141,7 +141,7 @@ def summary(marks: Sequence[Marks], rubric: Rubric, picture: bytes,
         "summary.html", rubric=rubric, roster=roster, totals=totals(marks), unread=len(marks) - len(whole),
         most=sum(row.points for row in rubric.code), merged=merged, unfinished=unfinished, questions=questions,
         data=sorted({one.data for one in whole if one.data}), suspects=suspects(records),
-        ungraded=ungraded(records), picture=base64.b64encode(picture).decode(), hardest=hardest(records)[:HARDEST],
+        ungraded=ungraded(marks), picture=base64.b64encode(picture).decode(), hardest=hardest(records)[:HARDEST],
         warnings=sorted({line for record in records for line in record.get("warnings", [])}), changed=changed)
 
 

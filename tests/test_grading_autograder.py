@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from grading_help import MODULES, needs_confinement, submission
 
+from grading import rubric
 from grading.cli import main
 from grading.confinement import ConfinementError
 from grading.container import Contained
@@ -40,6 +41,21 @@ def packed(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("packed") / "autograder.zip"
     assert main("", ["--autograder", str(path)]) == 0
     return path
+
+
+def test_it_holds_the_rubric_that_was_given(tmp_path):
+    text = rubric.DEFAULT.read_text().replace('title = "', 'title = "Ours: ', 1)
+    (tmp_path / "ours.toml").write_text(text)
+    assert main("", ["--autograder", str(tmp_path / "a.zip"), "--rubric", str(tmp_path / "ours.toml")]) == 0
+    with zipfile.ZipFile(tmp_path / "a.zip") as file:
+        assert file.read("grading/rubric.toml").decode() == text
+
+
+@pytest.mark.parametrize("task", ["--autograder", "--starter"])
+def test_a_rubric_that_the_grader_cannot_use_is_refused(tmp_path, capsys, task):
+    (tmp_path / "ours.toml").write_text(rubric.DEFAULT.read_text().replace('"linear_forward"', '"linear"'))
+    assert main("", [task, str(tmp_path / "made"), "--rubric", str(tmp_path / "ours.toml")]) == 2
+    assert "question 1.2 has no check 'linear'" in capsys.readouterr().err and not (tmp_path / "made").exists()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from grading.gradescope import results
 from grading.home import Printer
 from grading.marks import Given, Marks
 from grading.rubric import Late
-from grading.submission import scored
+from grading.submission import NOT_YET, scored
 
 pytestmark = [pytest.mark.grading]
 RULES = rubric.load()
@@ -154,6 +154,30 @@ def test_an_ungraded_question_has_no_score_anywhere(tmp_path):
     assert "Set by hand. Not graded: needs pandas" in page(tmp_path)
 
 
+def test_what_a_ta_has_given_points_for_is_no_longer_ungraded(tmp_path):
+    left = {row.number: NOT_YET for row in RULES.code if row.number != "3.2b"}  # of --only 3.2b
+    kept(tmp_path, record(ungraded=left), record("roe", ungraded=left))
+    filled(tmp_path, f"{ALL},{','.join(left)}", *(f"{student},{FULL},{','.join('1' * len(left))}" for student in ("doe", "roe")))
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    shown = (tmp_path / "summary.html").read_text()
+    assert shown.count("<td>graded</td>") == 2 and "were not graded" not in shown and "not graded yet" not in shown
+    assert page(tmp_path).count(">Set by hand.<") == len(left) and "ot graded" not in page(tmp_path)
+    filled(tmp_path, f"{ALL},1.2", f"doe,{FULL},1", f"roe,{FULL},")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 1
+    assert f"{2 * len(left) - 1} questions: not graded yet" in (tmp_path / "summary.html").read_text()
+    tests = json.loads((tmp_path / "students/roe/results.json").read_text())["tests"]
+    assert {test["output"] for test in tests if test["number"] in left} == {"Not graded yet."}
+
+
+def test_a_bonus_without_points_is_not_said_to_be_graded(tmp_path):
+    bonus = next(i for i, row in enumerate(RULES.written) if row.bonus)
+    cells = ["2"] * len(WRITTEN)
+    filled(kept(tmp_path, record()), ALL, "doe," + ",".join([*cells[:bonus], "", *cells[bonus + 1:]]))
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    assert page(tmp_path).count("No bonus points.") == 1
+    assert page(tmp_path).count("Graded by hand from the report.") == len(WRITTEN) - 1
+
+
 # ---------------------------------------------------------------- what a TA gives
 
 
@@ -173,6 +197,25 @@ def test_an_override_and_its_comment_reach_page_gradescope_and_table(tmp_path):
     assert tests["1.2"]["score"] == 12.5
     assert tests["1.2"]["output"].startswith("Set by hand. The checks gave 0 / 15.\nonly a <typo>\n")
     assert "see page 2" in tests["1.1a"]["output"]
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\u2028"])
+def test_a_comment_keeps_its_line_breaks_and_its_blanks(tmp_path, line_break):
+    filled(kept(tmp_path, record()), f"{ALL},1.2 comment,comment")
+    with open(tmp_path / "written.csv", "a", newline="") as file:
+        file.write(f'doe,{FULL},"well\tdone\xa0!{line_break}{line_break}but\u202f: x\x07","a{line_break}b"\n')
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 0
+    assert '<p class="comment">well done !\n\nbut : x\ufffd</p>' in page(tmp_path)
+    assert '<p class="comment">a\nb</p>' in page(tmp_path) and "white-space: pre-line" in page(tmp_path)
+
+
+@pytest.mark.parametrize("cells, message", [
+    (f"9{FULL},", "line 4, roe, question 1.1a"), (f"{FULL},,,x", "line 4: "), (",\ndoe", "line 5, names 'doe' twice")])
+def test_a_message_counts_lines_as_a_spreadsheet_does(tmp_path, capsys, cells, message):
+    """A comment with line breaks is one line of it, and so is an empty one."""
+    filled(kept(tmp_path, record(), record("roe")), f"{ALL},comment", f"doe,{FULL},\"a\n\nb\nc\"", "", f"roe,{cells}")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("days, lost, line", [

@@ -140,6 +140,7 @@ def test_wrong_input_is_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     for where, arguments, message in ((folder, ["--check", "5"], "'5' is none of the code questions 1.2, 2.1"),
                                       (folder, ["--check", "1.1a"], "1.1a is a written question, graded from the report"),
+                                      (folder, ["--check", "1.2,Q1.1a"], "Q1.1a is a written question, graded from"),
                                       (tmp_path, ["--check", "1.2", "empty"], "give the folder before --check"),
                                       (folder, ["--check", "1.2", "--jobs", "1"], "--jobs does not belong to --check"),
                                       (folder, ["--only", "1.2", "--check"], "--only does not belong to --check"),
@@ -163,9 +164,11 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
 
 
 def test_names(tmp_path):
-    assert home.chosen([]) == (list(QUESTIONS), list(home.SCRIPTS))
+    assert home.chosen([]) == home.chosen([","]) == (list(QUESTIONS), list(home.SCRIPTS))
     assert home.chosen(["3", "1.2"]) == (["1.2", "3.1", "3.2b", "3.2c"], [])
     assert home.chosen(["q3_2b", "./train_mlp_numpy.py"]) == (["3.2b"], ["train_mlp_numpy.py"])
+    assert home.chosen(["1.2,2.1"]) == home.chosen(["Q1.2, ", "2.1"]) == (["1.2", "2.1"], [])
+    assert home.chosen(["4A,train_mlp_numpy"]) == (["4a"], ["train_mlp_numpy.py"])
 
 
 def test_ascii_where_the_terminal_knows_no_more(tmp_path):

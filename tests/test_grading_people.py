@@ -41,6 +41,30 @@ def test_brightspace_names_the_folder_around_a_zip():
     assert 0 < early.order < late.order and early.student == late.student
 
 
+@pytest.mark.parametrize("early, late", [
+    ("Nov 12, 2026 905 AM", "Nov. 12, 2026 1132 PM"), ("13 November 2026 905 AM", "13 November 2026 1105 AM"),
+    ("12 November, 2026 1132 PM", "2 December, 2026 1132 PM"), ("12 november 2026 23.31", "12 november 2026 23.32"),
+    ("Thursday, September 3, 2026 9 05 a.m.", "Saturday, Oct 3, 2026 2_05 p.m."), ("12. nov. 2026 2331", "13. nov. 2026 905"),
+    ("12 de noviembre de 2026 23h32", ""), ("12. März 2026 23.32 Uhr", ""), ("2026年11月12日 2332", ""),
+    ("2026. november 12. 23.32", ""), ("12.11.2026 2332", "")])
+def test_brightspaces_date_may_be_written_in_many_ways(early, late):
+    orders = []
+    for date in filter(None, (early, late)):
+        for file, name in (("doe - 2", f"12345-67 - Anna-Maria Doe - {date} - doe - 2.zip"), ("doe", f"12345-67 - Anna-Maria Doe- {date}/doe.zip")):
+            found = people.parse(Path(name))
+            assert (found.student, found.name, found.file) == ("Anna-Maria Doe 12345", "Anna-Maria Doe", file)
+        orders.append(found.order)
+    assert 0 < orders[0] < orders[1] if late else orders == [0]  # 0: which is the last is not known
+
+
+def test_a_date_that_is_not_understood_decides_nothing(tmp_path):
+    """Of 30 april and 2 mei the first looks English: it is not the last for that."""
+    for date in ("30 april 2026 23.32", "2 mei 2026 23.32"):
+        packed(tmp_path / f"1-2 - Jane Doe - {date} - doe.zip")
+    both = classroom.submissions(sorted(tmp_path.iterdir()))
+    assert len(both) == 2 and all(one.notes == ["another submission is called Jane Doe 1 as well"] for one in both)
+
+
 def test_the_last_hand_in_of_a_student_is_graded(tmp_path):
     for name in ("doejane_1_600001_doe.zip", "doejane_LATE_1_600093_doe-1.zip", "roe_1_600002_roe.zip"):
         packed(tmp_path / name)
