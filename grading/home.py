@@ -348,6 +348,8 @@ def at_home(folder: Path, rules: Rubric | None = None) -> Iterator[Home]:
 
 def sentences(folder: Path, number: str) -> dict[str, list[str]]:
     """{id: lines} of the checks of a question that fail. Raises HomeError."""
+    if number not in [row.number for row in rubric.load().code]:
+        raise HomeError(f"{number} is not asked")
     if reason := unready(QUESTIONS[number]):
         raise HomeError(f"{number} {reason}")
     with at_home(folder) as home:

@@ -41,7 +41,7 @@ def course(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("course")
     shutil.copytree(ROOT / "grading", root / "grading", ignore=shutil.ignore_patterns("__pycache__"))
     handed_out = tomllib.loads(LISTING.read_text())["files"]
-    for name in ("grade.py", "requirements.txt", *local_imports(ROOT, [DATA_UTILITIES, *handed_out])):
+    for name in ("grade.py", "requirements.txt", "requirements-dev.txt", *local_imports(ROOT, [DATA_UTILITIES, *handed_out])):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     files, others = blocks()
@@ -129,6 +129,8 @@ def test_the_handout_holds_no_formula(course, tmp_path):
     (handout / "huber.py").write_text(RIGHT)
     done = run(handout, handout, "--check", "1.4")
     assert done.returncode == 0 and "✓ Gradient by the prediction" in done.stdout, done.stdout + done.stderr
+    done = subprocess.run([sys.executable, "-m", "pytest", "-rs"], cwd=handout, capture_output=True, text=True, check=False)
+    assert done.stdout.count("skipped") and "failed" not in done.stdout and "1.2 is not asked" in done.stdout, done.stdout
 
 
 def test_one_checks_the_rubrics_questions_at_home(course, tmp_path):
