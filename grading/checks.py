@@ -103,7 +103,7 @@ class Question:
         """
         found = {check.id: self.outcome(check.id, replies, context) for check in checks}
         if not any(outcome.compared for outcome in found.values()):
-            found = {id: replace(outcome, fraction=0.0, diagnosis=outcome.diagnosis or NOTHING_COMPARED)
+            found = {id: replace(outcome, fraction=0.0) if outcome.diagnosis else Outcome(0.0, NOTHING_COMPARED)
                      for id, outcome in found.items()}
         return settled(checks, found)
 

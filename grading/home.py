@@ -231,8 +231,8 @@ def wrong(outcome: Outcome) -> list[str]:
 
 def undecided(found: Found) -> bool:
     """Whether a failure may be none once the script is seen: how it makes the network, what its loss takes."""
-    return any(word in outcome.diagnosis.lower() for _, outcome in found.values() if not outcome.passed
-               for word in ("positional argument", "softmax"))
+    return any(word in outcome.diagnosis for _, outcome in found.values() if not outcome.passed
+               for word in ("positional argument", "softmax", "Softmax"))
 
 
 def needed(replies: Replies) -> list[str]:

@@ -232,10 +232,13 @@ def test_the_copy_leaves_out_what_is_no_code(tmp_path):
 def test_a_network_that_starts_or_learns_badly(tmp_path, capsys):
     large = MODULES.replace("normal(0, 0.0001,", "normal(0, 0.01,")
     summed = MODULES.replace("np.maximum(x, 1e-300))).sum() / len(x)", "np.maximum(x, 1e-300))).sum()")
+    silent = MODULES.replace("return self.y\n", "self.y\n")
     still = MLP.replace("    def backward(self, dout):\n", "    def backward(self, dout):\n        dout = 0 * dout\n")
     for name, change, title, text in (
             ("large", {"modules": large}, "ladder: the initial loss is ln 10 (2.303)", "check the standard deviation"),
             ("summed", {"modules": summed}, "ladder: the initial loss is ln 10 (2.303)", "summed over the batch"),
+            ("silent", {"modules": silent}, "ladder: gradients agree with central differences",
+             "SoftMaxModule.forward returns None: the return is missing."),
             ("still", {"mlp_numpy": still}, "ladder: 50 images are learned to 100 %", "images are right after 200")):
         assert change not in ({"modules": MODULES}, {"mlp_numpy": MLP})
         assert home.check(submission(tmp_path / name, **change), ["1.2"]) == 1
