@@ -246,6 +246,17 @@ def test_a_network_that_starts_or_learns_badly(tmp_path, capsys):
         assert found[title].startswith("✗") and text in found[title], found[title]
 
 
+def test_of_a_wrong_loss_the_ladder_does_not_blame_the_gradients(tmp_path, capsys):
+    loss = "return -(y * np.log(np.maximum(x, 1e-300))).sum() / len(x)"
+    for name, wrong in (("summed", loss.replace(" / len(x)", "")), ("sign", loss.replace("-(", "(")),
+                        ("swapped", "return -(x * np.log(y)).sum() / len(x)")):
+        assert home.check(submission(tmp_path / name, modules=MODULES.replace(loss, wrong)), ["1.2"]) == 1
+        out = capsys.readouterr().out
+        assert verdicts(out)["ladder: the initial loss is ln 10 (2.303)"].startswith("✗")
+        assert ("  – ladder: gradients agree with central differences\n      Not judged: the loss comes first, which is "
+                "wrong above.\n  ✓ ladder: 50") in out, out
+
+
 @pytest.mark.slow
 def test_an_mlp_whose_script_applies_softmax_is_right_at_home_too(tmp_path, capsys):
     for file in handin_table.RIGHT["rowan"]:
