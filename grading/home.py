@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from grading import datasets, expected, rubric
-from grading.checks import Context, Question, Replies
+from grading.checks import Context, Question, Replies, imported_in_vain, not_there
 from grading.compare import Outcome
 from grading.files import local_imports
 from grading.inputs import Inputs
@@ -264,6 +264,8 @@ class Home:
                     bar.update()
         if packages := needed(replies):
             self.printer.line(f"  needs {', '.join(packages)}, not installed here: what uses it cannot be right")
+        for module in imported_in_vain(replies):
+            self.printer.line(f"  {self.printer.marks['remark']} {not_there(module)}")
         return replies
 
     def judged(self, question: Question, ids: Collection[str], replies: Replies) -> Found:

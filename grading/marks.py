@@ -82,7 +82,9 @@ def mark(row: Question, record: Record, given: Given) -> Mark:
         return Mark(row, by_hand, OPEN if by_hand is None else BY_HAND, [], comment)
     question = record["questions"].get(row.number, {"checks": [], "score": 0.0})
     ungraded = f"Not graded: {question['ungraded']}." if question.get("ungraded") else ""
-    checks = [] if ungraded else question["checks"]
+    remark = [{"id": "imports", "title": "Imports", "points": 0, "score": 0, "fraction": 0.0, "numbers": "",
+               "diagnosis": question["remark"]}] if question.get("remark") else []
+    checks = [] if ungraded else question["checks"] + remark
     if by_hand is None:
         return Mark(row, question["score"], ungraded, checks, comment)
     automatic = ungraded or f"The checks gave {points(question['score'])} / {points(row.points)}."

@@ -26,7 +26,7 @@ from typing import Any
 
 from grading import archive, scan
 from grading.archive import Unreadable
-from grading.checks import Context, Replies
+from grading.checks import Context, Replies, imported_in_vain, not_there
 from grading.files import local_imports
 from grading.questions import QUESTIONS
 from grading.replies import EARLY, one_line
@@ -223,12 +223,15 @@ def judge(submission: Submission, row: Row, replies: Replies, seconds: float, co
         checks.append({"id": id, "fraction": fraction, "diagnosis": one_line(diagnosis, 600),
                        "numbers": one_line(without_places(outcome.numbers)), "shares": outcome.shares})
     result: dict[str, Any] = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
+    if absent := imported_in_vain(replies):
+        result["remark"] = one_line(" ".join(map(not_there, absent)), 600)
     packages = needed(replies)
     if packages and any(check["fraction"] < 1 for check in checks):
         result["ungraded"] = (f"needs {' and '.join(packages)}, which {'is' if len(packages) == 1 else 'are'} not "
                               "installed on this machine")
     with submission.lock:
         submission.questions[row.number] = result
+        submission.flags += [f"{row.number} imports {', '.join(absent[:5])}, which is not there"] * bool(absent)
         submission.flags += found_while_running(row.number, replies)
 
 

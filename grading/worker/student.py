@@ -156,6 +156,7 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
     """Run the probe and write what it sent and noted, whatever happened on the way."""
     packages.folder = os.getcwd()
     packages.needed.clear()
+    packages.missing.clear()
     silent.clear()
     task = Task(arrays, request["options"], data)
     error, mine = None, os.getpid()
@@ -170,6 +171,8 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
         os._exit(1)
     if packages.needed:
         task.note("needs", sorted(packages.needed))
+    if packages.missing:
+        task.note("missing", sorted(packages.missing))
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **task.sent)
     write_all(npz, buffer.getvalue())
