@@ -25,7 +25,7 @@ from tqdm import tqdm
 from grading import datasets, expected, rubric
 from grading.checks import Context, Question, Replies, imported_in_vain, not_there
 from grading.compare import Outcome
-from grading.files import local_imports
+from grading.files import local_imports, whereabouts
 from grading.inputs import Inputs
 from grading.ladder import LADDERS, Found
 from grading.questions import QUESTIONS
@@ -91,7 +91,7 @@ class HomeWorker:
         left = {}
         for name, probe in probes.items():
             if probe.needs and not (self.code / probe.needs).is_file():
-                yield name, Reply(error=f"Absent: {probe.needs} is not in the submission")
+                yield name, Reply(error=f"Absent: {whereabouts(probe.needs, self.code, self.code)}")
             else:
                 left[name] = probe
         while left:
