@@ -147,6 +147,10 @@ def describe(error: BaseException) -> str:
         text = ""
     if silent and BY_NONE.search(text):
         return returns_none()
+    if "cannot contain null bytes" in text:  # Python does not say in which file
+        for path in sorted(Path(here).glob("*.py")):
+            if b"\0" in path.read_bytes():
+                return f"Absent: {path.name} has null bytes, as a file saved as UTF-16 does: save it as UTF-8"
     text = shortened(without_places(text)) + way_out(error)
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
