@@ -46,6 +46,17 @@ class Replies(dict[str, Reply]):
         return Reply(error="not run: no answer")
 
 
+def imported_in_vain(replies: Replies) -> list[str]:
+    """Modules that are imported and are not there. An import that nobody uses is excused, and costs nothing."""
+    said = [reply.notes.get("missing") for reply in replies.values()]
+    return sorted({str(name)[:60] for names in said if isinstance(names, list) for name in names})
+
+
+def not_there(module: str) -> str:
+    return (f"Python stops where {module} is imported, which is not there: hand in {module}.py with the code, or "
+            "remove the import.")
+
+
 CheckFunction = Callable[[Replies, Context], Outcome]
 
 
@@ -103,7 +114,7 @@ class Question:
         """
         found = {check.id: self.outcome(check.id, replies, context) for check in checks}
         if not any(outcome.compared for outcome in found.values()):
-            found = {id: replace(outcome, fraction=0.0, diagnosis=outcome.diagnosis or NOTHING_COMPARED)
+            found = {id: replace(outcome, fraction=0.0) if outcome.diagnosis else Outcome(0.0, NOTHING_COMPARED)
                      for id, outcome in found.items()}
         return settled(checks, found)
 

@@ -424,7 +424,8 @@ class Script:
             {"learning_rate"} if self.divided_again(run, context) else set())
         shares["defaults"] = self.default_differs(replies, context, ignored)
         wrong = [sentence for sentence in shares.values() if sentence]
-        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), self.command(context) if wrong else "",
+        command = "" if wrong in ([], [shares["defaults"]]) else self.command(context)  # the default run has no flags
+        return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), command,
                        shares=True, compared=run.trains and not shares["batch_size"] and not shares["learning_rate"])
 
     def training_run(self, replies: Replies, context: Context) -> Run:
@@ -535,11 +536,11 @@ class Script:
                 continue  # that no update was seen, or a wrong one, is said where the loop is checked
             if value != wanted and not (isinstance(wanted, float) and abs(abs(value) / wanted - 1) < 0.02):
                 used = f"{value:.3g}" if isinstance(value, float) else value
-                return f"The default {name} is {wanted}, the run used {used}."
+                return f"The assignment's default {name} is {wanted}; run without flags, yours is {used}."
         wanted = self.defaults.get("dnn_hidden_units")
         if wanted and "dnn_hidden_units" not in ignored and not run.has_hidden_units(wanted):
-            return (f"The default dnn_hidden_units is {among(wanted)}, the run used linear layers of "
-                    f"{among(run.notes.get('layers') or [])}.")
+            return (f"The assignment's default dnn_hidden_units is {among(wanted)}; run without flags, yours makes "
+                    f"linear layers of {among(run.notes.get('layers') or [])}.")
         return ""
 
     def divided_again(self, run: Run, context: Context) -> str:

@@ -23,9 +23,9 @@ import numpy as np
 from tqdm import tqdm
 
 from grading import datasets, expected, rubric
-from grading.checks import Context, Question, Replies
+from grading.checks import Context, Question, Replies, imported_in_vain, not_there
 from grading.compare import Outcome
-from grading.files import local_imports
+from grading.files import local_imports, whereabouts
 from grading.inputs import Inputs
 from grading.ladder import LADDERS, Found
 from grading.questions import QUESTIONS
@@ -96,7 +96,7 @@ class HomeWorker:
         left = {}
         for name, probe in probes.items():
             if probe.needs and not (self.code / probe.needs).is_file():
-                yield name, Reply(error=f"Absent: {probe.needs} is not in the submission")
+                yield name, Reply(error=f"Absent: {whereabouts(probe.needs, self.code, self.code)}")
             else:
                 left[name] = probe
         while left:
@@ -241,8 +241,8 @@ def wrong(outcome: Outcome) -> list[str]:
 
 def undecided(found: Found) -> bool:
     """Whether a failure may be none once the script is seen: how it makes the network, what its loss takes."""
-    return any(word in outcome.diagnosis.lower() for _, outcome in found.values() if not outcome.passed
-               for word in ("positional argument", "softmax"))
+    return any(word in outcome.diagnosis for _, outcome in found.values() if not outcome.passed
+               for word in ("positional argument", "softmax", "Softmax"))
 
 
 def needed(replies: Replies) -> list[str]:
@@ -274,6 +274,8 @@ class Home:
                     bar.update()
         if packages := needed(replies):
             self.printer.line(f"  needs {', '.join(packages)}, not installed here: what uses it cannot be right")
+        for module in imported_in_vain(replies):
+            self.printer.line(f"  {self.printer.marks['remark']} {not_there(module)}")
         return replies
 
     def judged(self, question: Question, ids: Collection[str], replies: Replies) -> Found:

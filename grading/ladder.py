@@ -61,7 +61,9 @@ class Ladder:
         else:
             first = self.first_loss(float(np.mean(reply.arrays["loss"])))
             learned = self.learned(reply.arrays["scores"]) if "scores" in reply.arrays else failed(reply)
-        gradients = {"gradients agree with central differences": self.agree(reply)} if self.gradients else {}
+        judged = first.passed or "loss" not in reply.arrays
+        gradients = {"gradients agree with central differences": self.agree(reply) if judged else Outcome(
+            1.0, "Not judged: the loss comes first, which is wrong above.")} if self.gradients else {}
         found = {"the initial loss is ln 10 (2.303)": first, **gradients,
                  f"{self.images} images are learned to 100 %": learned}
         remark = first if "loss" in reply.arrays and not self.weights_given else None

@@ -85,7 +85,9 @@ def mark(row: Question, record: Record, given: Given) -> Mark:
     question = record["questions"].get(row.number, {"checks": [], "score": 0.0})
     reason = question.get("ungraded", "")
     ungraded = "Not graded yet." if reason == NOT_YET else f"Not graded: {reason}." if reason else ""
-    checks = [] if ungraded else question["checks"]
+    remark = [{"id": "imports", "title": "Imports", "points": 0, "score": 0, "fraction": 0.0, "numbers": "",
+               "diagnosis": question["remark"]}] if question.get("remark") else []
+    checks = [] if ungraded else question["checks"] + remark
     if by_hand is None:
         return Mark(row, question["score"], ungraded, checks, comment)
     automatic = ungraded or f"The checks gave {points(question['score'])} / {points(row.points)}."

@@ -26,8 +26,8 @@ from typing import Any
 
 from grading import archive, scan
 from grading.archive import Unreadable
-from grading.checks import Context, Replies
-from grading.files import local_imports
+from grading.checks import Context, Replies, imported_in_vain, not_there
+from grading.files import local_imports, whereabouts
 from grading.questions import QUESTIONS
 from grading.replies import EARLY, one_line
 from grading.rubric import Question as Row
@@ -42,6 +42,7 @@ PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
 
 Record = dict[str, Any]
+NOT_IN_IT = " is not in the submission"
 NOT_YET = "not graded yet"  # of questions that --only left out
 
 
@@ -81,7 +82,7 @@ class Submission:
     ungraded: the same, where that is not its fault, so that it has no score instead of 0. digest: of what was handed
     in. about: further entries of its record. notes: flags that its file's name and its earlier record give. todo: the
     questions to grade, where it is not all of them. hide: names that its record must not tell. expected: the
-    files that are to be in it.
+    files that are to be in it. absent: where those lie that are not.
     """
 
     path: Path
@@ -96,6 +97,7 @@ class Submission:
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     digest: str = ""
+    absent: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     todo: frozenset[str] = frozenset()
@@ -122,8 +124,11 @@ class Submission:
         if older := scan.edition(self.code):
             self.error = self.ungraded = f"is of the {older}: this rubric grades the 2020 edition"
             return
-        if missing := [name for name in self.expected if not (self.code / name).is_file()]:
+        absent = [name for name in self.expected if not (self.code / name).is_file()]
+        self.absent = {name: whereabouts(name, self.code, self.folder) for name in absent}
+        if missing := [name for name, where in self.absent.items() if where.endswith(NOT_IN_IT)]:
             self.flags.append(f"missing: {', '.join(missing)}")
+        self.flags += [where for where in self.absent.values() if not where.endswith(NOT_IN_IT)]
         if wrong := taken.no_report():
             self.flags.append(wrong)
         for path in data_utilities():
@@ -220,15 +225,20 @@ def judge(submission: Submission, row: Row, replies: Replies, seconds: float, co
     checks: list[dict[str, Any]] = []
     for id, outcome in QUESTIONS[row.number].judged(row.checks, replies, context).items():
         fraction, diagnosis = min(max(outcome.fraction, 0.0), 1.0), without_places(outcome.diagnosis)
+        for name, where in submission.absent.items():
+            diagnosis = diagnosis.replace(f"{name}{NOT_IN_IT}", submission._hidden(where))
         checks.append({"id": id, "fraction": fraction, "diagnosis": one_line(diagnosis, 600),
                        "numbers": one_line(without_places(outcome.numbers)), "shares": outcome.shares})
     result: dict[str, Any] = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
+    if absent := imported_in_vain(replies):
+        result["remark"] = one_line(" ".join(map(not_there, absent)), 600)
     packages = needed(replies)
     if packages and any(check["fraction"] < 1 for check in checks):
         result["ungraded"] = (f"needs {' and '.join(packages)}, which {'is' if len(packages) == 1 else 'are'} not "
                               "installed on this machine")
     with submission.lock:
         submission.questions[row.number] = result
+        submission.flags += [f"{row.number} imports {', '.join(absent[:5])}, which is not there"] * bool(absent)
         submission.flags += found_while_running(row.number, replies)
 
 

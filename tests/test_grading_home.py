@@ -235,15 +235,29 @@ def test_the_copy_leaves_out_what_is_no_code(tmp_path):
 def test_a_network_that_starts_or_learns_badly(tmp_path, capsys):
     large = MODULES.replace("normal(0, 0.0001,", "normal(0, 0.01,")
     summed = MODULES.replace("np.maximum(x, 1e-300))).sum() / len(x)", "np.maximum(x, 1e-300))).sum()")
+    silent = MODULES.replace("return self.y\n", "self.y\n")
     still = MLP.replace("    def backward(self, dout):\n", "    def backward(self, dout):\n        dout = 0 * dout\n")
     for name, change, title, text in (
             ("large", {"modules": large}, "ladder: the initial loss is ln 10 (2.303)", "check the standard deviation"),
             ("summed", {"modules": summed}, "ladder: the initial loss is ln 10 (2.303)", "summed over the batch"),
+            ("silent", {"modules": silent}, "ladder: gradients agree with central differences",
+             "SoftMaxModule.forward returns None: the return is missing."),
             ("still", {"mlp_numpy": still}, "ladder: 50 images are learned to 100 %", "images are right after 200")):
         assert change not in ({"modules": MODULES}, {"mlp_numpy": MLP})
         assert home.check(submission(tmp_path / name, **change), ["1.2"]) == 1
         found = verdicts(capsys.readouterr().out)
         assert found[title].startswith("✗") and text in found[title], found[title]
+
+
+def test_of_a_wrong_loss_the_ladder_does_not_blame_the_gradients(tmp_path, capsys):
+    loss = "return -(y * np.log(np.maximum(x, 1e-300))).sum() / len(x)"
+    for name, wrong in (("summed", loss.replace(" / len(x)", "")), ("sign", loss.replace("-(", "(")),
+                        ("swapped", "return -(x * np.log(y)).sum() / len(x)")):
+        assert home.check(submission(tmp_path / name, modules=MODULES.replace(loss, wrong)), ["1.2"]) == 1
+        out = capsys.readouterr().out
+        assert verdicts(out)["ladder: the initial loss is ln 10 (2.303)"].startswith("✗")
+        assert ("  – ladder: gradients agree with central differences\n      Not judged: the loss comes first, which is "
+                "wrong above.\n  ✓ ladder: 50") in out, out
 
 
 @pytest.mark.slow

@@ -14,12 +14,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from grading_help import MLP, MODULES, ROOT, needs_confinement, submission
+from grading_help import MLP, MODULES, ROOT, needs_confinement, reduced, submission
 
-from grading import archive, scan, unpack
+from grading import archive, expected, home, scan, unpack
 from grading.archive import Unreadable
+from grading.checks import Context, Replies
+from grading.inputs import Inputs
 from grading.people import parse
-from grading.submission import Submission
+from grading.replies import Reply
+from grading.submission import Submission, judge
 
 pytestmark = [pytest.mark.grading]
 
@@ -58,6 +61,28 @@ def laid_out(folder: Path) -> list[str]:
 
 
 # ---------------------------------------------------------------- folders
+
+
+def test_a_file_that_lies_elsewhere_is_said_to(tmp_path):
+    one = Submission(zipped(tmp_path / "doe.zip", {"q1/modules.py": MODULES, "q1/MLP_numpy.py": MLP, "q3/custom_layernorm.py": "x"}),
+                     "doe", expected=("modules.py", "mlp_numpy.py", "custom_layernorm.py", "mlp_pytorch.py"))
+    one.take_in(tmp_path / "in")
+    apart, renamed = "custom_layernorm.py is not beside the others: it lies in q3/", "mlp_numpy.py is called q1/MLP_numpy.py"
+    assert one.flags[-4:-1] == ["missing: mlp_pytorch.py", renamed, apart]
+    rules, context = reduced(["1.2", "2.1", "3.2b"], scripts=False), Context({}, None, None, False, expected=expected.values(Inputs()))
+    for row, probe, file in zip(rules.code, ("mlp_1", "networks", "value"), ("mlp_numpy.py", "mlp_pytorch.py",
+                                                                             "custom_layernorm.py"), strict=True):
+        judge(one, row, Replies({probe: Reply(error=f"Absent: {file} is not in the submission")}), 0.0, context)
+    said = {number: {check["diagnosis"] for check in found["checks"]} for number, found in one.questions.items()}
+    assert f"{renamed}." in said["1.2"] and f"{apart}." in said["3.2b"]
+    assert "mlp_pytorch.py is not in the submission." in said["2.1"]
+
+
+def test_a_file_of_another_name_is_told_at_home(tmp_path, capsys):
+    folder = submission(tmp_path / "doe")
+    (folder / "Custom_LayerNorm.py").write_text("x = 1")
+    assert home.check(folder, ["3.2c"]) == 1
+    assert "  custom_layernorm.py is called Custom_LayerNorm.py.\n" in capsys.readouterr().out
 
 MEMBERS = {"doe/modules.py": "", "doe/results/": "", "doe/images/net.png": "x", "doe/runs/a/loss.csv": "1,2",
            "doe/figures/.gitkeep": "", "doe/cifar10/cifar-10-batches-py/data_batch_1": "x" * 99,

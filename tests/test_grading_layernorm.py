@@ -268,6 +268,15 @@ FAULTY = {
     "float64 rounded in between": (layer_norm(("x_hat = (input - mean) / std\n        out",
                                                "x_hat = ((input - mean) / std).float().to(input.dtype)\n        out")), {
         "3.2b norm_value": "rounds a float64 input to float32"}),
+    "module returns nothing": (layer_norm((VALUE, VALUE.replace("return ", ""))), dict.fromkeys(
+        ("3.1 norm_value", "3.1 norm_gradients", "3.1 norm_float32", "3.1 norm_variance", "3.1 norm_shapes"),
+        "CustomLayerNormAutograd.forward returns None: the return is missing.")),
+    "forward returns nothing": (layer_norm(("        return out\n", "")), dict.fromkeys(
+        (*(f"3.2b norm_{check}" for check in ("value", "gradients", "float32", "variance", "none", "saved")),
+         "3.2c norm_shapes"), "CustomLayerNormManualFunction.forward returns None: the return is missing.")),
+    "backward returns nothing": (layer_norm(("        return grad_input, grad_gamma, grad_beta, None\n", "")), dict.fromkeys(
+        ("3.2b norm_gradients", "3.2b norm_none"),
+        "CustomLayerNormManualFunction.backward returns None: the return is missing.")),
     "no function": (layer_norm(("class CustomLayerNormManualFunction", "class Function")), {
         **{f"3.2b {check}": "custom_layernorm.py has no class CustomLayerNormManualFunction" for check in (
             "norm_value", "norm_gradients", "norm_float32", "norm_variance", "norm_none", "norm_saved")},

@@ -233,6 +233,14 @@ FAULTY = {
         "linear_backward_input": "ValueError"}),
     "ELU's derivative is ReLU's": (modules((ELU_BACK, "return dout * (self.x >= 0)")), {
         "elu_backward": "which is that of ReLU"}),
+    "softmax returns nothing": (modules(("return self.y\n", "self.y\n")), {
+        "softmax_forward": "SoftMaxModule.forward returns None: the return is missing."}),
+    "ELU returns no gradient": (modules((ELU_BACK, "pass")), {
+        "elu_backward": "ELUModule.backward returns None: the return is missing."}),
+    "linear returns no gradient": (modules(("return dout @ self.params['weight']", "dout @ self.params['weight']")), {
+        "linear_backward_input": "LinearModule.backward returns None: the return is missing."}),
+    "the MLP returns nothing": (network(("        return x\n", "")), dict.fromkeys(
+        ("mlp_0", "mlp_1", "mlp_3"), "MLP.forward returns None: the return is missing.")),
     "one activation for all": (network(("self.layers = []", "self.layers, elu = [], ELUModule()"),
                                        ("n), ELUModule()", "n), elu")), {"mlp_3": "its own activation module"}),
     "no softmax": (network((", SoftMaxModule()", "")), dict.fromkeys(("mlp_0", "mlp_1", "mlp_3"), "Softmax is missing")),

@@ -106,7 +106,9 @@ MLP_FAULTS = {  # {name: (network, checks that fail, part of what is said)}
     "sizes": (changed(MODULE_LIST, ("sizes[-1], n_classes", "sizes[-1] + 1, n_classes")),
               EVERYTHING, "mlp_pytorch.py, line 20"),
     "returns nothing": (changed(MODULE_LIST, (LAST, "x = self.out(x)")),
-                        EVERYTHING, "MLP.forward returns None, not a tensor"),
+                        EVERYTHING, "MLP.forward returns None: the return is missing."),
+    "returns a pair": (changed(MODULE_LIST, (LAST, "return self.out(x), x")),
+                       EVERYTHING, "MLP.forward returns tuple, not a tensor"),
 }
 
 
@@ -258,6 +260,16 @@ def test_a_convnet_with_fixed_sizes_is_right_but_for_them():
     assert "use n_classes" in fixed["classes"]["convnet_sizes"]
     images, channels, _ = INPUTS.other_sizes
     assert f"expected input[{images}, {channels}, 32, 32] to have 3 channels" in fixed["channels"]["convnet_sizes"]
+
+
+def test_a_convnet_or_a_block_that_returns_nothing_is_named():
+    failed = convnets({"network": changed(CONV_STAGES, ("return self.linear(x)", "self.linear(x)")),
+                       "block": changed(CONV_LIST, ("return z + x", "z + x"))}, training=True)
+    assert failed["network"].keys() == {"convnet_sizes", "convnet_values", "convnet_learns"}
+    assert failed["block"].keys() == {"convnet_sizes", LAYERS, "convnet_values", "convnet_learns"}
+    for name, function in (("network", "ConvNet"), ("block", "PreAct")):
+        assert all(f"{function}.forward returns None: the return is missing." in text and "Error" not in text
+                   for text in failed[name].values()), failed[name]
 
 
 def test_a_convnet_whose_output_does_not_depend_on_the_image_does_not_learn():

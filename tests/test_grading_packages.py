@@ -15,10 +15,12 @@ import pytest
 import torch
 from grading_help import MLP, MODULES, failures, grade, needs_confinement, reduced, submission
 
-from grading import confinement
+from grading import confinement, home
 from grading import submission as grader
-from grading.checks import Context
+from grading.checks import Context, Replies
 from grading.confinement import ConfinementError
+from grading.feedback import feedback
+from grading.marks import Marks
 from grading.replies import Reply
 from grading.sandbox import Limits, Probe, Sandbox
 from grading.worker import packages, student
@@ -197,6 +199,21 @@ def test_no_path_of_the_grader_s_machine_is_told(text, clean):
 # ---------------------------------------------------------------- as questions
 
 
+def test_a_module_that_is_not_there_is_a_remark_without_points(tmp_path, capsys):
+    """Nobody uses it, but the script that imports it does not start."""
+    folder = submission(tmp_path / "doe", modules="from helpers import foo\n" + MODULES)
+    assert home.check(folder, ["1.2"]) == 0
+    assert ("  • Python stops where helpers is imported, which is not there: hand in helpers.py with the code, or remove "
+            "the import.\n") in capsys.readouterr().out
+    rules = reduced(["1.2"], scripts=False)
+    one = grader.Submission(folder, "doe")
+    grader.judge(one, rules.code[0], Replies(a=Reply(notes={"missing": ["helpers"]}), b=Reply(notes={"missing": 3})), 0.0,
+                 Context({}, None, None, False))
+    marks = Marks(grader.scored(one.record(rules), rules), rules)
+    assert "1.2 imports helpers, which is not there" in marks.flags
+    assert "remark</span></div>\n<div class=\"diagnosis\">Python stops where helpers is imported" in feedback(marks)
+
+
 def test_needed_packages_are_known_and_really_absent():
     def needed(*names: object) -> list[str]:
         return grader.needed({"a": Reply(notes={"needs": list(names)}), "b": Reply(notes={"needs": 3})})
@@ -217,6 +234,9 @@ def test_questions_with_packages_that_are_not_here(tmp_path):
     records = grade(paths, reduced(["1.2"], scripts=False), tmp_path / "g")
     assert not failures(records["unused"])
     assert records["unused"]["flags"][0] == "modules.py imports torch and does not use it"
+    assert "1.2 imports nowhere, which is not there" in records["unused"]["flags"]
+    page = feedback(Marks(records["unused"], reduced(["1.2"], scripts=False)))
+    assert "Python stops where nowhere is imported" in page
     assert any("torch.expm1 is used, but this question asks for NumPy alone" in text for text in failures(records["framework"]))
     question = records["package"]["questions"]["1.2"]
     assert question["ungraded"] == f"needs {absent}, which is not installed on this machine" and question["score"] is None

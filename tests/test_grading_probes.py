@@ -184,5 +184,15 @@ def test_what_a_submission_raises_is_a_note_that_names_the_place(tmp_path, monke
         student.submitted("modules")
 
 
+def test_a_file_that_is_no_utf_8_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("others.py").write_text("x = 1")
+    Path("wide.py").write_text("x = 1", encoding="utf-16")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises((SyntaxError, ValueError)) as error:
+        student.submitted("wide")
+    assert student.describe(error.value) == "Absent: wide.py has null bytes, as a file saved as UTF-16 does: save it as UTF-8"
+
+
 if __name__ == "__main__":
     print(json.dumps(checks_of(sys.argv[1], Path(sys.argv[2]))))

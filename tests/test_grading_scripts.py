@@ -469,6 +469,16 @@ def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files)
         assert replies["script"].arrays["output"].shape == replies["script"].arrays["output gradient"].shape == (INPUTS.flags["batch_size"], 10)
 
 
+@pytest.mark.parametrize("flag, wrong, said", [
+    ("learning_rate", "default=1e-2", "The assignment's default learning_rate is 0.001; run without flags, yours is 0.01."),
+    ("dnn_hidden_units", "default='50'", "default dnn_hidden_units is 100; run without flags, yours makes linear layers of ")])
+def test_another_default_is_told_without_the_command_of_another_run(tmp_path, context, flag, wrong, said):
+    old = {"learning_rate": "default=1e-3", "dnn_hidden_units": "default='100'"}[flag]
+    replies, script = run(tmp_path, context, "1.2", written(NUMPY, (old, wrong)), ALL)
+    found = script.flags(replies, context)
+    assert said in found.diagnosis and found.fraction < 1 and found.numbers == "", found
+
+
 @pytest.mark.parametrize("scale", [1, 30, 1000])
 def test_a_loss_of_logits_of_any_size_is_the_cross_entropy(scale):
     """Of large ones, as some ways to start on unscaled pixels give, many a sample's gradient is 0 in float32."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from grading.worker.student import Absent, submitted
+from grading.worker.student import Absent, returned, silent, submitted
 
 
 def part(module: str, name: str) -> Any:
@@ -35,6 +35,17 @@ def put(owner: Any, **methods: Callable[..., Any]) -> None:
         others = {other for base in owner.__mro__ for other, value in vars(base).items() if value is before}
         for other in {name} | (others if before is not None else set()):
             setattr(owner, other, method)
+
+
+def watch_returns(constructor: Any) -> None:
+    """Have it be known if forward or backward of a class returns None."""
+    def watched(name: str) -> Callable[..., Any]:
+        method = getattr(constructor, name)
+        return lambda *given, **more: returned(f"{constructor.__name__}.{name}", method(*given, **more))
+
+    for name in {"forward", "backward"} & vars(constructor).keys():
+        static = isinstance(vars(constructor)[name], staticmethod)
+        put(constructor, **{name: staticmethod(watched(name)) if static else watched(name)})
 
 
 def watch_forward(constructor: Any, seen: Callable[[Any], object]) -> None:
@@ -91,7 +102,8 @@ def call(owner: Any, method: str, **arguments: Any) -> Any:
         raise Absent(f"{name} has no method {method}")
     if not fits(function, *arguments.values()):
         raise takes(f"{name}.{method}", function, arguments)
-    return function(*arguments.values())
+    silent.clear()
+    return returned(f"{name}.{method}", function(*arguments.values()))
 
 
 def make(constructor: Any, *, extra: Mapping[str, Any] | None = None, **arguments: Any) -> Any:

@@ -41,6 +41,7 @@ HARMLESS = {"manual_seed", "manual_seed_all", "seed_everything", "set_seed", "is
 STUB = os.path.join(os.path.dirname(__file__), "stub")
 
 needed: set[str] = set()  # packages that are not installed and were used all the same
+missing: set[str] = set()  # modules that are imported and are nowhere
 folder = ""  # of the submission
 
 
@@ -165,6 +166,7 @@ class Finder:
         else:
             use = (not_installed if package in PACKAGES else absent)(package)
         if excused():
+            missing.update({package} - PACKAGES)
             return ModuleSpec(name, _Loader(use), is_package=True)
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 

@@ -9,8 +9,8 @@ from unittest import mock
 
 import numpy as np
 
-from grading.worker.interface import Parameters, call, part
-from grading.worker.probes_numpy import module, network
+from grading.worker.interface import Parameters, call, part, watch_returns
+from grading.worker.probes_numpy import MODULES, module, network
 from grading.worker.student import Task, probe
 
 ROLES = ("weight", "bias")
@@ -19,6 +19,8 @@ DIRECTIONS, STEP = 4, 1e-6  # the weights are about 1e-4
 
 def watched_network(task: Task) -> tuple[Any, list[Parameters]]:
     """The NumPy MLP and the parameters of its linear layers, in the order in which they are made."""
+    for name in MODULES:
+        watch_returns(part("modules", name))
     constructor, made, sizes = part("modules", "LinearModule"), [], task.options["sizes"]
     init = constructor.__init__
 
@@ -43,7 +45,7 @@ def ladder_numpy(task: Task) -> None:
     if not np.allclose(np.sum(forward(outer, x), axis=1), 1):
         outer.append(module(task, "SoftMaxModule"))
     p = forward(outer, x)
-    task.send("loss", np.asarray(call(loss, "forward", x=p, y=targets.copy()), float))
+    task.send("loss", np.mean(call(loss, "forward", x=p, y=targets.copy())))
     task.attempt("slopes", lambda: task.send("slopes", slopes(outer, loss, layers, x, targets)))
     p = forward(outer, x)
     for _ in range(task.options["steps"]):

@@ -11,7 +11,7 @@ from torch import nn
 
 from grading.worker.construct import Network
 from grading.worker.graph import Graph, Node
-from grading.worker.student import Absent, Task, probe
+from grading.worker.student import Absent, Task, probe, returned
 
 # What a loss may take the network's output for: how the class probabilities follow from it.
 READINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -19,6 +19,7 @@ READINGS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 EXTRA = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.modules.dropout._DropoutNd,
          nn.LayerNorm, nn.GroupNorm)
 IMAGE = (3, 32, 32)
+nn.modules.module.register_module_forward_hook(lambda module, x, y: returned(f"{type(module).__name__}.forward", y))
 
 
 def tensor(task: Task, name: str) -> torch.Tensor:
@@ -64,7 +65,7 @@ class Built:
                     with torch.no_grad(), Graph(self.x) as graph:
                         y = self.model(self.x)
                     if not isinstance(y, torch.Tensor):
-                        raise Absent(f"MLP.forward returns {y if y is None else type(y).__name__}, not a tensor")
+                        raise Absent(f"MLP.forward returns {type(y).__name__}, not a tensor")
                     self.path, self.shape = graph.path(y), tuple(y.shape)
                     return
                 except Exception as error:

@@ -25,6 +25,8 @@ from grading.worker import packages
 PROBES: dict[str, Callable[[Task], None]] = {}
 COLOURS = r"\x1b\[[0-9;]*[A-Za-z]"  # of a terminal
 MESSAGE = 300  # characters kept of an exception's text
+silent: list[str] = []  # functions of the submission that have returned None, the first one to blame for what follows
+BY_NONE = re.compile("NoneType|for array of dimension 0$|incorrect number of gradients")  # what None leads to
 
 
 class Task:
@@ -45,6 +47,8 @@ class Task:
         array = np.array(value)  # a copy: what the submission changes later must not change the answer
         if array.dtype.kind not in "biuf":
             self.notes[f"{name} is"] = type(value).__name__
+            if value is None and silent:
+                self.notes[f"{name} failed"] = returns_none()
             return
         self.sent[name] = array
 
@@ -118,6 +122,17 @@ def way_out(error: BaseException) -> str:
     return f"; hand in {name}.py with the code, or do without it"
 
 
+def returned(function: str, value: Any) -> Any:
+    """`value`, as a function of the submission has returned it."""
+    if value is None:
+        silent.append(function)
+    return value
+
+
+def returns_none() -> str:
+    return f"Absent: {silent[0]} returns None: the return is missing"
+
+
 def describe(error: BaseException) -> str:
     """'ValueError: text (modules.py, line 12)': what happened and where in the submission."""
     here = packages.folder or os.getcwd()
@@ -130,6 +145,12 @@ def describe(error: BaseException) -> str:
         text = error.msg if isinstance(error, SyntaxError) else str(error)  # str() would name the place again
     except Exception:
         text = ""
+    if silent and BY_NONE.search(text):
+        return returns_none()
+    if "cannot contain null bytes" in text:  # Python does not say in which file
+        for path in sorted(Path(here).glob("*.py")):
+            if b"\0" in path.read_bytes():
+                return f"Absent: {path.name} has null bytes, as a file saved as UTF-16 does: save it as UTF-8"
     text = shortened(without_places(text)) + way_out(error)
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
@@ -139,6 +160,8 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
     """Run the probe and write what it sent and noted, whatever happened on the way."""
     packages.folder = os.getcwd()
     packages.needed.clear()
+    packages.missing.clear()
+    silent.clear()
     task = Task(arrays, request["options"], data)
     error, mine = None, os.getpid()
     try:
@@ -152,6 +175,8 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
         os._exit(1)
     if packages.needed:
         task.note("needs", sorted(packages.needed))
+    if packages.missing:
+        task.note("missing", sorted(packages.missing))
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **task.sent)
     write_all(npz, buffer.getvalue())
