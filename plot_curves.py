@@ -67,8 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         if not (run / "metrics.csv").is_file() or not (run / "config.json").is_file():
             parser.exit(2, f"{parser.prog}: {run} is not a run folder: it holds no metrics.csv with a config.json\n")
         if (run / "metrics.csv").read_bytes().startswith(b"repeat"):
-            parser.exit(2, f"{parser.prog}: {run} holds several repeats; "
-                           "name one of the folders inside it\n")
+            parser.exit(2, f"{parser.prog}: {run} holds several repeats; name one of the folders inside it\n")
     if arguments.out.suffix in (".png", ".svg"):
         arguments.out = arguments.out.with_suffix("")
     for run in arguments.runs:

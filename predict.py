@@ -173,11 +173,11 @@ def read_picture(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             if image.mode[0] in "IF":  # 16 or 32 bits a pixel
                 values: np.ndarray = np.nan_to_num(np.asarray(image, np.float32))
                 top = values.max()
-                if image.mode.startswith("I;16") or top > 255:
-                    values = values / 257  # 65535 is white
-                elif image.mode == "F" and top <= 1:
+                if image.mode.startswith("I;16") or top > 2 * 255:  # from 0 to 65535; resizing may overshoot 255
+                    values = values / 257
+                elif image.mode == "F" and top <= 2:  # from 0 to 1
                     values = values * 255
-                image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+                image = Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
             if image.has_transparency_data:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -277,6 +277,16 @@ def test_the_process_that_ends_last_tells_how_the_run_ended(standin, tmp_path):
     assert output.count("continue with --resume") == 1, output
 
 
+def test_after_a_run_signals_mean_what_they_meant(standin, tmp_path):
+    """A program of somebody's own, which does more than train."""
+    (tmp_path / "own.py").write_text("import signal, sys, train_mlp_pytorch as s\n"
+                                     "s.train(s.Config(data_dir=sys.argv[1], output_dir=sys.argv[2], max_steps=2, device='cpu'))\n"
+                                     "print('restored' if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL else 'kept')")
+    done = subprocess.run([*TORCHRUN, str(tmp_path / "own.py"), standin, tmp_path / "run"], cwd=tmp_path, capture_output=True,
+                          text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
+    assert done.stdout.count("restored") == 2 and done.returncode == 0, done.stdout + done.stderr
+
+
 def test_without_torchrun_nothing_is_shared():
     assert (rendezvous.processes(), rendezvous.rank()) == (1, 0)
     assert distributed_pytorch.total(torch.tensor([1.5, 2.0])).tolist() == [1.5, 2.0]

@@ -251,6 +251,7 @@ class Run:
                 self._finish()
                 if signum := self.stop.came_after_all:  # after the last step: nothing is lost, but the caller stops
                     raise Interrupted(signum, f"stopped; the run in {quoted(self.folder.path)} is finished")
+                self.stop.restore()
             elif isinstance(error, Diverged | Interrupted):
                 self.folder.end_early(f"{type(error).__name__.lower()} after step {self.step}")
         finally:

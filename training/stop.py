@@ -29,8 +29,8 @@ class StopRequest:
     A second signal raises KeyboardInterrupt at once, and so does the first inside `at_once()`.
 
     agree: for several processes, which must stop after the same step: turns each one's signal number (0: none) into the
-    same number for all. A second signal then waits like the first, and none is heard from the end on: torchrun sends
-    SIGTERM to the processes that end last, of which one may have to tell how the run ended.
+    same number for all. A second signal then waits like the first, and none ends the process until `restore`: torchrun
+    sends SIGTERM to those that end last, of which one may have to tell how the run ended.
     """
 
     def __init__(self, agree: Callable[[int], int] | None = None):
@@ -46,8 +46,11 @@ class StopRequest:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self.agree:
-            return
+        if not self.agree:
+            self.restore()
+
+    def restore(self) -> None:
+        """Signals mean again what they meant before."""
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
 
