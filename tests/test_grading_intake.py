@@ -84,6 +84,7 @@ def test_a_file_of_another_name_is_told_at_home(tmp_path, capsys):
     assert home.check(folder, ["3.2c"]) == 1
     assert "  custom_layernorm.py is called Custom_LayerNorm.py.\n" in capsys.readouterr().out
 
+
 MEMBERS = {"doe/modules.py": "", "doe/results/": "", "doe/images/net.png": "x", "doe/runs/a/loss.csv": "1,2",
            "doe/figures/.gitkeep": "", "doe/cifar10/cifar-10-batches-py/data_batch_1": "x" * 99,
            "doe/data/x.csv": "1", "doe/venv/lib/a.py": "", "doe/my_env/pyvenv.cfg": "", "doe/my_env/lib/a.py": "",
