@@ -112,6 +112,7 @@ def shell(patch, script: str, flags: list[str]) -> int:
         if (ROOT / f"{script}.py").exists():
             runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
         else:
+            patch.delitem(sys.modules, f"report.{script}", raising=False)  # another test may have imported it
             runpy.run_module(f"report.{script}", run_name="__main__", alter_sys=True)
     return stop.value.code
 
