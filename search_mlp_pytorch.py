@@ -43,7 +43,7 @@ from training.datasets import DATASETS
 from training.flags import Flags, TrainingFlags, UserError, flag, path, positive_int, seed_int
 from training.machine import out_of_memory
 from training.rendezvous import processes
-from training.run import Diverged
+from training.run import BatchTooLarge, Diverged
 from training.script import run_script
 from training.stop import Interrupted
 
@@ -403,10 +403,9 @@ def search(config: Config) -> dict[str, Any]:
                     study.tell(trial, state=TrialState.PRUNED)
                 except Diverged:
                     study.tell(trial, 0.0)
+                except BatchTooLarge as error:  # other trials draw a smaller one
+                    shared.leave_out(trial, str(error))
                 except UserError as error:  # the same values would fail again
-                    if str(error).startswith("--batch_size"):  # more than there are images: other trials draw less
-                        shared.leave_out(trial, str(error))
-                        continue
                     study.tell(trial, state=TrialState.FAIL)
                     raise UserError(f"trial {trial.number}: {error}") from None
                 except BaseException as error:

@@ -43,12 +43,15 @@ def write_json(path: Path, value: Any) -> None:
     write(path, json.dumps(value, indent=2) + "\n")
 
 
+ABSENT = "is not in the submission"
+
+
 def whereabouts(name: str, code: Path, folder: Path) -> str:
     """Where in `folder` the file lies that should be in `code`, as a sentence without its full stop."""
     found = min((path for path in folder.rglob("*") if path.name.lower() == name and path.is_file()),
                 key=lambda path: (path.parent != code, len(path.parts), path), default=None)
     if found is None:
-        return f"{name} is not in the submission"
+        return f"{name} {ABSENT}"
     place = found.relative_to(folder)
     return f"{name} is not beside the others: it lies in {place.parent.as_posix()}/" if found.name == name else (
         f"{name} is called {place.as_posix()}")

@@ -348,16 +348,18 @@ def at_home(folder: Path, rules: Rubric | None = None) -> Iterator[Home]:
         yield Home(Path(work), copied(folder.resolve(), Path(work, "code")), rules)
 
 
-def sentences(folder: Path, number: str) -> dict[str, list[str]]:
-    """{id: lines} of the checks of a question that fail. Raises HomeError."""
-    if number not in [row.number for row in rubric.load().code]:
+def sentences(folder: Path, number: str, starts: tuple[str, ...]) -> list[str]:
+    """What is said of the checks of a question that fail and whose ids start with one of `starts`. Raises HomeError."""
+    rules = rubric.load()
+    if number not in [row.number for row in rules.code]:
         raise HomeError(f"{number} is not asked")
     if reason := unready(QUESTIONS[number]):
         raise HomeError(f"{number} {reason}")
-    with at_home(folder) as home:
+    with at_home(folder, rules) as home:
         found = home.question(number)
-    return {id: [f"{check.title}:", *(f"    {line}" for line in wrong(outcome))]
-            for id, (check, outcome) in found.items() if check.points and not outcome.passed}
+    return [line for id, (check, outcome) in found.items()
+            if id.startswith(starts) and check.points and not outcome.passed
+            for line in (f"{check.title}:", *(f"    {said}" for said in wrong(outcome)))]
 
 
 def check(folder: Path, names: Sequence[str], rules: Rubric | None = None) -> int:

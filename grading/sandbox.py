@@ -28,7 +28,7 @@ import numpy as np
 from grading import cgroups, syscalls
 from grading.confinement import PLACE, Confined, ConfinementError, hides
 from grading.container import Contained
-from grading.files import Trouble
+from grading.files import ABSENT, Trouble
 from grading.replies import ENDS, Left, Limits, Probe, Reply, one_line, read_line, read_reply, signal_name
 from grading.syscalls import NoFilter
 from grading.worker.packages import FRAMEWORKS, STUB
@@ -139,7 +139,7 @@ class Sandbox:
             ConfinementError: the worker cannot be confined, so that nothing was run.
             Trouble: the worker was ended from outside, or not even started, so that nothing is known.
         """
-        replies = {name: Reply(error=f"Absent: {probe.needs} is not in the submission")
+        replies = {name: Reply(error=f"Absent: {probe.needs} {ABSENT}")
                    for name, probe in probes.items() if probe.needs and not (code / probe.needs).is_file()}
         while left := {name: probe for name, probe in probes.items() if name not in replies}:
             replies |= self._run(code, left, limits, data, torch)

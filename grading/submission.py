@@ -27,7 +27,7 @@ from typing import Any
 from grading import archive, scan
 from grading.archive import Unreadable
 from grading.checks import Context, Replies, imported_in_vain, not_there
-from grading.files import local_imports, whereabouts
+from grading.files import ABSENT, local_imports, whereabouts
 from grading.questions import QUESTIONS
 from grading.replies import EARLY, one_line
 from grading.rubric import Question as Row
@@ -42,7 +42,6 @@ PACKAGE = Path(__file__).parent
 REFERENCE = PACKAGE.parent
 
 Record = dict[str, Any]
-NOT_IN_IT = " is not in the submission"
 NOT_YET = "not graded yet"  # of questions that --only left out
 
 
@@ -126,9 +125,9 @@ class Submission:
             return
         absent = [name for name in self.expected if not (self.code / name).is_file()]
         self.absent = {name: whereabouts(name, self.code, self.folder) for name in absent}
-        if missing := [name for name, where in self.absent.items() if where.endswith(NOT_IN_IT)]:
+        if missing := [name for name, where in self.absent.items() if where.endswith(ABSENT)]:
             self.flags.append(f"missing: {', '.join(missing)}")
-        self.flags += [where for where in self.absent.values() if not where.endswith(NOT_IN_IT)]
+        self.flags += [where for where in self.absent.values() if not where.endswith(ABSENT)]
         if wrong := taken.no_report():
             self.flags.append(wrong)
         for path in data_utilities():
@@ -226,7 +225,7 @@ def judge(submission: Submission, row: Row, replies: Replies, seconds: float, co
     for id, outcome in QUESTIONS[row.number].judged(row.checks, replies, context).items():
         fraction, diagnosis = min(max(outcome.fraction, 0.0), 1.0), without_places(outcome.diagnosis)
         for name, where in submission.absent.items():
-            diagnosis = diagnosis.replace(f"{name}{NOT_IN_IT}", submission._hidden(where))
+            diagnosis = diagnosis.replace(f"{name} {ABSENT}", submission._hidden(where))
         checks.append({"id": id, "fraction": fraction, "diagnosis": one_line(diagnosis, 600),
                        "numbers": one_line(without_places(outcome.numbers)), "shares": outcome.shares})
     result: dict[str, Any] = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from grading.changes import Change
-from grading.files import folder_name, write
+from grading.files import ABSENT, folder_name, write
 from grading.marks import Marks
 from grading.page import render
 from grading.rubric import Rubric
@@ -22,7 +22,6 @@ from grading.submission import Record
 HARDEST = 12
 SUSPECT_SHARE, SUSPECT_FROM = 0.8, 5  # so many fail, of at least so many: the check may be wrong, not they
 MESSAGES = 3
-ABSENT = "is not in the submission."
 
 
 def code_total(record: Record) -> float:
@@ -106,7 +105,7 @@ def suspects(records: Sequence[Record]) -> list[dict[str, Any]]:
     """
     rows: dict[str, dict[str, Any]] = {}
     for (number, title), all_found in by_check(records).items():
-        found = [check for check in all_found if not check["diagnosis"].endswith(ABSENT)]
+        found = [check for check in all_found if not check["diagnosis"].endswith(f"{ABSENT}.")]
         failed = [check for check in found if check["fraction"] < 1]
         if len(found) >= SUSPECT_FROM and len(failed) >= SUSPECT_SHARE * len(found):
             messages = Counter(check["diagnosis"] or check["numbers"] or "no message" for check in failed)

@@ -144,6 +144,11 @@ def test_no_run_with_a_row(ended, tmp_path, capsys):
     assert stop.value.code == 2 and f"no evaluation was done ({ended / 'nan'}: diverged after step" in error
 
 
+def test_a_letter_that_the_font_lacks_is_no_warning(ended, tmp_path, monkeypatch, recwarn):
+    legend_of(monkeypatch, ended / "a", ended / "b", "--labels", "\N{CJK UNIFIED IDEOGRAPH-732B}", "b", "--out", tmp_path / "x")
+    assert not recwarn.list
+
+
 def test_twelve_runs_have_twelve_colours(ended, tmp_path, monkeypatch):
     _, axes = legend_of(monkeypatch, *[ended / "a"] * 12, "--out", tmp_path / "x")
     assert len({line.get_color() for line in axes[0].lines if len(line.get_xdata())}) == 12

@@ -27,8 +27,9 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--lo
             "--nproc_per_node", "2"]
 
 
-def start(script: str, *flags: object) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def start(script: str | Path, *flags: object) -> subprocess.Popen:
+    """A script of the package, or one whose path from the root is given, without its .py."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen([*TORCHRUN, str(ROOT / f"{script}.py"), *map(str, flags), "--device", "cpu"], cwd=ROOT, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
@@ -196,10 +197,7 @@ sys.exit(run_script(train_mlp_pytorch.Config, train_mlp_pytorch.train, ""))
 
 def test_a_signal_ends_the_wait_for_another_process(standin, tmp_path):
     (tmp_path / "late.py").write_text(LATE)
-    process = subprocess.Popen(
-        [*TORCHRUN, str(tmp_path / "late.py"), "--data_dir", standin, "--max_steps", "2", "--device", "cpu",
-         "--output_dir", tmp_path / "run"], env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = start(tmp_path / "late", "--data_dir", standin, "--max_steps", 2, "--output_dir", tmp_path / "run")
     lines = iter(process.stdout.readline, "")
     assert any(line == "waiting\n" for line in lines)
     os.kill(members(process)[0], signal.SIGTERM)
@@ -265,10 +263,7 @@ sys.exit(run_script(train_mlp_pytorch.Config, train_mlp_pytorch.train, ""))
 def test_the_process_that_ends_last_tells_how_the_run_ended(standin, tmp_path):
     """torchrun sends it SIGTERM when the first has ended."""
     (tmp_path / "slow_to_leave.py").write_text(SLOW_TO_LEAVE)
-    process = subprocess.Popen(
-        [*TORCHRUN, str(tmp_path / "slow_to_leave.py"), "--data_dir", standin, *map(str, LONG), "--device", "cpu",
-         "--output_dir", tmp_path / "run"], env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    process = start(tmp_path / "slow_to_leave", "--data_dir", standin, *LONG, "--output_dir", tmp_path / "run")
     wait_for(tmp_path / "run/last.pt", process)
     for pid in members(process).values():
         os.kill(pid, signal.SIGINT)
@@ -282,9 +277,8 @@ def test_after_a_run_signals_mean_what_they_meant(standin, tmp_path):
     (tmp_path / "own.py").write_text("import signal, sys, train_mlp_pytorch as s\n"
                                      "s.train(s.Config(data_dir=sys.argv[1], output_dir=sys.argv[2], max_steps=2, device='cpu'))\n"
                                      "print('restored' if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL else 'kept')")
-    done = subprocess.run([*TORCHRUN, str(tmp_path / "own.py"), standin, tmp_path / "run"], cwd=tmp_path, capture_output=True,
-                          text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)})
-    assert done.stdout.count("restored") == 2 and done.returncode == 0, done.stdout + done.stderr
+    status, output = finish(start(tmp_path / "own", standin, tmp_path / "run"))
+    assert output.count("restored") == 2 and status == 0, output
 
 
 def test_without_torchrun_nothing_is_shared():

@@ -152,7 +152,7 @@ def tiny(here) -> Iterator[None]:
         figure.return_value.subplots.return_value = [MagicMock(), MagicMock()]
         patch.setattr("matplotlib.figure.Figure", figure)
         patch.setattr(os, "fsync", lambda file: None)  # a disk that keeps everything, and fast
-        patch.setattr("imagefiles.cifar10_download.fetch", MagicMock(side_effect=DownloadError("there is no network here")))
+        patch.setattr("imagefiles.cifar10_download.fetch", MagicMock(side_effect=DownloadError("the network is down")))
         yield
 
 

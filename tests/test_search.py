@@ -390,11 +390,11 @@ def test_optuna_is_quiet():
 def test_a_trial_that_no_data_fit_is_not_tried_again(standin, tmp_path, monkeypatch):
     """An error of the user's: with the same values it would be the same in every process that comes by."""
     def refuse(*_):
-        raise UserError("--data_dir: not there")
+        raise UserError("--batch_size: too large")
 
     with monkeypatch.context() as patch:
         patch.setattr(search, "run_trial", refuse)
-        with pytest.raises(UserError, match="trial 0: --data_dir: not there"):
+        with pytest.raises(UserError, match="trial 0: --batch_size: too large"):
             search.search(config(standin, tmp_path / "s", trials=1))
     assert [trial.state for trial in study(tmp_path / "s").trials] == [TrialState.FAIL]
     assert search.search(config(standin, tmp_path / "s", trials=1))["trials"] == 1

@@ -64,6 +64,10 @@ def accuracy(predictions: Any, targets: Any) -> float:
     return float((predictions.argmax(1) == targets).sum()) / len(targets)
 
 
+class BatchTooLarge(UserError):
+    """A batch is larger than the training split."""
+
+
 class Plan:
     """How many steps a run takes, and after which of them it evaluates what.
 
@@ -74,8 +78,8 @@ class Plan:
     def __init__(self, config: TrainingFlags, data: Any):
         train_size = data.train.num_examples
         if config.batch_size > train_size:
-            raise UserError(f"--batch_size: {config.batch_size} is more than the training split's {train_size} images; "
-                            "choose a smaller one")
+            raise BatchTooLarge(f"--batch_size: {config.batch_size} is more than the training split's {train_size} "
+                                "images; choose a smaller one")
         self.split = "validation" if config.validation_size else "test"
         for split in {self.split, "test"} if config.eval_images else ():
             if config.eval_images >= (size := data[split].num_examples):

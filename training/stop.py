@@ -51,8 +51,8 @@ class StopRequest:
 
     def restore(self) -> None:
         """Signals mean again what they meant before."""
-        for signum, handler in self._handlers.items():
-            signal.signal(signum, handler)
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
 
     def _receive(self, signum: int, frame: Any) -> None:
         at_once = self._interruptible or (self._signum and self.agree is None)
