@@ -129,7 +129,7 @@ def test_the_handout_holds_no_formula(course, tmp_path):
     (handout / "huber.py").write_text(RIGHT)
     done = run(handout, handout, "--check", "1.4")
     assert done.returncode == 0 and "✓ Gradient by the prediction" in done.stdout, done.stdout + done.stderr
-    done = subprocess.run([sys.executable, "-m", "pytest", "-rs"], cwd=handout, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "pytest"], cwd=handout, capture_output=True, text=True, check=False)
     assert done.stdout.count("skipped") and "failed" not in done.stdout and "1.2 is not asked" in done.stdout, done.stdout
 
 
