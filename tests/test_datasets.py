@@ -95,6 +95,30 @@ def test_the_deviation_of_pixels(cifar10_dir):
 @pytest.mark.parametrize("side", [24, 36])
 def test_a_new_data_set_is_a_function_and_a_row(script, side, tmp_path):
     """Four classes, images of two channels: shapes and classes are counted from what the function gives."""
+    done = on_stripes(script, side, "validation_size, one_hot", *STEPS, "--output_dir", tmp_path / "run")
+    if script == "train_convnet_pytorch" and side == 36:
+        assert done.returncode == 2 and "17 to 32 pixels a side, not 36 x 36" in done.stderr and done.stderr.count("\n") == 1
+        return
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "run/config.json").read_text())["flags"]["data_dir"] == "./stripes"
+    assert abs(float(rows(tmp_path / "run")[0]["loss"]) - np.log(4)) < 0.7
+
+
+@pytest.mark.parametrize("script, passed_on, wrong", [
+    ("train_mlp_numpy", "validation_size, False", "labels of shape (30,) where one_hot=True"),
+    ("train_mlp_autodiff", "validation_size, True", "labels of shape (30, 4) where one_hot=False"),
+    ("train_mlp_numpy", "0, one_hot", "0 validation images where validation_size=10"),
+    ("train_mlp_pytorch", "0, one_hot", "0 validation images where validation_size=10")])
+def test_the_function_of_a_data_set_does_as_it_is_asked(script, passed_on, wrong, tmp_path):
+    """What it ignores is told in a line that names the function."""
+    done = on_stripes(script, 24, passed_on, "--validation_size", "10", "--output_dir", tmp_path / "run")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "stripes: its function gives " + wrong in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def on_stripes(script: str, side: int, passed_on: str, *flags: object) -> subprocess.CompletedProcess:
+    """The script on a data set of a user's own, whose function passes on what it is asked for."""
     code = f"""
 import sys
 import numpy as np
@@ -106,7 +130,7 @@ def stripes(data_dir, one_hot, validation_size, seed, scale):
     images = np.zeros((40, 2, {side}, {side}), np.uint8)
     for image, label in zip(images, labels):
         image[:, :, label::4] = 200
-    return make_splits((images, labels), (images, labels), [], validation_size, one_hot, seed, scale, state="published",
+    return make_splits((images, labels), (images, labels), [], {passed_on}, seed, scale, state="published",
                        name="stripes", class_names=("a", "b", "c", "d"))
 
 DATASETS["stripes"] = Source(stripes, "./stripes", 80.0)
@@ -114,11 +138,5 @@ import {script} as script
 from training.script import run_script
 sys.exit(run_script(script.Config, script.train, "", sys.argv[1:]))
 """
-    done = subprocess.run([sys.executable, "-c", code, "--dataset", "stripes", *STEPS, "--output_dir", tmp_path / "run"], cwd=ROOT,
-                          capture_output=True, text=True, check=False)
-    if script == "train_convnet_pytorch" and side == 36:
-        assert done.returncode == 2 and "17 to 32 pixels a side, not 36 x 36" in done.stderr and done.stderr.count("\n") == 1
-        return
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "run/config.json").read_text())["flags"]["data_dir"] == "./stripes"
-    assert abs(float(rows(tmp_path / "run")[0]["loss"]) - np.log(4)) < 0.7
+    return subprocess.run([sys.executable, "-c", code, "--dataset", "stripes", *flags], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
