@@ -19,7 +19,7 @@ import numpy as np
 
 from imagefiles.checksums import ChecksumCache, md5_of
 from imagefiles.cifar10_pickle import MAX_FILE_BYTES, PickleRefused, read_pickle
-from imagefiles.dataset import DataError, Part, quoted
+from imagefiles.dataset import DataError, Part, quoted, seems
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 TITLES = {  # what each batch file says it is
@@ -212,7 +212,7 @@ def _parse(path: Path, content: bytes, *keys: str) -> dict[str, Any]:
     try:
         return read_pickle(content, keys)
     except PickleRefused as error:
-        raise DataError(f"{path} {error}; {again(path.parent)}") from None
+        raise DataError(f"{path} {error}{seems(content)}; {again(path.parent)}") from None
 
 
 def _text(value: Any) -> str:

@@ -17,8 +17,21 @@ Part = tuple[np.ndarray, np.ndarray]  # uint8 images (N, channels, height, width
 BLOCK = 256  # images whose sum fits into 16 bits
 
 
+OTHER_KINDS = {  # a file's first bytes, and what it then is
+    b"<": "a web page", b"version https://git-lfs": "a pointer of Git LFS, without the file", b"\x1f\x8b": "gzip data",
+    b"BZh": "bzip2 data", b"\xfd7zXZ": "xz data", b"PK": "a ZIP archive, as np.savez and torch.save write",
+    b"\x93NUMPY": "an array of np.save", b"\x89HDF": "HDF5", b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture",
+    b"\0\0\0\0": "zeros, as an interrupted copy leaves them"}
+
+
 class DataError(Exception):
     """Data that is missing, truncated, hostile or mixed up: one to three lines with the way out."""
+
+
+def seems(content: bytes) -> str:
+    """To be said of a file that cannot be read: which other kind it looks like, '' where that is not known."""
+    beginning = content[:100].lstrip(b"\t\n\r ")
+    return next((f"; it looks like {kind}" for start, kind in OTHER_KINDS.items() if beginning.startswith(start)), "")
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

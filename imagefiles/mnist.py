@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from imagefiles.checksums import md5_of
-from imagefiles.dataset import DataError, Splits, data_folder, make_splits
+from imagefiles.dataset import DataError, Splits, data_folder, make_splits, seems
 
 # Raw file, magic number (LeCun's IDX: unsigned bytes, number of dimensions), MD5 as published
 FILES = {
@@ -47,7 +47,8 @@ def read_idx(path: Path, magic: int) -> tuple[np.ndarray, str]:
     dimensions = magic % 256
     header = 4 + 4 * dimensions
     if len(content) < header or int.from_bytes(content[:4], "big") != magic:
-        raise DataError(f"{path} does not begin with the magic number {magic} of its kind; fetch it again")
+        raise DataError(f"{path} does not begin with the magic number {magic} of its kind{seems(content)}; "
+                        "fetch it again")
     shape = tuple(int.from_bytes(content[at:at + 4], "big") for at in range(4, header, 4))
     expected = header + math.prod(shape)
     if len(content) != expected:

@@ -1,6 +1,7 @@
 """CIFAR-10's files: pickles in general, and files that are damaged, hostile or mixed up."""
 
 import contextlib
+import gzip
 import os
 import pickle
 import subprocess
@@ -17,6 +18,7 @@ from cifar10_utils import DataError, get_cifar10
 from imagefiles.cifar10_files import BATCH_FILES
 from imagefiles.cifar10_pickle import PickleRefused, read_pickle
 from imagefiles.cifar10_standin import write_pickle
+from imagefiles.mnist import read_idx
 from tests.cifar10_folders import batch, write_batches
 
 pytestmark = pytest.mark.data
@@ -208,6 +210,25 @@ def test_unsound_file(folder, case):
     assert str(folder / "data_batch_2") in str(error.value)
     assert f"cifar10_utils.py fetch {folder}" in str(error.value)
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+NO_PICKLE = {  # what comes in the place of a file, and the words for it
+    b"<!DOCTYPE html><title>Sign in": "a web page", b"\n  <html>": "a web page", b"<?xml version='1.0'?>": "a web page",
+    b"version https://git-lfs.github.com/spec/v1\noid": "a pointer of Git LFS, without the file",
+    gzip.compress(GOOD): "gzip data", b"BZh91AY&SY": "bzip2 data", b"\xfd7zXZ\0": "xz data",
+    b"PK\3\4": "a ZIP archive, as np.savez and torch.save write", b"\x93NUMPY\1\0": "an array of np.save",
+    b"\x89HDF\r\n": "HDF5", b"\x89PNG\r\n": "a picture", b"\xff\xd8\xff\xe0": "a picture",
+    bytes(3000): "zeros, as an interrupted copy leaves them"}
+
+
+@pytest.mark.parametrize("content", NO_PICKLE, ids=NO_PICKLE.values())
+def test_a_file_of_another_kind_is_named(folder, content):
+    (folder / "data_batch_2").write_bytes(content)
+    with pytest.raises(DataError, match=f"data_batch_2 .*; it looks like {NO_PICKLE[content]}; move"):
+        get_cifar10(folder)
+    (folder / "idx").write_bytes(content)
+    with pytest.raises(DataError, match=f"idx does not begin .*; it looks like {NO_PICKLE[content]}; fetch it again"):
+        read_idx(folder / "idx", 2051)
 
 
 MEMORY = """
