@@ -92,7 +92,9 @@ def rates(handout) -> tuple[list[str], list[str], int, int]:
 
 def test_rates_on_files_that_were_written_independently(handout):
     wrong, missed, pairs, copies = rates(handout)
-    print(f"{len(wrong)} of {pairs} independent pairs shown, {len(missed)} of {copies} disguised copies missed")
+    told = " ".join((ROOT / "docs/grading.md").read_text(encoding="utf-8").split())
+    assert f"Of the {pairs} pairs of files in tests/handins, written independently, {len(wrong)} are shown" in told
+    assert f"of {copies} copies with other names, comments and order, {len(missed)} are missed" in told
     assert pairs >= 100 and copies >= 40
     assert not wrong, wrong
     assert not missed, missed
