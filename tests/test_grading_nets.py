@@ -61,6 +61,19 @@ def test_right_mlps_have_full_points():
     assert mlps(right) == {name: {} for name in right}
 
 
+PRODUCT = "x @ self.w[i] + self.b[i]"
+PRODUCTS = {  # the same linear layer
+    "einsum": "torch.einsum('sm,mn->sn', x, self.w[i]) + self.b[i]", "einsum, weight first": "torch.einsum('mn,sm->sn', self.w[i], x) + self.b[i]",
+    "tensordot": "torch.tensordot(x, self.w[i], dims=1) + self.b[i]", "columns": "(self.w[i].t() @ x.t() + self.b[i].t()).t()",
+    "inner": "torch.inner(x, self.w[i].T) + self.b[i]", "one sample at a time, in C": "torch.matmul(x.unsqueeze(1), self.w[i]).squeeze(1) + self.b[i]",
+    "added to the bias": "torch.addmm(self.b[i], x, self.w[i])", "einsum, columns": "torch.einsum('sm,mn->ns', x, self.w[i]).T + self.b[i]"}
+
+
+def test_a_linear_layer_may_be_written_as_any_product():
+    right = {name: changed(OWN_PARAMETERS, (PRODUCT, product)) for name, product in PRODUCTS.items()}
+    assert mlps(right) == {name: {} for name in right}
+
+
 @pytest.mark.parametrize("loss, text", [("log-probabilities", LOG_SOFTMAX), ("probabilities", SOFTMAX)])
 def test_an_mlp_is_judged_with_its_own_loss(loss, text):
     assert mlps({"right": text}, loss) == {"right": {}}

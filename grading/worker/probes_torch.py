@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -83,8 +84,8 @@ class Built:
         return [node for node in self.path if node.kind == "linear"]
 
     def widths(self) -> list[list[int]]:
-        """(in, out) of the linear layers that run."""
-        return [[torch.Size(node.shape_in[1:]).numel(), torch.Size(node.shape_out[1:]).numel()] for node in self.linear]
+        """(in, out) of the linear layers that run, whichever dimensions of a product the samples and features are."""
+        return [[math.prod(shape) // len(self.x) for shape in (node.shape_in, node.shape_out)] for node in self.linear]
 
     def told(self) -> list[list[int]]:
         """`widths`, with the grader's number of inputs where the network has that many once it is told so."""
@@ -160,7 +161,8 @@ def examine(task: Task, name: str, built: Built) -> None:
     with torch.no_grad(), Graph(built.x) as graph:
         built.model(built.x)
     first = next(node.value for node in graph.nodes if node.kind == "linear")
-    task.send(f"{name} first", first.reshape(len(built.x), -1))
+    samples = len(built.x)
+    task.send(f"{name} first", first.T if first.shape == (built.sizes[1], samples) else first.reshape(samples, -1))
     y = built.model(built.x)
     for reading, probabilities in READINGS.items():
         p = probabilities(y)
