@@ -223,6 +223,9 @@ def train_repeats(config: Any, data: Splits, folder: Path) -> dict[str, Any]:
         summary = write_summary(folder, repeats, config, data)
         draw_or_notice(lambda: plot(folder, rows))
         return summary
+    except OSError as error:
+        error.__notes__ = [f"continue with --resume {quoted(folder)}"]  # and not the repeat alone
+        raise
     except (Interrupted, KeyboardInterrupt) as stop:
         signum = getattr(stop, "signum", signal.SIGINT)
     if rows := merge_metrics(folder, repeats, config, data):

@@ -46,8 +46,8 @@ PROBE_SECONDS, AFTER_A_HANG = 30.0, 5.0  # a right one takes less than one
 START_SECONDS = 120.0  # for the libraries' import, on a slow disk
 MOST_FILE_BYTES = 2**20  # larger ones are data or runs, not code
 NOT_COPIED = {"__pycache__", "venv", "env", "node_modules", "site-packages"}
-ENVIRONMENT = {"MPLBACKEND": "Agg", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0",
-               "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"MPLBACKEND": "Agg", "MATPLOTLIBRC": os.devnull, "PYTHONDONTWRITEBYTECODE": "1",
+               "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 MARKS = {"right": "✓", "part": "◐", "wrong": "✗", "remark": "•", "unjudged": "–"}
 PLAIN_MARKS = {"right": "ok  ", "part": "part", "wrong": "FAIL", "remark": "note", "unjudged": "-   "}
 
@@ -116,7 +116,8 @@ class HomeWorker:
             "probes": [{"name": name, "function": probe.function, "options": dict(probe.options)}
                        for name, probe in probes.items()]}), encoding="utf-8")
         with open(job / "errors", "wb") as errors:
-            process = subprocess.Popen([sys.executable, str(WORKER), str(job), str(self.code)], cwd=self.code,
+            process = subprocess.Popen([sys.executable, str(WORKER), str(job), str(self.code)],
+                                       cwd=job,  # where matplotlib finds no settings
                                        env={**os.environ, **ENVIRONMENT}, stdin=subprocess.DEVNULL, stdout=errors,
                                        stderr=errors)
         try:

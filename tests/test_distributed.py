@@ -27,10 +27,10 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--lo
             "--nproc_per_node", "2"]
 
 
-def start(script: str | Path, *flags: object) -> subprocess.Popen:
+def start(script: str | Path, *flags: object, cwd: Path = ROOT) -> subprocess.Popen:
     """A script of the package, or one whose path from the root is given, without its .py."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen([*TORCHRUN, str(ROOT / f"{script}.py"), *map(str, flags), "--device", "cpu"], cwd=ROOT, env=environment,
+    return subprocess.Popen([*TORCHRUN, str(ROOT / f"{script}.py"), *map(str, flags), "--device", "cpu"], cwd=cwd, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
@@ -229,6 +229,21 @@ def test_a_process_that_dies_ends_the_run_and_the_checkpoint_is_whole(standin, t
     status, output = finish(process, 60)
     assert status != 0, output
     resumed(tmp_path / "run")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_where_the_first_process_dies_another_says_how_to_continue(standin, tmp_path, named):
+    out = tmp_path / ("run" if named else "results/train_mlp_pytorch")
+    process = start("train_mlp_pytorch", "--data_dir", standin, *LONG, *(["--output_dir", out] if named else []), cwd=tmp_path)
+    while not (saved := [*tmp_path.rglob("last.pt")]):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    os.kill(members(process)[0], signal.SIGKILL)
+    status, output = finish(process, 60)
+    (line,) = (line for line in output.splitlines() if "cannot be reached any more" in line)
+    assert status != 0 and line.endswith(f"continue with --resume {'' if named else 'and the newest folder in '}{out}")
+    assert "GLHF" not in output
+    resumed(saved[0].parent)
 
 
 def test_ctrl_c_stops_all_after_the_same_step(standin, tmp_path):

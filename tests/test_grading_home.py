@@ -112,6 +112,20 @@ def test_the_sentences_are_the_graders(tmp_path):
         assert any(mark != "✓" for mark in found.values())
 
 
+@pytest.mark.parametrize("place", ["beside the code", "named", "at home"])
+def test_damaged_settings_of_matplotlib_stop_no_check(tmp_path, monkeypatch, place):
+    folder = submission(tmp_path / "doe")
+    settings = {"beside the code": folder, "named": tmp_path, "at home": tmp_path / "home/.config/matplotlib"}[place] / "matplotlibrc"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_bytes(b"\xff\xfe\0")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    if place == "named":
+        monkeypatch.setenv("MATPLOTLIBRC", str(settings))
+    done = run(folder, "--check", "1.2")
+    assert done.returncode == 0 and "grade.py" not in done.stderr, done.stderr
+
+
 def test_what_hangs_crashes_or_ends_is_told_and_the_rest_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(home, "PROBE_SECONDS", 1.5)
     head, elu = "class ELUModule:\n    def forward(self, x):\n", "class SoftMaxModule:\n    def forward(self, x):\n"

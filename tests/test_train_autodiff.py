@@ -391,11 +391,32 @@ def test_what_cannot_be_resumed(damage, whole, tmp_path, no_pictures, capsys):
     assert expected in message and message.count("\n") == 1 and "Traceback" not in message
 
 
-def test_a_used_folder_is_refused(whole, capsys):
+def test_a_used_folder_is_refused(whole, tmp_path, capsys):
     before = rows(whole)
     assert quick(output_dir=whole) == 2
-    assert "already holds a run" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "already holds a run" in error and error.endswith(f"choose another folder, or continue with --resume {whole}\n")
     assert rows(whole) == before
+    (tmp_path / "killed").mkdir()
+    shutil.copy(whole / "config.json", tmp_path / "killed")
+    assert quick(output_dir=tmp_path / "killed") == 2
+    assert capsys.readouterr().err.endswith("choose another folder, or remove that one, which has no checkpoint yet\n")
+
+
+def test_a_disk_that_is_full_at_a_later_repeat_is_continued_with_all_of_them(whole, tmp_path, no_pictures, monkeypatch, capsys):
+    def opened(path, *arguments, **more):
+        if Path(path).parts[-2:] == ("relu-1", ".last.npz.part"):
+            raise OSError(28, "No space left on device", str(path))
+        return open(path, *arguments, **more)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(training.checkpoints, "open", opened, raising=False)
+        assert quick(output_dir=out, repeats=2) == 1
+    error = capsys.readouterr().err
+    assert "No space left" in error and error.endswith(f"continue with --resume {out}\n") and error.count("\n") == 1
+    assert run(resume=out) == 0
+    assert_same_run(whole, out)
 
 
 def test_divergence_is_exit_3(tmp_path, no_pictures, capsys):

@@ -119,9 +119,15 @@ class RunFolder:
         if self.rows:
             draw_or_notice(lambda: plot_curves([self.path], self.path / "curves"))
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether it, or a repeat inside it, can be resumed."""
+        name = f"last{self.format.suffix}"
+        return (self.path / name).exists() or any(self.path.glob(f"*/{name}"))
+
     def way_on(self) -> str:
         """What a user can do with a run that ended early."""
-        if (self.path / f"last{self.format.suffix}").exists():
+        if self.has_checkpoint:
             return f"continue with --resume {quoted(self.path)}"
         return f"there is no checkpoint yet: remove {quoted(self.path)} and start again"
 
@@ -131,8 +137,8 @@ class SilentFolder:
 
     silent = True
 
-    def __init__(self, path: Path, format: CheckpointFormat):
-        self.path, self.format = path, format
+    def __init__(self, path: Path, format: CheckpointFormat, unnamed: bool):
+        self.path, self.format, self.unnamed = path, format, unnamed
         self.rows: list[dict[str, Any]] = []
 
     def close(self) -> None: ...
@@ -154,7 +160,10 @@ class SilentFolder:
     def end_early(self, reason: str) -> None: ...
 
     def way_on(self) -> str:
-        return ""
+        """For where the process that writes may be gone; it alone knows a folder that is named after the time."""
+        if (self.path / f"last{self.format.suffix}").exists():
+            return f"continue with --resume {quoted(self.path)}"
+        return f"continue with --resume and the newest folder in {quoted(self.path)}" if self.unnamed else ""
 
 
 Folder = RunFolder | SilentFolder
@@ -169,17 +178,18 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
     if config.resume:
         path = _folder_to_resume(config, data)
     else:
-        path = Path(config.output_dir)
+        path = Path(config.output_dir or f"results/{script}")
         if not silent:
-            path = _made(path if config.output_dir else Path("results") / script, new=not config.output_dir)
+            path = _made(path, new=not config.output_dir)
     if silent:
-        return SilentFolder(path, format)
+        return SilentFolder(path, format, unnamed=not config.resume and not config.output_dir)
     folder = RunFolder(path, format, _lock(path, "resume" if config.resume else "output_dir"))
     if not config.resume:
         if any((path / name).exists() for name in ("config.json", "metrics.csv", "summary.json")):
             folder.close()
+            instead = folder.way_on() if folder.has_checkpoint else "remove that one, which has no checkpoint yet"
             raise UserError(f"--output_dir: {quoted(path)} already holds a run, which is never overwritten; "
-                            f"choose another folder, or {folder.way_on()}")
+                            f"choose another folder, or {instead}")
         folder.describe(config, script, data)
     if writer:
         folder.events = writer(str(path))

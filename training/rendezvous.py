@@ -98,7 +98,8 @@ def lost_connections(what: str) -> Iterator[None]:
         text = str(error)
         if not isinstance(error, dist.DistError) and "gloo/" not in text:  # Gloo's are plain RuntimeErrors
             raise
-        reason = re.sub(r"\[/\S*\] *", "", text.splitlines()[0])  # without the place in Gloo's source code
+        # Without the place in Gloo's source code, and without what Gloo says of every error.
+        reason = re.sub(r"\[/\S*\] *", "", text.splitlines()[0]).partition(". This is typically caused by")[0]
         library = "NCCL" if "nccl" in text.lower() else "GLOO"
         found = ConnectionError(f"the other processes, which met at {meeting_point()}, {what}: {reason}; if this "
                                 f"repeats, set {library}_SOCKET_IFNAME to the network interface that leads to them")
