@@ -246,6 +246,21 @@ def test_where_the_first_process_dies_another_says_how_to_continue(standin, tmp_
     resumed(saved[0].parent)
 
 
+TINY = {"train_mlp_numpy": ["--max_steps", "2", "--batch_size", "20"],
+        "train_mlp_autodiff": ["--dataset", "cifar10", "--epochs", "1", "--repeats", "1", "--batch_size", "100", "--validation_size", "100"]}
+
+
+@pytest.mark.parametrize("script", TINY)
+def test_a_script_of_one_process_says_that_it_is_one(script, standin, tmp_path):
+    command = [*TORCHRUN, str(ROOT / f"{script}.py"), *TINY[script], "--data_dir", str(standin), "--output_dir", str(tmp_path / "run")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and not (tmp_path / "run").exists()
+    assert f"{script}.py: runs in one process: start it with python, not with torchrun\n" in done.stderr
+    alone = subprocess.run([*TORCHRUN[:-1], "1", *command[len(TORCHRUN):]], cwd=tmp_path, capture_output=True,
+                           check=False)
+    assert alone.returncode == 0, alone.stderr
+
+
 def test_ctrl_c_stops_all_after_the_same_step(standin, tmp_path):
     process = start("train_mlp_pytorch", "--data_dir", standin, *LONG, "--output_dir", tmp_path / "run")
     wait_for(tmp_path / "run/last.pt", process)

@@ -10,12 +10,13 @@ import csv
 import dataclasses
 import itertools
 import json
+import os
 import time
 from pathlib import Path
 from typing import IO, Any
 
 from imagefiles.dataset import quoted
-from training.checkpoints import CheckpointFormat, lock, write_json
+from training.checkpoints import NPZ, CheckpointFormat, lock, write_json
 from training.console import say
 from training.curves import draw_or_notice, plot_curves
 from training.events import events_writer, write_events
@@ -174,6 +175,8 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
 
     script: its name, for results/<script>/<time>. silent: this process only follows another one that writes.
     """
+    if format is NPZ and "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":  # of a NumPy script
+        raise UserError("runs in one process: start it with python, not with torchrun")
     writer = events_writer() if config.tensorboard == "on" else None
     if config.resume:
         path = _folder_to_resume(config, data)
