@@ -39,6 +39,7 @@ import train_mlp_pytorch
 from imagefiles.dataset import quoted
 from mlp_pytorch import ACTIVATIONS
 from training.checkpoints import atomic_write, lock, write_json
+from training.console import notice_once
 from training.datasets import DATASETS
 from training.flags import Flags, TrainingFlags, UserError, flag, path, positive_int, seed_int
 from training.machine import out_of_memory
@@ -143,6 +144,10 @@ class AppendLock(JournalFileOpenLock):
         self.path = path
 
     def acquire(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - os.stat(self._lock_file).st_mtime > 2:  # to append takes milliseconds
+                notice_once(f"{quoted(self._lock_file)} was left by a process that was killed: it is removed after "
+                            f"{self.grace_period} s.")
         held = super().acquire()
         try:
             with open(self.path, "r+b") as file:

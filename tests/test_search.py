@@ -404,3 +404,18 @@ def test_a_trial_that_no_data_fit_is_not_tried_again(standin, tmp_path, monkeypa
 def test_a_process_that_joins_late_has_a_seed_too(sampler, tmp_path):
     for _ in range(2):
         search.Shared(search.Config(**quick_with(sampler), seed=2**32 - 1, output_dir=str(tmp_path)))
+
+
+def test_a_lock_that_a_killed_process_left_is_told_and_removed(tmp_path, capsys):
+    (tmp_path / "study.log").touch()
+    left = tmp_path / "study.log.lock"
+    left.touch()
+    os.utime(left, (time.time() - 60,) * 2)
+    append = search.AppendLock(tmp_path / "study.log")
+    append.grace_period = 1
+    assert append.acquire()
+    append.release()
+    assert f"NOTICE: {left} was left by a process that was killed: it is removed after 1 s." in capsys.readouterr().out
+    assert append.acquire()
+    append.release()
+    assert not left.exists() and not capsys.readouterr().out
