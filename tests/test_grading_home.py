@@ -128,6 +128,15 @@ def test_what_hangs_crashes_or_ends_is_told_and_the_rest_goes_on(tmp_path, monke
     assert found["LinearModule: initial weight and bias"] == found["CrossEntropyModule: gradient"] == "✓"
 
 
+def test_a_missing_transpose_is_told_in_plain_words(tmp_path, capsys):
+    right = "x @ self.params['weight'].T +"
+    assert home.check(submission(tmp_path / "doe", modules=MODULES.replace(right, right.replace(".T", ""))), ["1.2"]) == 1
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"✗ It raises ValueError: the factors of a matrix product do not fit: sizes \d+ and \d+ should be "
+                        r"equal; perhaps a transpose is missing, or one too many \(modules\.py, line 11\)\.",
+                        verdicts(out)["LinearModule: forward"]) and "gufunc" not in out, out
+
+
 def test_a_probe_finds_nothing_of_the_one_before(tmp_path, capsys):
     """Modules are imported again for each probe, from the folder that is checked."""
     once = MODULES + "\nCALLS = []\nforward = LinearModule.forward\ndef once(self, x):\n    CALLS.append(1)\n" \
@@ -242,6 +251,8 @@ def test_a_network_that_starts_or_learns_badly(tmp_path, capsys):
             ("summed", {"modules": summed}, "ladder: the initial loss is ln 10 (2.303)", "summed over the batch"),
             ("silent", {"modules": silent}, "ladder: gradients agree with central differences",
              "SoftMaxModule.forward returns None: the return is missing."),
+            ("lost", {"modules": MODULES.replace("return np.where", "np.where")},
+             "ladder: the initial loss is ln 10 (2.303)", "ELUModule.forward returns None: the return is missing."),
             ("still", {"mlp_numpy": still}, "ladder: 50 images are learned to 100 %", "images are right after 200")):
         assert change not in ({"modules": MODULES}, {"mlp_numpy": MLP})
         assert home.check(submission(tmp_path / name, **change), ["1.2"]) == 1
