@@ -137,6 +137,20 @@ def test_a_missing_transpose_is_told_in_plain_words(tmp_path, capsys):
                         verdicts(out)["LinearModule: forward"]) and "gufunc" not in out, out
 
 
+def test_a_crash_is_told_whole_once(tmp_path, capsys):
+    """Of a forward that crashes with each network: the sizes differ, the line does not."""
+    right, network = "out = self.layers(x)", handin_table.source("alder", "mlp_pytorch.py")
+    assert network.count(right) == 1
+    folder = submission(tmp_path / "doe", mlp_pytorch=network.replace(right, "out = self.layers(x.T)"))
+    assert home.check(folder, ["2.1"]) == 1
+    found = verdicts(capsys.readouterr().out)
+    whole = [title for title, text in found.items() if re.search(r"RuntimeError: .* \(mlp_pytorch\.py, line \d+\)\.$", text)]
+    assert whole == ["MLP without a hidden layer"] and len(found) == 8
+    assert {text for title, text in found.items() if title not in whole} == {f"✗ The same error as in '{whole[0]}'."}
+    assert [line for line in home.sentences(folder, "2.1", ("mlp_layers", "mlp_values")) if "The same" in line] == [
+        "    The same error as in 'Linear layers for 1 and 3 hidden layers'."]
+
+
 def test_a_probe_finds_nothing_of_the_one_before(tmp_path, capsys):
     """Modules are imported again for each probe, from the folder that is checked."""
     once = MODULES + "\nCALLS = []\nforward = LinearModule.forward\ndef once(self, x):\n    CALLS.append(1)\n" \
