@@ -273,8 +273,8 @@ class Home:
                                expected=expected.values(Inputs()))
 
     def ask(self, question: Question, probes: Mapping[str, Probe], what: str, alone: bool = False) -> Replies:
-        """The replies, with a progress bar. alone: each probe in a process of its own."""
-        replies = Replies()
+        """The replies, with a progress bar; the first hang is said at once. alone: each probe in its own process."""
+        replies, hung = Replies(), False
         worker = HomeWorker(self.work, self.code, question.torch, self.context.data)
         groups = [{name: probe} for name, probe in probes.items()] if alone else [probes]
         with tqdm(total=len(probes), desc=what, unit="probe", leave=False, disable=None) as bar:
@@ -282,6 +282,11 @@ class Home:
                 for name, reply in worker.run(group):
                     replies[name] = reply
                     bar.update()
+                    if worker.hung and not hung:
+                        hung = True
+                        self.printer.line(
+                            f"  {name} ran longer than {reply.seconds:.0f} s, perhaps in an endless loop; "
+                            f"the rest has {AFTER_A_HANG:.0f} s for each probe")
         if packages := needed(replies):
             self.printer.line(f"  needs {', '.join(packages)}, not installed here: what uses it cannot be right")
         for module in imported_in_vain(replies):

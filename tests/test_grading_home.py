@@ -120,8 +120,19 @@ def test_what_hangs_crashes_or_ends_is_told_and_the_rest_goes_on(tmp_path, monke
     text = (MODULES.replace(head, head + "        import ctypes; ctypes.string_at(0)\n")
             .replace(elu, elu + "        while True: pass\n")
             .replace(linear, linear.replace("return", "import os; os._exit(0)\n        return")))
+    meanwhile, run_all = {}, home.HomeWorker.run
+
+    def watched(worker, probes):
+        for name, reply in run_all(worker, probes):
+            yield name, reply
+            meanwhile[name] = capsys.readouterr().out
+
+    monkeypatch.setattr(home.HomeWorker, "run", watched)
     assert home.check(submission(tmp_path / "doe", modules=text), ["1.2"]) == 1
     found = verdicts(capsys.readouterr().out)
+    told = meanwhile.pop("softmax")
+    assert told == "  softmax ran longer than 2 s, perhaps in an endless loop; the rest has 5 s for each probe\n"
+    assert "".join(meanwhile.values()).count("\n") == 1  # the question's title
     assert found["LinearModule: forward"] == "✗ The code ended its process in the middle of the check."
     assert "SIGSEGV" in found["ELUModule: forward"] or os.name == "nt"
     assert "longer than" in found["SoftMaxModule: forward"]
