@@ -56,6 +56,12 @@ def mlp_no_hidden(replies: Replies, context: Context) -> Outcome:
     return values if layers.passed and judged else shown(layers, replies, context, "mlp_0")
 
 
+def after_layers(found: Outcome, replies: Replies, context: Context) -> Outcome:
+    """`found`, which may follow from wrong layers, where the network without a hidden one is right."""
+    wrong = mlp_no_hidden(replies, context).passed and not mlp_layers(replies, context).passed
+    return replace(found, follows=("mlp_layers",)) if wrong else found
+
+
 def mlp_shape(replies: Replies, context: Context) -> Outcome:
     reply, outcomes, samples = replies["networks"], [], context.inputs.samples
     for name in HIDDEN:
@@ -65,7 +71,7 @@ def mlp_shape(replies: Replies, context: Context) -> Outcome:
         right = received is not None and received.tolist() == [samples, classes]
         outcomes.append(unanswered(reply, name) if received is None else shown(Outcome(
             float(right), "" if right else hint, f"received {tuple(received.tolist())}"), replies, context, name))
-    return all_of(*outcomes)
+    return after_layers(all_of(*outcomes), replies, context)
 
 
 def layers_of(reply: Reply, inputs: Inputs, name: str) -> Outcome:
@@ -128,7 +134,7 @@ def mlp_parameters(replies: Replies, context: Context) -> Outcome:
     if judged.passed and isinstance(found, int) and found < wanted:
         return Outcome(0.0, "Hidden layers of one width are the same nn.Linear: make one for each layer.",
                        f"MLP({sizes[0]}, {sizes[1:-1]}, {sizes[-1]}): expected {wanted}, received {found}")
-    return judged
+    return after_layers(judged, replies, context)
 
 
 def layer(positions: list[int]) -> str:
@@ -209,7 +215,7 @@ def mlp_gradients(replies: Replies, context: Context) -> Outcome:
             for kind in ("weight", "bias"):
                 found = gradient(reply, context, name, reading, f"{i} {kind}", right)
                 outcomes.append(found if right else shown(found, replies, context, name))
-    return all_of(*outcomes)
+    return after_layers(all_of(*outcomes), replies, context)
 
 
 def gradient(reply: Reply, context: Context, name: str, reading: str, key: str, right: bool) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from grading.replies import Reply
 
 SHAPE = re.compile(r"invalid gradient at index (\d+) - got (\[[\d, ]*\]) but expected shape compatible with (\[.*?\])")
 GRADIENTS = re.compile(r"returned an incorrect number of gradients \(expected (\d+), got (\d+)\)")
+CRASH = re.compile(r"It (?:raises|stopped .*?:) (\w+)\b.* (\([^()]+, line \d+\))\.$")
 TOLERANCE = 3e-4  # relative; a wrong formula is off by far more, float32 inside a submission by less
 
 
@@ -192,3 +194,14 @@ def error_sentence(error: str) -> str:
 def failed(reply: Reply) -> Outcome:
     """Zero, with what ended the probe."""
     return Outcome(0.0, missing(reply))
+
+
+def told_once(told: dict[Any, str], title: str, diagnosis: str) -> str:
+    """What is said of the check `title`; of a crash that another one tells, where that is. told: {crash: title} so far.
+
+    Of one and the same line, whatever the sizes are there.
+    """
+    crash = CRASH.search(diagnosis)
+    if not crash or (first := told.setdefault(crash.groups(), title)) == title:
+        return diagnosis
+    return diagnosis.replace(crash[0], f"The same error as in '{first}'.")

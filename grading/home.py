@@ -17,14 +17,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from grading import datasets, expected, rubric
 from grading.checks import Context, Question, Replies, imported_in_vain, not_there
-from grading.compare import Outcome
+from grading.compare import Outcome, told_once
 from grading.files import local_imports, whereabouts
 from grading.inputs import Inputs
 from grading.ladder import LADDERS, Found
@@ -246,6 +248,14 @@ def undecided(found: Found) -> bool:
                for word in ("positional argument", "softmax", "Softmax"))
 
 
+def crashes_once(found: Found) -> Found:
+    """`found`, in which a crash is told whole by the first check that it fails, rather than by a rung of the ladder."""
+    told: dict[Any, str] = {}
+    once = {id: (check, replace(outcome, diagnosis=told_once(told, check.title, outcome.diagnosis)))
+            for id, (check, outcome) in sorted(found.items(), key=lambda item: item[0].startswith("ladder"))}
+    return {id: once[id] for id in found}
+
+
 def needed(replies: Replies) -> list[str]:
     """Packages that the code used and that are not installed."""
     return sorted({str(name) for reply in replies.values() for name in reply.notes.get("needs") or []})
@@ -264,8 +274,8 @@ class Home:
                                expected=expected.values(Inputs()))
 
     def ask(self, question: Question, probes: Mapping[str, Probe], what: str, alone: bool = False) -> Replies:
-        """The replies, with a progress bar. alone: each probe in a process of its own."""
-        replies = Replies()
+        """The replies, with a progress bar; the first hang is said at once. alone: each probe in its own process."""
+        replies, hung = Replies(), False
         worker = HomeWorker(self.work, self.code, question.torch, self.context.data)
         groups = [{name: probe} for name, probe in probes.items()] if alone else [probes]
         with tqdm(total=len(probes), desc=what, unit="probe", leave=False, disable=None) as bar:
@@ -273,6 +283,11 @@ class Home:
                 for name, reply in worker.run(group):
                     replies[name] = reply
                     bar.update()
+                    if worker.hung and not hung:
+                        hung = True
+                        self.printer.line(
+                            f"  {name} ran longer than {reply.seconds:.0f} s, perhaps in an endless loop; "
+                            f"the rest has {AFTER_A_HANG:.0f} s for each probe")
         if packages := needed(replies):
             self.printer.line(f"  needs {', '.join(packages)}, not installed here: what uses it cannot be right")
         for module in imported_in_vain(replies):
@@ -315,6 +330,7 @@ class Home:
 
     def report(self, found: Found) -> int:
         """Print the rungs of a ladder and the checks; how many fail. A remark is printed where it found something."""
+        found = crashes_once(found)
         failed = {id: outcome for id, (check, outcome) in found.items() if check.points and not outcome.passed}
         reasons = [outcome.diagnosis for id, outcome in failed.items() if not id.startswith("ladder")]
         said = reasons[0] if len(reasons) > 1 and len(set(reasons)) == 1 else ""
@@ -357,9 +373,8 @@ def sentences(folder: Path, number: str, starts: tuple[str, ...]) -> list[str]:
     if reason := unready(QUESTIONS[number]):
         raise HomeError(f"{number} {reason}")
     with at_home(folder, rules) as home:
-        found = home.question(number)
-    return [line for id, (check, outcome) in found.items()
-            if id.startswith(starts) and check.points and not outcome.passed
+        found = {id: one for id, one in home.question(number).items() if id.startswith(starts) and one[0].points}
+    return [line for check, outcome in crashes_once(found).values() if not outcome.passed
             for line in (f"{check.title}:", *(f"    {said}" for said in wrong(outcome)))]
 
 

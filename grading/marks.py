@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from grading.compare import told_once
 from grading.rubric import Question, Rubric
 from grading.submission import NOT_YET, Record
 
@@ -87,7 +88,9 @@ def mark(row: Question, record: Record, given: Given) -> Mark:
     ungraded = "Not graded yet." if reason == NOT_YET else f"Not graded: {reason}." if reason else ""
     remark = [{"id": "imports", "title": "Imports", "points": 0, "score": 0, "fraction": 0.0, "numbers": "",
                "diagnosis": question["remark"]}] if question.get("remark") else []
-    checks = [] if ungraded else question["checks"] + remark
+    told: dict[Any, str] = {}
+    checks = [] if ungraded else [check | {"diagnosis": told_once(told, check["title"], check["diagnosis"])}
+                                  for check in question["checks"] + remark]
     if by_hand is None:
         return Mark(row, question["score"], ungraded, checks, comment)
     automatic = ungraded or f"The checks gave {points(question['score'])} / {points(row.points)}."

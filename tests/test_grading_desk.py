@@ -124,6 +124,27 @@ def test_a_printed_error_follows_from_the_printed_numbers(received, said):
     assert describe(np.array([1e-3, 1.0]), np.array(received)) == said
 
 
+def test_a_crash_is_told_whole_once_on_page_and_gradescope():
+    """Beside another one in the same file, of other checks; the record keeps the sentence of each."""
+    one = record()
+    checks = {check["id"]: check for check in one["questions"]["2.1"]["checks"]}
+    for id, said in {"mlp_shape": "It raises RuntimeError: 5x9 and 6x9 (mlp_pytorch.py, line 28).",
+                     "mlp_layers": "It raises RuntimeError: 5x8 and 6x8 (mlp_pytorch.py, line 28).",
+                     "mlp_values": "It raises KeyError (mlp_pytorch.py, line 28).",
+                     "script_flags": "It stopped before the first step: RuntimeError: 5x7 (mlp_pytorch.py, line 28).",
+                     "script_loop": "No zero_grad. It stopped after step 1: KeyError: 'a (b)' (mlp_pytorch.py, line 28).",
+                     "test_split": "It is not implemented (mlp_pytorch.py, line 28)."}.items():
+        checks[id].update(fraction=0.0, diagnosis=said)
+    shown = Marks(scored(one, RULES), RULES)
+    told = next(test["output"] for test in results(shown)["tests"] if test["number"] == "2.1")
+    for text in (told, html.unescape(feedback(shown))):
+        assert text.count("It raises RuntimeError: 5x9 and 6x9 (mlp_pytorch.py, line 28).") == 1
+        assert text.count("The same error as in 'Shape of the output'.") == 2 and text.count("RuntimeError") == 1
+        assert "No zero_grad. The same error as in 'Class probabilities: ELU after each hidden layer'." in text
+        assert text.count("KeyError") == 1 and "It is not implemented (mlp_pytorch.py, line 28)." in text
+    assert checks["mlp_layers"]["diagnosis"].startswith("It raises")
+
+
 def test_page_and_gradescope_list_the_same_questions_as_to_be_graded_by_hand():
     """A bonus is named as one: nobody waits for points that few ask for."""
     some = marks(Given({RULES.written[0].number: 2.0}))

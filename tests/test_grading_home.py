@@ -134,12 +134,46 @@ def test_what_hangs_crashes_or_ends_is_told_and_the_rest_goes_on(tmp_path, monke
     text = (MODULES.replace(head, head + "        import ctypes; ctypes.string_at(0)\n")
             .replace(elu, elu + "        while True: pass\n")
             .replace(linear, linear.replace("return", "import os; os._exit(0)\n        return")))
+    meanwhile, run_all = {}, home.HomeWorker.run
+
+    def watched(worker, probes):
+        for name, reply in run_all(worker, probes):
+            yield name, reply
+            meanwhile[name] = capsys.readouterr().out
+
+    monkeypatch.setattr(home.HomeWorker, "run", watched)
     assert home.check(submission(tmp_path / "doe", modules=text), ["1.2"]) == 1
     found = verdicts(capsys.readouterr().out)
+    told = meanwhile.pop("softmax")
+    assert told == "  softmax ran longer than 2 s, perhaps in an endless loop; the rest has 5 s for each probe\n"
+    assert "".join(meanwhile.values()).count("\n") == 1  # the question's title
     assert found["LinearModule: forward"] == "✗ The code ended its process in the middle of the check."
     assert "SIGSEGV" in found["ELUModule: forward"] or os.name == "nt"
     assert "longer than" in found["SoftMaxModule: forward"]
     assert found["LinearModule: initial weight and bias"] == found["CrossEntropyModule: gradient"] == "✓"
+
+
+def test_a_missing_transpose_is_told_in_plain_words(tmp_path, capsys):
+    right = "x @ self.params['weight'].T +"
+    assert home.check(submission(tmp_path / "doe", modules=MODULES.replace(right, right.replace(".T", ""))), ["1.2"]) == 1
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"✗ It raises ValueError: the factors of a matrix product do not fit: sizes \d+ and \d+ should be "
+                        r"equal; perhaps a transpose is missing, or one too many \(modules\.py, line 11\)\.",
+                        verdicts(out)["LinearModule: forward"]) and "gufunc" not in out, out
+
+
+def test_a_crash_is_told_whole_once(tmp_path, capsys):
+    """Of a forward that crashes with each network: the sizes differ, the line does not."""
+    right, network = "out = self.layers(x)", handin_table.source("alder", "mlp_pytorch.py")
+    assert network.count(right) == 1
+    folder = submission(tmp_path / "doe", mlp_pytorch=network.replace(right, "out = self.layers(x.T)"))
+    assert home.check(folder, ["2.1"]) == 1
+    found = verdicts(capsys.readouterr().out)
+    whole = [title for title, text in found.items() if re.search(r"RuntimeError: .* \(mlp_pytorch\.py, line \d+\)\.$", text)]
+    assert whole == ["MLP without a hidden layer"] and len(found) == 8
+    assert {text for title, text in found.items() if title not in whole} == {f"✗ The same error as in '{whole[0]}'."}
+    assert [line for line in home.sentences(folder, "2.1", ("mlp_layers", "mlp_values")) if "The same" in line] == [
+        "    The same error as in 'Linear layers for 1 and 3 hidden layers'."]
 
 
 def test_a_probe_finds_nothing_of_the_one_before(tmp_path, capsys):
@@ -256,6 +290,8 @@ def test_a_network_that_starts_or_learns_badly(tmp_path, capsys):
             ("summed", {"modules": summed}, "ladder: the initial loss is ln 10 (2.303)", "summed over the batch"),
             ("silent", {"modules": silent}, "ladder: gradients agree with central differences",
              "SoftMaxModule.forward returns None: the return is missing."),
+            ("lost", {"modules": MODULES.replace("return np.where", "np.where")},
+             "ladder: the initial loss is ln 10 (2.303)", "ELUModule.forward returns None: the return is missing."),
             ("still", {"mlp_numpy": still}, "ladder: 50 images are learned to 100 %", "images are right after 200")):
         assert change not in ({"modules": MODULES}, {"mlp_numpy": MLP})
         assert home.check(submission(tmp_path / name, **change), ["1.2"]) == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import handin_table
 import numpy as np
 import pytest
 from grading_networks import (
@@ -135,6 +136,22 @@ def test_a_fault_of_an_mlp_is_named_and_costs_its_own_checks(faulty_mlps, name):
     _, checks, said = MLP_FAULTS[name]
     assert set(faulty_mlps[name]) == checks
     assert any(said in text for text in faulty_mlps[name].values()), faulty_mlps[name]
+
+
+def test_what_follows_from_wrong_layers_costs_nothing_more(faulty_mlps):
+    """Of layers that do not fit each other, and of one too few; not of a network that returns nothing at all."""
+    alder, follows = handin_table.source("alder", "mlp_pytorch.py"), "[follows from mlp_layers]"
+    wrong = mlps({"no chain": changed(alder, ("      n_inputs = units\n", "")),
+                  "one dropped": changed(alder, ("in n_hidden:", "in n_hidden[:-1]:")),
+                  "detached": changed(alder, ("self.layers(x)", "self.layers(x).detach()"))})
+    after = {name: {check for check, text in found.items() if text.endswith(follows)} for name, found in wrong.items()}
+    assert after["no chain"] == {"mlp_shape", "mlp_parameters", "mlp_gradients"}
+    assert after["one dropped"] == {"mlp_parameters", "mlp_gradients"}
+    assert set(wrong["no chain"]) - after["no chain"] == {"mlp_layers", "mlp_values"}
+    assert set(wrong["one dropped"]) - after["one dropped"] == {"mlp_layers", "mlp_values"}
+    assert list(wrong["detached"]) == ["mlp_gradients"]
+    others = [*wrong["detached"].values(), *faulty_mlps["plain list"].values(), *faulty_mlps["returns nothing"].values()]
+    assert not any(text.endswith(follows) for text in others)  # a cause of what fails in training stays one
 
 
 def test_a_constructor_is_called_as_the_script_calls_it():

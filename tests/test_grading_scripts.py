@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from grading_help import MLP, MODULES, ROOT, confined_or_skip
 
 from grading import datasets, rubric
@@ -242,6 +243,32 @@ def test_parameters_that_are_not_finite_are_said_so():
 def test_a_message_has_no_colours_and_ends_with_a_word():
     assert "\x1b" not in describe(ValueError("\x1b[1mWeights\x1b[0m only"))
     assert describe(ValueError("word " * 100)) == f"ValueError: {'word ' * 60}..."
+
+
+TALL, WIDE = np.zeros((5, 3)), np.zeros((4, 6))
+CLASS_NUMBERS = "cross_entropy takes one class number an image, in a tensor of shape (N,)"
+
+
+@pytest.mark.parametrize("function, said", [
+    (lambda: TALL @ WIDE, "the factors of a matrix product do not fit: sizes 3 and 4 should be equal; perhaps a transpose "
+                          "is missing, or one too many"),
+    (lambda: TALL @ 2, "a factor of a matrix product is not an array, but a single number or None"),
+    (lambda: np.einsum("ij,jk->ik", TALL, WIDE), "a letter of einsum stands for two sizes, in the shapes (5,3) and (4,6)"),
+    (lambda: torch.tensor(TALL) + torch.tensor(WIDE), "shapes do not fit: in dimension 1, sizes 3 and 6 should be equal"),
+    (lambda: torch.addmm(torch.zeros(6), torch.zeros(5, 3), torch.zeros(3, 4)),
+     "a tensor of shape [6] does not fit shape [5, 4]"),
+    (lambda: torch.zeros(2, 3, 4) @ torch.zeros(2, 5, 6), "the factors of a matrix product do not fit: the first two "
+     "sizes of the second should be [2, 4], and are [2, 5]; perhaps a transpose is missing, or one too many"),
+    (lambda: torch.nn.BatchNorm2d(64)(torch.zeros(2, 128, 4, 4)), "BatchNorm was made for 64 features, and is given 128"),
+    (lambda: torch.nn.functional.cross_entropy(torch.zeros(5, 3), torch.zeros(5, 3).long()), CLASS_NUMBERS),
+    (lambda: torch.nn.functional.cross_entropy(torch.zeros(5, 3), torch.zeros(5, 1).long()), CLASS_NUMBERS),
+    (lambda: TALL.dot(WIDE), "shapes (5,3) and (4,6) not aligned: 3 (dim 1) != 4 (dim 0)"),  # plain enough
+    (lambda: TALL + WIDE, "operands could not be broadcast together with shapes (5,3) (4,6) ")])
+def test_what_libraries_raise_of_shapes_is_told_in_plain_words(monkeypatch, tmp_path, function, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((ValueError, RuntimeError)) as error:
+        function()
+    assert describe(error.value) == f"{error.type.__name__}: {said}"
 
 
 def test_the_loss_is_known_by_its_gradient():

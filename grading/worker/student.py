@@ -26,7 +26,24 @@ PROBES: dict[str, Callable[[Task], None]] = {}
 COLOURS = r"\x1b\[[0-9;]*[A-Za-z]"  # of a terminal
 MESSAGE = 300  # characters kept of an exception's text
 silent: list[str] = []  # functions of the submission that have returned None, the first one to blame for what follows
-BY_NONE = re.compile("NoneType|for array of dimension 0$|incorrect number of gradients")  # what None leads to
+# what None leads to
+BY_NONE = re.compile(r"NoneType|for array of dimension 0$|incorrect number of gradients|\(has 0, gufunc")
+FACTORS, TRANSPOSE = "the factors of a matrix product do not fit:", "perhaps a transpose is missing, or one too many"
+# what NumPy and PyTorch say of shapes in words that few students know: (all of it, what is told instead)
+PLAIN_WORDS = (
+    (r"matmul: .*\(size (\d+) is different from (\d+)\)", rf"{FACTORS} sizes \2 and \1 should be equal; {TRANSPOSE}"),
+    (r"matmul: .*\(has 0, gufunc.*", "a factor of a matrix product is not an array, but a single number or None"),
+    (r"Expected size for first two dimensions of batch2 tensor to be: (\[.*\]) but got: (\[.*\])\.",
+     rf"{FACTORS} the first two sizes of the second should be \1, and are \2; {TRANSPOSE}"),
+    (r"operands .* remapped shapes .*: (\([\d,]+\))->\S+ (\([\d,]+\))->\S+ ?",
+     r"a letter of einsum stands for two sizes, in the shapes \1 and \2"),
+    (r"The size of tensor a \((\d+)\) must match the size of tensor b \((\d+)\) at non-singleton dimension (\d+)",
+     r"shapes do not fit: in dimension \3, sizes \1 and \2 should be equal"),
+    (r"The expanded size .* Target sizes: (\[.*\])\. *Tensor sizes: (\[.*\])",
+     r"a tensor of shape \2 does not fit shape \1"),
+    (r"running_mean should contain (\d+) elements not (\d+)", r"BatchNorm was made for \2 features, and is given \1"),
+    (r"0D or 1D target tensor expected, .*|Expected floating point type for target with class probabilities, .*",
+     "cross_entropy takes one class number an image, in a tensor of shape (N,)"))
 
 
 class Task:
@@ -151,6 +168,8 @@ def describe(error: BaseException) -> str:
         for path in sorted(Path(here).glob("*.py")):
             if b"\0" in path.read_bytes():
                 return f"Absent: {path.name} has null bytes, as a file saved as UTF-16 does: save it as UTF-8"
+    for pattern, plain in PLAIN_WORDS:
+        text = re.sub(rf"^{pattern}$", plain, text)
     text = shortened(without_places(text)) + way_out(error)
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
