@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -346,6 +347,10 @@ def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):
     done = shell(f"{sys.executable} {ROOT}/train_mlp_numpy.py {command}", cwd=Path("/"))
     assert done.returncode == 0, done.stderr
     assert_finished(tmp_path / "it's a run; rm -rf")
+    name = shlex.quote(str(tmp_path / "it's a run; rm -rf"))
+    assert f"folder             {name}\n" in done.stdout
+    assert run("train_mlp_numpy", "--resume", "it's a run; rm -rf", "--batch_size", 7) == 2
+    assert f"--resume: {name} was trained with --batch_size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["plain", "it's", "a b", "two\nlines", "tab\t", "\\n", "f\udcfcr", "für\udcfc1", "\x1b[31m"])
@@ -401,9 +406,9 @@ def test_names_that_standard_output_cannot_encode_stop_nothing(encoding, standin
         return done.stdout.decode(encoding)
 
     out = said("train_mlp_numpy.py", "--data_dir", data, *QUICK, "--output_dir", runs / "run")
-    assert out.splitlines()[-1].split()[0] == "folder" and "\\u0142" in out
+    assert out.splitlines()[-1].split()[0] == "folder" and rf"$'{tmp_path}/\xc5\x82" in out  # ł, for bash
     assert "\\u0142" in said("plot_curves.py", "--list", runs)
-    assert rf"$'{tmp_path}/\xc5\x82" in said("plot_curves.py", runs / "run", "--out", runs / "curves")  # ł, for bash
+    assert rf"$'{tmp_path}/\xc5\x82" in said("plot_curves.py", runs / "run", "--out", runs / "curves")
     assert "\\u017c" in said("predict.py", runs / "run", tmp_path / "żółw.png")
     assert "d\\u0105ta" in said("cifar10_utils.py", "verify", data)
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from imagefiles.dataset import quoted
 from training.flags import TrainingFlags, UserError, script_of
 
 
@@ -18,7 +19,7 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
     """
     folder = resume if os.path.isdir(resume) else resume.parent
     if not os.path.exists(resume):
-        raise UserError(f"--resume: {resume} does not exist; give a run folder such as results/<script>/<time>")
+        raise UserError(f"--resume: {quoted(resume)} does not exist; give a run folder such as results/<script>/<time>")
     try:
         config = json.loads((folder / "config.json").read_text())
         flags, fields = dict(config["flags"]), {f.name: f for f in dataclasses.fields(config_class)}
@@ -26,7 +27,7 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
             raise ValueError("not what a run wrote")
         if set(flags) - set(fields):
             if config["script"] != (script := script_of(config_class)):
-                raise UserError(f"--resume: {folder} is a run of {config['script']!r}, not of {script!r}")
+                raise UserError(f"--resume: {quoted(folder)} is a run of {config['script']!r}, not of {script!r}")
             raise ValueError("flags of no version of this script")
         saved = {name: flags.get(name, f.default) for name, f in fields.items()} | {"resume": str(resume)}
         if "data_dir" in saved and not os.path.exists(saved["data_dir"]):  # relative to where the run was started
@@ -34,9 +35,9 @@ def saved_flags(resume: Path, config_class: type) -> dict[str, Any]:
             saved["data_dir"] = os.path.normpath(there) if os.path.exists(there) else saved["data_dir"]
         return saved
     except FileNotFoundError:
-        raise UserError(f"--resume: {folder} holds no config.json, so it is not a run folder") from None
+        raise UserError(f"--resume: {quoted(folder)} holds no config.json, so it is not a run folder") from None
     except (ValueError, KeyError, TypeError, RecursionError, OSError):
-        raise UserError(f"--resume: {folder / 'config.json'} is not of this script, or is damaged") from None
+        raise UserError(f"--resume: {quoted(folder / 'config.json')} is not of this script, or is damaged") from None
 
 
 def saved_summary(folder: Path) -> dict[str, Any]:
@@ -56,12 +57,12 @@ def path_from(folder: Path, path: str) -> str:
         return os.path.abspath(path)
 
 
-def check_same_flags(config: TrainingFlags, saved: TrainingFlags, where: Any) -> None:
+def check_same_flags(config: TrainingFlags, saved: TrainingFlags, where: str | Path) -> None:
     """Raises UserError where a flag differs from that of the run `where` and may not."""
     for f in dataclasses.fields(config):
         old, new = getattr(saved, f.name), getattr(config, f.name)
         if old != new and not f.metadata["resumable"]:
-            raise UserError(f"--resume: {where} was trained with --{f.name} {old}, not {new}; "
+            raise UserError(f"--resume: {quoted(where)} was trained with --{f.name} {old}, not {new}; "
                             f"leave the flag out, or start a new run without --resume")
 
 
@@ -74,8 +75,8 @@ def check_same_run(folder: Path, data: Any) -> None:
     """Raises UserError unless the run in `folder` was trained on these data."""
     was = json.loads((folder / "config.json").read_text())
     if (was["data_name"], was["data"]) != (data.name, data.state):
-        raise UserError(f"--data_dir: {folder} was trained on {was['data_name']} ({was['data']}), this is {data.name} "
-                        f"({data.state}); name the folder of its data")
+        raise UserError(f"--data_dir: {quoted(folder)} was trained on {was['data_name']} ({was['data']}), this is "
+                        f"{data.name} ({data.state}); name the folder of its data")
     if was.get("data_digest", data.digest) != data.digest:  # of two stand-ins, or two unpublished editions
-        raise UserError(f"--data_dir: {folder} was trained on other files of {data.name} (their MD5 sums differ); name "
-                        "the folder of its data")
+        raise UserError(f"--data_dir: {quoted(folder)} was trained on other files of {data.name} (their MD5 sums "
+                        "differ); name the folder of its data")

@@ -154,7 +154,7 @@ def read_checkpoint(folder: Folder, path: Path, config: TrainingFlags, script: s
     try:
         saved = folder.format.load(path)
         if saved["script"] != script:
-            raise UserError(f"--resume: {path} is a checkpoint of {saved['script']}, not of {script}")
+            raise UserError(f"--resume: {quoted(path)} is a checkpoint of {saved['script']}, not of {script}")
         check_same_flags(config, type(config)(**{**saved["flags"], "resume": str(path)}), path)
         step, train_images = (number(saved[key], int) for key in ("step", "train_images"))
         best, seconds, train_seconds, rate, *totals = map(number, (
@@ -169,7 +169,7 @@ def read_checkpoint(folder: Folder, path: Path, config: TrainingFlags, script: s
     except CheckpointError as error:
         raise UserError(f"--resume: {error}") from None
     except (ArithmeticError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError):
-        raise UserError(f"--resume: {path}, or the metrics.csv beside it, is not of this script") from None
+        raise UserError(f"--resume: {quoted(path)}, or the metrics.csv beside it, is not of this script") from None
 
 
 def start_run(config: TrainingFlags, script: str, data: Any, checkpoint: CheckpointFormat = NPZ,

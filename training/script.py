@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from imagefiles.dataset import DataError
+from imagefiles.dataset import DataError, quoted
 from imagefiles.output import Parser, lossy_output
 from training.console import notice
 from training.flags import GROUPS, IdleFlag, UserError, script_of
@@ -86,7 +86,7 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
 
     try:
         if summary := train(parse_flags(config_class, description, argv)):
-            for key, value in summary.items():
+            for key, value in (summary | {"folder": quoted(summary["folder"])}).items():
                 places = DIGITS.get(key, 4)
                 print(f"{key:{max(map(len, summary))}}  "
                       f"{f'{value:.{places}f}' if isinstance(value, float) else value}")
