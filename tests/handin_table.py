@@ -550,9 +550,6 @@ FAULTS: tuple[Fault, ...] = (
     Fault("torch-mlp-drops-a-hidden-layer", "2.1", "ginkgo", MLP_TORCH,
           "self.n_hidden_layers = len(n_hidden)", "self.n_hidden_layers = len(n_hidden) - 1",
           ("MLP: layers",), ("MLP: forward", "script: flag dnn_hidden_units", *TRAINING)),
-    Fault("torch-mlp-layers-do-not-chain", "2.1", "alder", MLP_TORCH,
-          "      n_inputs = units\n", "",
-          ("MLP: layers",), ("MLP: forward", *TRAINING)),
     Fault("torch-mlp-needs-a-hidden-layer", "2.1", "fir", MLP_TORCH,
           "self.classifier = nn.Linear(dims[-1], n_classes)", "self.classifier = nn.Linear(n_hidden[-1], n_classes)",
           ("MLP: no hidden layers",), ("script: flag dnn_hidden_units",)),
@@ -1185,6 +1182,9 @@ FAULTS: tuple[Fault, ...] = (
           "    x = torch.from_numpy(x).float().to(device)",
           "    x = torch.from_numpy(x.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2).copy()).float().to(device)",
           ("script: trains on the training images",), TRAINING),
+    Fault("torch-mlp-layers-do-not-chain", "2.1", "alder", MLP_TORCH,
+          "      n_inputs = units\n", "",
+          ("MLP: layers",), ("MLP: forward", *TRAINING)),
 )
 
 
