@@ -12,6 +12,7 @@ import zipfile
 import pytest
 import torch
 import torch.nn.functional as F
+from script_runs import interrupt_while_writing
 
 import make_submission
 from convnet_pytorch import ConvNet
@@ -351,6 +352,11 @@ def test_command_line(capsys, monkeypatch, tmp_path):
     assert "Doe_assignment1/modules.py" in capsys.readouterr().out
     assert make_submission.main(["--name", "4"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_ctrl_c_is_one_line_and_leaves_what_was_there(copy, tmp_path):
+    interrupt_while_writing(tmp_path / "Doe_assignment1.zip", "make_submission.py", "--name", "Doe", "--out", tmp_path, cwd=copy)
+    interrupt_while_writing(tmp_path / "report.pdf", "-m", "report.build_report", "--out", tmp_path / "report.pdf", cwd=copy)
 
 
 def test_the_same_figures_whatever_matplotlib_is_set_to(tmp_path):

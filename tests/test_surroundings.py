@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run, untimed, weights
+from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, interrupt_while_writing, rows, run, untimed, weights
 
 import cifar10_utils
 import plot_curves
@@ -175,6 +175,15 @@ def test_lost_output_ends_no_other_command(standin, tmp_path):
         assert not done.stderr
         assert all((tmp_path / name).exists() for name in ("curves.png", "plot.png"))
     assert (tmp_path / "statuses").read_text().split() == 3 * len(commands) * ["0"]
+
+
+def test_ctrl_c_is_one_line_of_every_other_command(standin, tmp_path):
+    a_run, picture = tmp_path / "run", tmp_path / "picture.png"
+    assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", a_run) == 0
+    matplotlib.image.imsave(picture, np.zeros((40, 50, 3), np.uint8))
+    interrupt_while_writing(tmp_path / "plot.png", "predict.py", a_run, picture, "--plot", tmp_path / "plot.png")
+    interrupt_while_writing(tmp_path / "curves.svg", "plot_curves.py", a_run, "--out", tmp_path / "curves")
+    interrupt_while_writing(a_run / "predictions.json", "-m", "report.inspect_runs", a_run)
 
 
 @pytest.mark.parametrize(("command", "says"), [
