@@ -20,6 +20,7 @@ import numpy as np
 
 from imagefiles.checksums import md5_of
 from imagefiles.dataset import DataError, Splits, data_folder, make_splits, seems
+from imagefiles.filling import place_for
 
 # Raw file, magic number (LeCun's IDX: unsigned bytes, number of dimensions), MD5 as published
 FILES = {
@@ -81,7 +82,8 @@ def _fetch(data_dir: Path) -> str:
     try:
         from torchvision.datasets import MNIST  # only here: torch is not needed to read the files
 
-        MNIST(str(data_dir), download=True)
+        with place_for(data_dir / "MNIST" / "raw"):  # where torchvision writes
+            MNIST(str(data_dir), download=True)
     except ImportError:
         return "torchvision is not installed"
     except (RuntimeError, OSError, ValueError) as error:

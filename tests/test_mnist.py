@@ -156,6 +156,19 @@ def test_torchvision_fetches(tmp_path, published_mnist):
     assert get_mnist(tmp_path / "mnist", download=False).test.num_examples == 20
 
 
+def test_a_failed_download_leaves_no_empty_folder_behind(tmp_path, published_mnist):
+    def fail(root, download):
+        (Path(root) / "MNIST" / "raw").mkdir(parents=True)
+        raise RuntimeError("Error downloading")
+
+    published_mnist(fail)
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new/mnist"):
+        with pytest.raises(DataError, match="Error downloading"):
+            get_mnist(tmp_path / name)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
+
+
 @pytest.mark.parametrize("error", [RuntimeError("Error downloading x:\nlong story"), OSError(28, "No space left")])
 def test_failed_download_says_why(tmp_path, published_mnist, error):
     def fail(root, download):
