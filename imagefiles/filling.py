@@ -1,4 +1,4 @@
-"""Writes a folder of data files whole or not at all."""
+"""What lies in a folder of data files; writes one whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PART_SUFFIX = ".part"  # of a download that broke off
+SHOWN = 3  # names of files that are not known
 
 
 def is_filled(folder: Path) -> bool:
@@ -16,6 +17,26 @@ def is_filled(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.exists()
     return any(not path.name.startswith(".") and path.suffix != PART_SUFFIX for path in folder.iterdir())
+
+
+def held_by(folder: Path, known: dict[str, str]) -> str:
+    """What the folder holds, such as 'holds CIFAR-100', or names of its files; '' where it is empty or missing.
+
+    known: {names of files with a space between: what a folder that has them holds}.
+    """
+    if not is_filled(folder):
+        return ""
+    if not folder.is_dir():
+        return "is a file"
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    for some, what in known.items():
+        if set(some.split()) <= set(names):
+            return f"holds {what}"
+    shown = ", ".join(repr(name[:40]) for name in names[:SHOWN])
+    return f"holds {shown}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}"
 
 
 @contextmanager
