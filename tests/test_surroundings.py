@@ -347,6 +347,17 @@ def test_home_is_expanded_in_each_path(standin, tmp_path, monkeypatch):
     assert {"a run", "picture.png", "picture.svg"} <= set(os.listdir(tmp_path)) and "~" not in os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("command", [
+    "train_mlp_numpy.py --data_dir", "train_mlp_numpy.py --output_dir", "predict.py", "plot_curves.py X --out",
+    "make_submission.py --name Doe --out", "cifar10_utils.py fetch", "cifar10_utils.py standin"])
+def test_a_user_that_does_not_exist_is_one_line(command, tmp_path):
+    done = subprocess.run([sys.executable, *f"{ROOT}/{command} ~nosuchuser/x".split()], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "~nosuchuser: no such home folder; for a folder of this name, write ./~nosuchuser/x" in done.stderr
+    assert not os.listdir(tmp_path)
+
+
 def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     interrupt_at(monkeypatch, cifar10_utils.DataSet, "next_indices", 2)
