@@ -30,6 +30,7 @@ from tqdm import tqdm
 from benchmarks import tables
 from benchmarks.rows import Skipped
 from cifar10_utils import DataError
+from imagefiles.output import lossy_output
 from training.checkpoints import atomic_write
 from training.machine import describe_machine
 
@@ -115,7 +116,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with lossy_output():
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)

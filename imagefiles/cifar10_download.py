@@ -82,7 +82,6 @@ def fetch(
     try:
         if is_filled(folder):
             raise DownloadError(f"{folder} exists and is not an empty folder")
-        part = place_for(folder) / f"{ARCHIVE_NAME}{PART_SUFFIX}"
         failures = []
         if by_hand.is_file():
             wrong = _mismatch(by_hand, size, md5)
@@ -90,7 +89,7 @@ def fetch(
                 _unpack(by_hand, folder)
                 return
             failures.append(f"{by_hand} is corrupt, {wrong}")
-        with _open_alone(part) as file:
+        with place_for(folder) as place, _open_alone(part := place / f"{ARCHIVE_NAME}{PART_SUFFIX}") as file:
             if not is_filled(folder):  # else another process did it while this one waited
                 _download(part, file, sources, size, md5, progress, timeout, failures)
                 _unpack(part, folder)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
 from pathlib import Path
 
 from imagefiles import cifar10_download
 from imagefiles.cifar10_files import BATCH_FILES, FOLDER_NAME
 from imagefiles.dataset import DataError, quoted
-from imagefiles.filling import is_filled
+from imagefiles.filling import held_by, is_filled
 
-KNOWN = {  # a file's name -> what a folder that has it holds
+KNOWN = {  # names of files -> what a folder that has them holds
     "data_batch_1.bin": "the binary edition of CIFAR-10; this program reads the Python edition",
     "data_batch_1.mat": "the Matlab edition of CIFAR-10; this program reads the Python edition",
     "data_batch_1.txt": "batch files with .txt appended to their names; remove it from them",
@@ -19,9 +18,9 @@ KNOWN = {  # a file's name -> what a folder that has it holds
     "cifar-10-batches-mat": "the Matlab edition of CIFAR-10; this program reads the Python edition",
     "cifar-100-python": "CIFAR-100, which is another data set",
     "fine_label_names.txt": "CIFAR-100, which is another data set",
+    "train test meta": "CIFAR-100, which is another data set",
     cifar10_download.ARCHIVE_NAME: f"{cifar10_download.ARCHIVE_NAME}, not unpacked",
 }
-SHOWN = 3  # names of files that are not known
 
 
 def obtain(folder: Path, download: bool, progress: bool | None) -> Path:
@@ -48,20 +47,8 @@ def obtain(folder: Path, download: bool, progress: bool | None) -> Path:
 
 def found_in(folder: Path) -> str:
     """What the folder holds instead, such as 'holds CIFAR-100'; '' where it is empty or missing."""
-    if not is_filled(folder):
-        return ""
-    if not folder.is_dir():
-        return "is a file"
-    try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    for name in (name for name in KNOWN if name in names):
-        return f"holds {KNOWN[name]}"
-    if {"train", "test", "meta"} <= set(names):
-        return f"holds {KNOWN['cifar-100-python']}"
-    for above in itertools.islice(folder.parents, 2):  # as when data_dir names one batch too deep
+    found = held_by(folder, KNOWN)
+    for above in itertools.islice(folder.parents, 2 if found else 0):  # as when data_dir names one batch too deep
         if all((above / name).exists() for name in BATCH_FILES):
             return f"lies in {quoted(above)}, where CIFAR-10 is"
-    shown = ", ".join(repr(name[:40]) for name in names[:SHOWN])
-    return f"holds {shown}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}"
+    return found

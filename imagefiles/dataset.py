@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shlex
@@ -28,24 +29,37 @@ class DataError(Exception):
     """Data that is missing, truncated, hostile or mixed up: one to three lines with the way out."""
 
 
+class NoHome(argparse.ArgumentTypeError, ValueError):
+    """A ~NAME that is nobody's home: a line with the way out, which argparse prints as it is."""
+
+
 def seems(content: bytes) -> str:
     """To be said of a file that cannot be read: which other kind it looks like, '' where that is not known."""
     beginning = content[:100].lstrip(b"\t\n\r ")
     return next((f"; it looks like {kind}" for start, kind in OTHER_KINDS.items() if beginning.startswith(start)), "")
 
 
+def with_home(path: str | os.PathLike[str]) -> str:
+    """`path` with ~ replaced by the home folder. Raises NoHome where there is none."""
+    name = os.path.expanduser(path)
+    if name.startswith("~"):  # which would be made here, as a folder of that name
+        raise NoHome(f"{name.partition(os.sep)[0]}: no such home folder; for a folder of this name, write ./{name}")
+    return name
+
+
 def expanded(path: str | os.PathLike[str]) -> Path:
-    """`path` from the root, with ~ replaced by the home folder."""
-    return Path(os.path.abspath(os.path.expanduser(path)))
+    """`path` from the root, with ~ replaced by the home folder. Raises NoHome."""
+    return Path(os.path.abspath(with_home(path)))
 
 
 def data_folder(path: str | os.PathLike[str]) -> Path:
     """`path` as `expanded` gives it. Raises DataError where it cannot be looked at, as with too long a name."""
-    folder = expanded(path)
     try:
-        os.stat(folder)
+        os.stat(folder := expanded(path))
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except NoHome as error:
+        raise DataError(str(error)) from None
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}; give another folder") from None
     return folder

@@ -20,6 +20,7 @@ import numpy as np
 
 from imagefiles.checksums import md5_of
 from imagefiles.dataset import DataError, Splits, data_folder, make_splits, seems
+from imagefiles.filling import held_by, place_for
 
 # Raw file, magic number (LeCun's IDX: unsigned bytes, number of dimensions), MD5 as published
 FILES = {
@@ -30,6 +31,7 @@ FILES = {
 }
 MAX_FILE_BYTES = 256 * 2**20
 SIDE = 28
+AGAIN = "fetch it again: remove it, and the next run downloads it"
 PIXEL_STD = 78.57  # of all training pixels, on the scale 0..255; on the scale 0..1 the usual 0.3081
 
 
@@ -43,27 +45,27 @@ def read_idx(path: Path, magic: int) -> tuple[np.ndarray, str]:
         with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); fetch it again") from None
+        raise DataError(f"{path} cannot be read ({error}); {AGAIN}") from None
     dimensions = magic % 256
     header = 4 + 4 * dimensions
     if len(content) < header or int.from_bytes(content[:4], "big") != magic:
         raise DataError(f"{path} does not begin with the magic number {magic} of its kind{seems(content)}; "
-                        "fetch it again")
+                        f"{AGAIN}")
     shape = tuple(int.from_bytes(content[at:at + 4], "big") for at in range(4, header, 4))
     expected = header + math.prod(shape)
     if len(content) != expected:
-        raise DataError(f"{path} has {len(content):,} bytes where its header announces {expected:,}; fetch it again")
+        raise DataError(f"{path} has {len(content):,} bytes where its header announces {expected:,}; {AGAIN}")
     if 0 in shape:  # the other sizes may then be anything, even larger than an array can be
-        raise DataError(f"{path} holds nothing, its header announces the shape {shape}; fetch it again")
+        raise DataError(f"{path} holds nothing, its header announces the shape {shape}; {AGAIN}")
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape), md5_of(content)
 
 
 def find_files(data_dir: Path) -> dict[str, Path] | None:
-    """The four files in data_dir, data_dir/raw or data_dir/MNIST/raw; None where one is missing.
+    """The four files in data_dir, in raw or MNIST/raw in it, or in MNIST/raw one deeper; None where one is missing.
 
     Each is raw or .gz, named with dots or dashes, and lies in the folder or in one of its own name, as mirrors have it.
     """
-    for folder in (data_dir, data_dir / "raw", data_dir / "MNIST" / "raw"):
+    for folder in (data_dir, data_dir / "raw", data_dir / "MNIST" / "raw", *sorted(data_dir.glob("*/MNIST/raw"))):
         found: dict[str, Path] = {}
         for name in FILES:
             spellings = (name, name.replace("-idx", ".idx"))
@@ -81,7 +83,8 @@ def _fetch(data_dir: Path) -> str:
     try:
         from torchvision.datasets import MNIST  # only here: torch is not needed to read the files
 
-        MNIST(str(data_dir), download=True)
+        with place_for(data_dir / "MNIST" / "raw"):  # where torchvision writes
+            MNIST(str(data_dir), download=True)
     except ImportError:
         return "torchvision is not installed"
     except (RuntimeError, OSError, ValueError) as error:
@@ -94,7 +97,7 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
     """Loads MNIST, letting torchvision fetch it first where `data_dir` has none of it.
 
     Args:
-        data_dir: folder of the four IDX files (or of raw/, or of MNIST/raw/, as torchvision leaves them).
+        data_dir: folder of the four IDX files (or of raw/, or of MNIST/raw/, as torchvision leaves them, or one above).
         one_hot: labels as float32 (N, 10) one-hot rows; else int64 (N,).
         validation_size: this many training images, the first ones, become the validation split.
         seed: of the order in which `next_batch` serves.
@@ -106,7 +109,7 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
         image of the training split, times `scale`.
 
     Raises:
-        DataError: data missing, truncated or mixed up, or validation_size out of range.
+        DataError: data missing, truncated, mixed up or another data set's, or validation_size out of range.
     """
     folder = data_folder(data_dir)
     reason = "not fetched"
@@ -114,7 +117,8 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
         reason = _fetch(folder)
         files = find_files(folder)
     if files is None:
-        raise DataError(f"MNIST is not in {folder} ({reason})\n"
+        found = held_by(folder, known={})
+        raise DataError(f"MNIST is not in {folder}{f', which {found}' if found else ''} ({reason})\n"
                         f"put {', '.join(FILES)} there, raw or .gz,\n"
                         "or name their folder with --data_dir")
     read = {name: read_idx(files[name], magic) for name, (magic, _) in FILES.items()}
@@ -126,6 +130,9 @@ def get_mnist(data_dir: str | os.PathLike[str] = "mnist", one_hot: bool = True, 
             raise DataError(f"{folder}: {len(pixels)} {part} images, but {len(labels)} labels")
         if labels.max() > 9:
             raise DataError(f"{folder}: {part} labels up to {labels.max()}, not 0..9")
+    if np.bincount(train_labels).tolist() == [6_000] * 10:  # MNIST has from 5,421 to 6,742
+        raise DataError(f"{folder} holds Fashion-MNIST or KMNIST, whose files have the names of MNIST's; name the "
+                        "folder of MNIST's with --data_dir")
     checksums = [md5 for _, md5 in read.values()]
     return make_splits(
         (train_pixels[:, None], train_labels), (test_pixels[:, None], test_labels), checksums, validation_size, one_hot,

@@ -1,6 +1,6 @@
 """What the commands read of their command line, and what they print.
 
-Lost output stops nothing: its reader or terminal may be gone, or its disk full.
+Lost output stops nothing: its reader or terminal may be gone, or its disk full. Ctrl-C is one line.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ class Lossy:
 
 @contextlib.contextmanager
 def lossy_output() -> Iterator[None]:
-    """Inside, standard output and standard error may be closed, full or broken, and print what they cannot encode."""
+    """Inside, standard output and standard error may be closed, full or broken, and print what they cannot encode.
+
+    Ctrl-C, where nothing inside has taken it, ends the command in one line with status 130.
+    """
     print_any_text()
     for number in (0, 1, 2):
         try:
@@ -62,6 +65,9 @@ def lossy_output() -> Iterator[None]:
         sys.stdout, sys.stderr = (Lossy(stream or nowhere) for stream in before)  # type: ignore[assignment]
         try:
             yield
+        except KeyboardInterrupt:
+            print("stopped; what was written before is whole", file=sys.stderr)
+            sys.exit(130)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -296,8 +296,12 @@ def main(argv: list[str] | None = None) -> int:
     out = arguments.out
     try:
         build(REPORT, out, arguments.author, arguments.date)
-    except (Missing, OSError) as error:
+    except Missing as error:
         print(f"build_report.py: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"build_report.py: cannot write or read {error.filename or REPORT / 'figures'}: "
+              f"{error.strerror or error}", file=sys.stderr)
         return 1
     print(out)
     return 0

@@ -3,6 +3,8 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,19 @@ def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.
         return real(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, wrapper)
+
+
+def interrupt_while_writing(path: Path, *command: object, cwd: Path = ROOT) -> None:
+    """Ctrl-C at a command that writes to `path`: one line, status 130, and what was at `path` before is still there."""
+    path.write_text("whole")
+    part = path.with_name(f".{path.name}.part")
+    os.mkfifo(part)  # whoever opens it waits for the other one
+    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=cwd, stderr=subprocess.PIPE, text=True)
+    with open(part, "rb"):
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error == "stopped; what was written before is whole\n", error
+    assert path.read_text() == "whole" and not part.exists()
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

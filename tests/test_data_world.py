@@ -112,6 +112,13 @@ def test_home_folder_is_expanded(home, capsys):
     assert [path.name for path in home.iterdir()] == ["my data"]
 
 
+@pytest.mark.parametrize("read", [get_cifar10, get_mnist])
+def test_the_home_of_nobody_is_one_line(home, read):
+    with pytest.raises(DataError, match=r"^~nosuchuser: no such home folder; .* write ./~nosuchuser/x$"):
+        read("~nosuchuser/x")
+    assert not list(home.iterdir())
+
+
 def test_relative_paths_are_shown_from_the_root(home, capsys):
     assert cifar10_utils.main(["standin", "a b/c", *SMALL]) == 0
     assert capsys.readouterr().out == f"{home / 'a b' / 'c'}: synthetic\n"

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from cifar10_utils import DataError
 from imagefiles import mnist as mnist_utils
+from imagefiles.checksums import md5_of
 from imagefiles.mnist import FILES, get_mnist
 
 pytestmark = [pytest.mark.data, pytest.mark.systems]
@@ -37,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("subfolder", [".", "raw", "MNIST/raw"])
+@pytest.mark.parametrize("subfolder", [".", "raw", "MNIST/raw", "dataset/MNIST/raw"])
 @pytest.mark.parametrize("compressed", [(), FILES, (TEST_LABELS,)])
 def test_files_are_found(tmp_path, subfolder, compressed):
     place = tmp_path / subfolder
@@ -131,6 +133,38 @@ def test_missing_file_without_download(folder):
     assert f"MNIST is not in {folder}" in what and TEST_LABELS in put and "--data_dir" in name
 
 
+@pytest.mark.parametrize(("names", "found"), [
+    (["mnist_train.csv", "mnist_test.csv"], "which holds 'mnist_test.csv', 'mnist_train.csv'"),
+    (["mnist.npz"], "which holds 'mnist.npz'"),
+    ([name.upper().replace("-IDX", ".IDX") for name in FILES], "which holds 'T10K-IMAGES.IDX3-UBYTE', .* and 1 more"),
+    ([f"emnist-digits-{name}.gz" for name in FILES], "which holds 'emnist-digits-t10k-images-idx3-ubyte.gz', .* and 1 more"),
+])
+def test_what_the_folder_holds_instead_is_named_and_the_advice_works(tmp_path, names, found):
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=f"^MNIST is not in {tmp_path}, {found} ") as error:
+        get_mnist(tmp_path, download=False)
+    _, put, _ = str(error.value).splitlines()
+    for name in put.removeprefix("put ").partition(" there")[0].split(", "):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress(idx(arrays()[name])))
+    assert get_mnist(tmp_path, download=False).test.num_examples == 20
+
+
+def test_a_file_for_a_folder(folder):
+    with pytest.raises(DataError, match=f"{TEST_LABELS}, which is a file .*\n.*\nor name their folder with --data_dir"):
+        get_mnist(folder / TEST_LABELS)
+
+
+def test_another_data_set_of_the_same_names_is_refused(folder):
+    """Fashion-MNIST and KMNIST have 6,000 training images of each class, and MNIST from 5,421 to 6,742."""
+    (folder / TRAIN_IMAGES).write_bytes(idx(np.zeros((60_000, 28, 28), np.uint8)))
+    (folder / TRAIN_LABELS).write_bytes(idx((np.arange(60_000) % 10).astype(np.uint8)))
+    with pytest.raises(DataError, match="Fashion-MNIST or KMNIST, whose files have the names of MNIST's"):
+        get_mnist(folder)
+    (folder / TRAIN_LABELS).write_bytes(idx((np.arange(60_000) % 9).astype(np.uint8)))
+    assert get_mnist(folder).train.num_examples == 60_000
+
+
 @pytest.fixture
 def published_mnist(monkeypatch):
     """Replaces torchvision's class: `published_mnist(effect)`."""
@@ -154,6 +188,44 @@ def test_torchvision_fetches(tmp_path, published_mnist):
     published_mnist(fetch)
     assert get_mnist(tmp_path / "mnist").test.num_examples == 20
     assert get_mnist(tmp_path / "mnist", download=False).test.num_examples == 20
+
+
+@pytest.mark.parametrize("place", [".", "raw", "MNIST/raw", "dataset/MNIST/raw"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_damaged_file_that_is_removed_is_downloaded(tmp_path, place, suffix, monkeypatch):
+    """As the message says, by torchvision itself."""
+    import torchvision
+
+    (tmp_path / "mirror").mkdir()
+    resources = []
+    for name, array in arrays().items():
+        (tmp_path / "mirror" / f"{name}.gz").write_bytes(packed := gzip.compress(idx(array)))
+        resources.append((f"{name}.gz", md5_of(packed)))
+        path = tmp_path / "mnist" / place / f"{name}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(packed if suffix else idx(array))
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [f"file://{tmp_path}/mirror/"])
+    monkeypatch.setattr(torchvision.datasets.utils, "_urlretrieve", lambda url, path: shutil.copy(url[len("file://"):], path))
+    damaged = tmp_path / "mnist" / place / f"{TEST_LABELS}{suffix}"
+    damaged.write_bytes(b"<html>")
+    with pytest.raises(DataError, match=r"; fetch it again: remove it, and the next run downloads it$"):
+        get_mnist(tmp_path / "mnist")
+    damaged.unlink()
+    assert get_mnist(tmp_path / "mnist").test.num_examples == 20
+
+
+def test_a_failed_download_leaves_no_empty_folder_behind(tmp_path, published_mnist):
+    def fail(root, download):
+        (Path(root) / "MNIST" / "raw").mkdir(parents=True)
+        raise RuntimeError("Error downloading")
+
+    published_mnist(fail)
+    (tmp_path / "there").mkdir()
+    for name in ("there", "new/mnist"):
+        with pytest.raises(DataError, match="Error downloading"):
+            get_mnist(tmp_path / name)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "there"]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("Error downloading x:\nlong story"), OSError(28, "No space left")])

@@ -12,6 +12,7 @@ import zipfile
 import pytest
 import torch
 import torch.nn.functional as F
+from script_runs import interrupt_while_writing
 
 import make_submission
 from convnet_pytorch import ConvNet
@@ -351,6 +352,22 @@ def test_command_line(capsys, monkeypatch, tmp_path):
     assert "Doe_assignment1/modules.py" in capsys.readouterr().out
     assert make_submission.main(["--name", "4"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+@pytest.mark.parametrize(("written", "named"), [("report/figures/mlp-defaults.svg", "report/figures"),
+                                                ("report/figures/kept.json", "report/figures"), (".my.pdf.part", "my.pdf")])
+def test_a_full_disk_is_one_line(copy, written, named, monkeypatch, capsys):
+    (copy / written).unlink(missing_ok=True)
+    (copy / written).symlink_to("/dev/full")
+    monkeypatch.setattr(build_report, "REPORT", copy / "report")
+    assert build_report.main(["--out", str(copy / "my.pdf")]) == 1
+    assert capsys.readouterr().err == f"build_report.py: cannot write or read {copy / named}: No space left on device\n"
+
+
+def test_ctrl_c_is_one_line_and_leaves_what_was_there(copy, tmp_path):
+    interrupt_while_writing(tmp_path / "Doe_assignment1.zip", "make_submission.py", "--name", "Doe", "--out", tmp_path, cwd=copy)
+    interrupt_while_writing(tmp_path / "report.pdf", "-m", "report.build_report", "--out", tmp_path / "report.pdf", cwd=copy)
 
 
 def test_the_same_figures_whatever_matplotlib_is_set_to(tmp_path):

@@ -82,7 +82,7 @@ def test_interrupted_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(cifar10_standin, "_write", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make_standin(tmp_path / "a", 20, 10)
+        make_standin(tmp_path / "new" / "a", 20, 10)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, rows, run, untimed, weights
+from script_runs import QUICK, ROOT, assert_same_run, interrupt_at, interrupt_while_writing, rows, run, untimed, weights
 
 import cifar10_utils
 import plot_curves
@@ -176,6 +176,15 @@ def test_lost_output_ends_no_other_command(standin, tmp_path):
         assert not done.stderr
         assert all((tmp_path / name).exists() for name in ("curves.png", "plot.png"))
     assert (tmp_path / "statuses").read_text().split() == 3 * len(commands) * ["0"]
+
+
+def test_ctrl_c_is_one_line_of_every_other_command(standin, tmp_path):
+    a_run, picture = tmp_path / "run", tmp_path / "picture.png"
+    assert run("train_mlp_numpy", "--data_dir", standin, *QUICK, "--output_dir", a_run) == 0
+    matplotlib.image.imsave(picture, np.zeros((40, 50, 3), np.uint8))
+    interrupt_while_writing(tmp_path / "plot.png", "predict.py", a_run, picture, "--plot", tmp_path / "plot.png")
+    interrupt_while_writing(tmp_path / "curves.svg", "plot_curves.py", a_run, "--out", tmp_path / "curves")
+    interrupt_while_writing(a_run / "predictions.json", "-m", "report.inspect_runs", a_run)
 
 
 @pytest.mark.parametrize(("command", "says"), [
@@ -337,6 +346,17 @@ def test_home_is_expanded_in_each_path(standin, tmp_path, monkeypatch):
     assert run("train_mlp_numpy", "--resume", "~/a run", "--max_steps", 6) == 0
     assert plot_curves.main(["~/a run", "--out", "~/picture"]) == 0
     assert {"a run", "picture.png", "picture.svg"} <= set(os.listdir(tmp_path)) and "~" not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("command", [
+    "train_mlp_numpy.py --data_dir", "train_mlp_numpy.py --output_dir", "predict.py", "plot_curves.py X --out",
+    "make_submission.py --name Doe --out", "cifar10_utils.py fetch", "cifar10_utils.py standin"])
+def test_a_user_that_does_not_exist_is_one_line(command, tmp_path):
+    done = subprocess.run([sys.executable, *f"{ROOT}/{command} ~nosuchuser/x".split()], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    assert "~nosuchuser: no such home folder; for a folder of this name, write ./~nosuchuser/x" in done.stderr
+    assert not os.listdir(tmp_path)
 
 
 def test_what_is_printed_can_be_pasted(standin, tmp_path, monkeypatch, capsys):

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar10_utils import Splits
+from imagefiles.dataset import with_home
 from training.datasets import DATASETS
 
 
@@ -56,8 +56,8 @@ def text(value: Any) -> str:
 
 
 def path(value: Any) -> str:
-    """The name of a file or folder; ~ is the home folder."""
-    return os.path.expanduser(text(value))
+    """The name of a file or folder; ~ is the home folder. Raises ValueError where there is none."""
+    return with_home(text(value))
 
 
 GROUPS = ("assignment", "network", "optimization", "images", "run")  # the headings of --help, in this order
