@@ -172,8 +172,9 @@ def test_pictures_behind_the_flags_and_two_of_one_name(place, tmp_path, capsys):
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(place / "pictures/00.png", tmp_path / name)
-    figure = tmp_path / "figure.png"
-    assert predict.main([str(finished(place, "numpy")), "--plot", str(figure), *(str(tmp_path / name) for name in names)]) == 0
+    figure, trained = tmp_path / "figure.png", finished(place, "numpy")
+    capsys.readouterr()
+    assert predict.main([str(trained), "--plot", str(figure), *(str(tmp_path / name) for name in names)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(".png")[0] for line in lines[1:5]] == [
         str(tmp_path / "a/1"), str(tmp_path / "b/1"), "\\x1b[31m", "two\\nlines"] and len(lines) == 6
