@@ -71,7 +71,9 @@ def positive_int(text: str) -> int:
 
 def place(text: str) -> Path:
     """A file or folder; ~ is the home folder, also where the shell has left it, as in --out=~/grades."""
-    return Path(os.path.expanduser(text))
+    if (name := os.path.expanduser(text)).startswith("~"):
+        raise argparse.ArgumentTypeError(f"{text!r}: no such home folder; for a folder of this name, write ./{text}")
+    return Path(name)
 
 
 def questions(text: str) -> list[str]:

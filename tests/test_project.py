@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -86,3 +87,12 @@ def test_home_is_expanded_in_the_paths_of_packing_and_grading(tmp_path, monkeypa
     options = cli.parse("", ["~/hand in", "--out=~/grades", "--data_dir=~/data", "--handout=~/handout"])
     where += [options.out, options.data_dir, *options.handout, *options.submissions]
     assert where == [tmp_path / name for name in ("packed", "grades", "data", "handout", "hand in")]
+
+
+def test_a_home_folder_that_is_not_there_is_one_line(tmp_path, capsys):
+    for arguments in (["~nosuchuser/class"], ["--out", "~nosuchuser/class", str(tmp_path)]):
+        with pytest.raises(SystemExit, match="2"):
+            cli.parse("", arguments)
+        error = capsys.readouterr().err
+        assert "'~nosuchuser/class': no such home folder; for a folder of this name, write ./~nosuchuser/class" in error
+        assert error.count("\n") == 1
