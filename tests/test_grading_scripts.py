@@ -411,6 +411,8 @@ FUNCTIONAL = {**TORCH, "IMPORTS": "import torch\nfrom torch.func import function
     params = {name: p - FLAGS.learning_rate * grads[name] for name, p in params.items()}""",
               "EVALUATE": TORCH["EVALUATE"].replace("(net(torch.from_numpy(xb).float().flatten(1))",
                                                     "(functional_call(net, params, (torch.from_numpy(xb).float().flatten(1),))")}
+COMPILED = {**TORCH, "SETUP": "net = torch.jit.script(torch.compile(mode='default')(torch.compile(MLP(3072, hidden, 10))))\n"
+            "  net.compile()\n  net = torch.jit.trace(net, torch.zeros(2, 3072))"}
 CONV = {"IMPORTS": "import torch\nfrom convnet_pytorch import ConvNet", "AFTER": "pass", "SETUP":
         "net = ConvNet(3, 10)\n  adam = torch.optim.Adam(net.parameters(), lr=FLAGS.learning_rate)", "UPDATE": """
     adam.zero_grad()
@@ -495,12 +497,12 @@ ALL = ("script", "script_none", "script_default")
 
 
 @pytest.mark.parametrize("number, parts, files", [("1.2", NUMPY, {}), ("2.1", TORCH, {}),
-                                                  ("2.1", FUNCTIONAL, {}),
+                                                  ("2.1", FUNCTIONAL, {}), ("2.1", COMPILED, {}),
                                                   ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_LIST}),
                                                   ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_DICTIONARY}),
                                                   ("4a", CONV, {"convnet_pytorch": BROKEN_CONVNET})])
 def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files):
-    """By hand in NumPy, by hand in PyTorch, without a state (torch.func), on networks whose layers are not registered, or that are faulty otherwise."""
+    """By hand in NumPy, by hand in PyTorch, without a state (torch.func), compiled, on networks whose layers are not registered, or that are faulty otherwise."""
     replies, script = run(tmp_path, context, number, written(parts), ALL, **files)
     for name, check in script.checks.items():
         assert check(replies, context).fraction == 1, (name, check(replies, context))

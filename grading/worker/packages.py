@@ -314,3 +314,14 @@ def restore_2020() -> None:
         grid(axes, *arguments, **keywords if b is None else {**keywords, "visible": b})
 
     matplotlib.axes.Axes.grid = grid_of_2020  # type: ignore[method-assign, assignment]
+
+
+def compile_nothing() -> None:
+    """Have PyTorch give back as it is what it is to compile: that cannot be watched, and takes minutes."""
+    import torch
+
+    def compiled(function: Any = None, *_: Any, **__: Any) -> Any:
+        return (lambda decorated: decorated) if function is None else function
+
+    torch.compile = torch.jit.script = torch.jit.trace = compiled  # type: ignore[assignment]
+    torch.nn.Module.compile = lambda *_, **__: None  # type: ignore[method-assign]
