@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from grading_help import MLP, MODULES, ROOT, confined_or_skip
+from grading_help import MLP, MLP_RECORD, MODULES, ROOT, confined_or_skip
 
 from grading import datasets, rubric
 from grading.checks import Replies, settled
@@ -496,13 +496,14 @@ def run(tmp_path, context, number, text, names=("script",), **files):
 ALL = ("script", "script_none", "script_default")
 
 
-@pytest.mark.parametrize("number, parts, files", [("1.2", NUMPY, {}), ("2.1", TORCH, {}),
+@pytest.mark.parametrize("number, parts, files", [("1.2", NUMPY, {}), ("1.2", NUMPY, {"mlp_numpy": MLP_RECORD}),
+                                                  ("2.1", TORCH, {}),
                                                   ("2.1", FUNCTIONAL, {}), ("2.1", COMPILED, {}),
                                                   ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_LIST}),
                                                   ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_DICTIONARY}),
                                                   ("4a", CONV, {"convnet_pytorch": BROKEN_CONVNET})])
 def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files):
-    """By hand in NumPy, by hand in PyTorch, without a state (torch.func), compiled, on networks whose layers are not registered, or that are faulty otherwise."""
+    """By hand in NumPy, also with a record, by hand in PyTorch, without a state (torch.func), compiled, on networks whose layers are not registered, or that are faulty otherwise."""
     replies, script = run(tmp_path, context, number, written(parts), ALL, **files)
     for name, check in script.checks.items():
         assert check(replies, context).fraction == 1, (name, check(replies, context))

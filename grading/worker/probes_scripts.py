@@ -23,7 +23,7 @@ import numpy as np
 
 from grading.worker import marks
 from grading.worker.images import Images, Numbers
-from grading.worker.interface import contained, put, watch_forward
+from grading.worker.interface import contained, initialiser, put, watch_forward
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
@@ -67,7 +67,7 @@ class Watch:
         self.inside = False  # a pass, forward or backward, which may call itself for each layer
         self.marked, self.most, self.updates = marked, most, 0
         self.seen: set[int] = set()
-        self.initialise, self.run = model_class.__init__, model_class.forward
+        self.initialise, self.run = initialiser(model_class), model_class.forward
         self.broken = self.raises_alone(model_class)
 
         def __init__(model: Any, *arguments: Any, **keywords: Any) -> None:
@@ -237,7 +237,7 @@ class NumpyWatch(Watch):
         self.rate = Rate()
         self.made_layers: list[Any] = []
         watch_forward(linear, self.used)
-        init, backward = linear.__init__, network.backward
+        init, backward = initialiser(linear), network.backward
 
         def made(module: Any, *arguments: Any, **keywords: Any) -> None:
             init(module, *arguments, **keywords)
