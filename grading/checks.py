@@ -114,7 +114,9 @@ class Question:
         """
         found = {check.id: self.outcome(check.id, replies, context) for check in checks}
         if not any(outcome.compared for outcome in found.values()):
-            found = {id: replace(outcome, fraction=0.0) if outcome.diagnosis else Outcome(0.0, NOTHING_COMPARED)
+            why = next((f"Not judged: '{check.title}' comes first, which is wrong." for check in checks
+                        if check.points and found[check.id].diagnosis), NOTHING_COMPARED)
+            found = {id: replace(outcome, fraction=0.0) if outcome.diagnosis else Outcome(0.0, why)
                      for id, outcome in found.items()}
         return settled(checks, found)
 

@@ -139,6 +139,9 @@ class MLP:
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
 """
+MLP_RECORD = MLP.replace("class MLP:", "from typing import NamedTuple\n\nclass MLP(NamedTuple('MLP', [('layers', list)])):").replace(
+    "__init__(self", "__new__(cls").replace("self.layers =", "layers =").replace("self.layers +=", "layers +=").replace(
+    "    def forward", "        return super().__new__(cls, layers)\n    def forward")  # a record, without __init__
 
 
 def submission(folder: Path, **files: str) -> Path:

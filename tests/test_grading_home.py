@@ -13,6 +13,7 @@ from pathlib import Path
 import handin_table
 import numpy as np
 import pytest
+from grading_networks import MODULE_LIST
 
 from grading import home
 from grading.checks import Context
@@ -308,6 +309,16 @@ def test_of_a_wrong_loss_the_ladder_does_not_blame_the_gradients(tmp_path, capsy
         assert verdicts(out)["ladder: the initial loss is ln 10 (2.303)"].startswith("✗")
         assert ("  – ladder: gradients agree with central differences\n      Not judged: the loss comes first, which is "
                 "wrong above.\n  ✓ ladder: 50") in out, out
+
+
+def test_what_cannot_be_judged_names_what_comes_first(tmp_path, capsys):
+    one_more = MODULE_LIST.replace("nn.Linear(sizes[-1], n_classes)",
+                                   "nn.Sequential(nn.Linear(sizes[-1], sizes[-1]), nn.Linear(sizes[-1], n_classes))")
+    folder = submission(tmp_path / "doe", mlp_pytorch=one_more)
+    assert home.check(folder, ["2.1"]) == 1
+    found = verdicts(capsys.readouterr().out)
+    assert found["Shape of the output"] == "✗ Not judged: 'MLP without a hidden layer' comes first, which is wrong.", found
+    assert "wrong linear layers" in found["MLP without a hidden layer"]
 
 
 @pytest.mark.slow

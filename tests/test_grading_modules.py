@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from grading_help import MLP, MODULES
+from grading_help import MLP, MLP_RECORD, MODULES
 from grading_quickly import found
 
 from grading.inputs import Inputs
@@ -105,6 +105,9 @@ RIGHT = {
     "a forward that __init__ sets": modules(
         ("self.grads = {}", "self.grads = {}\n        self.forward = lambda x: self.product(x)"),
         (LINEAR_FORWARD, LINEAR_FORWARD.replace("forward", "product"))),
+    "__new__ alone": modules(
+        (INIT, "def __new__(cls, in_features, out_features):\n        self = super().__new__(cls)"),
+        ("self.grads = {}", "self.grads = {}\n        return self"), mlp_numpy=MLP_RECORD),
     "an activation of its own": network(("def forward(self, x):", "def forward(self, x):\n        self.seen = len(x)")),
     "softmax in forward": network(("n_classes), SoftMaxModule()]", "n_classes)]\n        self.last = SoftMaxModule()"),
                                   ("        return x", "        return self.last.forward(x)"),

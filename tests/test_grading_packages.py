@@ -77,7 +77,7 @@ def test_an_import_that_nobody_uses_is_excused(run, code):
 
 @pytest.mark.parametrize("code, said", [
     ("import torch\nx = torch.zeros(1)", "ImportError: torch.zeros is used, but this question asks for NumPy alone (taken.py, line 2)"),
-    ("import torch.nn as nn\nclass A(nn.Module): pass", "ImportError: a framework is used, but this question asks for NumPy alone (taken.py, line 2)"),
+    ("import torch.nn as nn\nclass A(nn.Module): pass\nA()([1.0])", "ImportError: torch.nn.Module() is used, but this question asks for NumPy alone (taken.py, line 3)"),
     ("from torch import *", "ImportError: a framework is used, but this question asks for NumPy alone (taken.py, line 1)"),
     ("import torch\nx = torch.pi + 1", "ImportError: torch.pi is used"), ("import torch\nx = len(torch.x)", "ImportError: a framework"),
     ("import helpers\nhelpers.f()",
@@ -85,6 +85,100 @@ def test_an_import_that_nobody_uses_is_excused(run, code):
     ("from helpers import *", "ModuleNotFoundError: No module named 'helpers'; hand in helpers.py with the code")])
 def test_what_is_used_raises_and_says_what_to_do(run, code, said):
     assert run(code).startswith(said) and not packages.needed
+
+
+SHARED = """
+from abc import ABC
+from typing import Optional, Union
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+torch.set_float32_matmul_precision("highest")
+torch.set_default_dtype(torch.float32)
+torch.set_default_device("cpu")
+torch.set_printoptions(precision=3)
+torch.set_num_interop_threads(1)
+torch.set_grad_enabled(True)
+torch.autograd.set_detect_anomaly(False)
+torch.use_deterministic_algorithms(True, warn_only=True)
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.benchmark = False
+torch.cuda.empty_cache()
+torch.manual_seed(torch.initial_seed())
+backend = getattr(torch, "mps", None)
+assert not (backend and backend.is_available()) and not torch.cuda.is_available()
+device = torch.device("cuda" if torch.cuda.device_count() > 0 else "cpu")
+assert device.type != "cuda" and torch.device("cpu", 0) is not None
+assert not torch.is_tensor(np.ones(3)) and isinstance(np.ones(3), Tensor | np.ndarray)
+generator = torch.Generator(device="cpu").manual_seed(1)
+EPS, THREADS = torch.finfo(torch.float32).eps, torch.get_num_threads()
+criterion, activation = nn.CrossEntropyLoss(label_smoothing=0.1), nn.ELU()
+network = nn.Sequential(nn.Linear(3072, 100), nn.Dropout(0.5), nn.Linear(100, 10)).to(device)
+optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+
+def elu(x: Tensor | None, y: None | Tensor = None) -> Optional[Tensor]:
+    return F.elu(x)
+
+def twice(x):
+    return 2 * x
+
+elu, twice = torch.jit.script(elu), torch.compile(mode="default")(torch.compile(twice))
+
+@torch.no_grad()
+def evaluate(x: Union[Tensor, list[Tensor]]):
+    with torch.autocast("cpu", enabled=False):
+        return twice(x)
+
+@torch.inference_mode
+def shown(x):
+    return x
+
+class Net(nn.Module, ABC):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(3, width)
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.linear(x)
+
+class Elu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x
+
+class Data(Dataset[tuple[Tensor, int]]):
+    def __len__(self):
+        return 3
+
+apply, net = Elu.apply, Net(3)
+net.linear.weight.requires_grad = False
+assert len(Data()) == 3 and issubclass(Net, ABC) and (evaluate(np.ones(2)) == 2).all() and shown("a") == "a"
+"""
+
+
+def test_what_a_shared_file_sets_up_is_excused(run):
+    found = run(SHARED)
+    assert not isinstance(found, str), found
+
+
+@pytest.mark.parametrize("use, named", [
+    ("elu(np.ones(3))", "torch.nn.functional.elu"), ("activation(np.ones(3))", "torch.nn.ELU()"),
+    ("criterion(np.ones((2, 3)), [0, 1])", "torch.nn.CrossEntropyLoss()"), ("network(np.ones(3))", "torch.nn.Sequential().to()"),
+    ("net(np.ones(3))", "torch.nn.Module()"), ("net.forward(np.ones(3))", "torch.nn.Linear()"),
+    ("net.linear(np.ones(3))", "torch.nn.Linear()"), ("apply(np.ones(3))", "torch.autograd.Function.apply"),
+    ("torch.tensor([1, 2])", "torch.tensor"), ("torch.from_numpy(np.ones(3))", "torch.from_numpy"),
+    ("torch.zeros(size=(2, 3))", "torch.zeros"), ("torch.Tensor(np.ones(3))", "torch.Tensor"),
+    ("torch.Tensor([1]) + 1", "torch.Tensor()"), ("nn.Parameter(np.ones(3))", "torch.nn.Parameter"),
+    ("torch.utils.data.DataLoader([np.ones(3)])", "torch.utils.data.DataLoader"),
+    ("np.ones(3) * EPS", "a framework"), ("float(EPS)", "a framework"), ("THREADS // 2", "torch.get_num_threads()"),
+    ("np.array(torch.load('w.pt'))", "a framework"), ("list(network.parameters())", "torch.nn.Sequential().to().parameters()"),
+    ("F.elu(net.linear.weight)[0] * 2", "torch.nn.functional.elu()")])
+def test_what_a_shared_file_computes_with_is_refused(run, use, named):
+    assert run(SHARED + use).startswith(f"ImportError: {named} is used, but this question asks for NumPy alone (taken.py")
 
 
 def test_who_tries_an_import_goes_on_without_it(run):

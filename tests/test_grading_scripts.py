@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from grading_help import MLP, MODULES, ROOT, confined_or_skip
+from grading_help import MLP, MLP_RECORD, MODULES, ROOT, confined_or_skip
 
 from grading import datasets, rubric
 from grading.checks import Replies, settled
@@ -400,6 +400,19 @@ TORCH = {"IMPORTS": "import torch\nfrom mlp_pytorch import MLP", "AFTER": "torch
         xb, yb = test.images[i:i + FLAGS.batch_size], test.labels[i:i + FLAGS.batch_size]
         right += len(xb) * accuracy(net(torch.from_numpy(xb).float().flatten(1)).detach().numpy(), yb)
       print(right / 10000)"""}
+FUNCTIONAL = {**TORCH, "IMPORTS": "import torch\nfrom torch.func import functional_call, grad_and_value\nfrom mlp_pytorch import MLP",
+              "SETUP": TORCH["SETUP"] + """
+  params = {name: p.detach() for name, p in net.named_parameters()}
+
+  def loss(params, x, y):
+    logits = functional_call(net, params, (x,))
+    return torch.nn.functional.cross_entropy(logits, y), logits""", "UPDATE": """
+    grads, (_, logits) = grad_and_value(loss, has_aux=True)(params, torch.Tensor(x).flatten(1), torch.tensor(y).argmax(1))
+    params = {name: p - FLAGS.learning_rate * grads[name] for name, p in params.items()}""",
+              "EVALUATE": TORCH["EVALUATE"].replace("(net(torch.from_numpy(xb).float().flatten(1))",
+                                                    "(functional_call(net, params, (torch.from_numpy(xb).float().flatten(1),))")}
+COMPILED = {**TORCH, "SETUP": "net = torch.jit.script(torch.compile(mode='default')(torch.compile(MLP(3072, hidden, 10))))\n"
+            "  net.compile()\n  net = torch.jit.trace(net, torch.zeros(2, 3072))"}
 CONV = {"IMPORTS": "import torch\nfrom convnet_pytorch import ConvNet", "AFTER": "pass", "SETUP":
         "net = ConvNet(3, 10)\n  adam = torch.optim.Adam(net.parameters(), lr=FLAGS.learning_rate)", "UPDATE": """
     adam.zero_grad()
@@ -483,12 +496,14 @@ def run(tmp_path, context, number, text, names=("script",), **files):
 ALL = ("script", "script_none", "script_default")
 
 
-@pytest.mark.parametrize("number, parts, files", [("1.2", NUMPY, {}), ("2.1", TORCH, {}),
+@pytest.mark.parametrize("number, parts, files", [("1.2", NUMPY, {}), ("1.2", NUMPY, {"mlp_numpy": MLP_RECORD}),
+                                                  ("2.1", TORCH, {}),
+                                                  ("2.1", FUNCTIONAL, {}), ("2.1", COMPILED, {}),
                                                   ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_LIST}),
                                                   ("2.1", TORCH, {"mlp_pytorch": LAYERS_IN_A_DICTIONARY}),
                                                   ("4a", CONV, {"convnet_pytorch": BROKEN_CONVNET})])
 def test_right_scripts_pass_every_check(tmp_path, context, number, parts, files):
-    """By hand in NumPy, by hand in PyTorch, on networks whose layers are not registered, or that are faulty otherwise."""
+    """By hand in NumPy, also with a record, by hand in PyTorch, without a state (torch.func), compiled, on networks whose layers are not registered, or that are faulty otherwise."""
     replies, script = run(tmp_path, context, number, written(parts), ALL, **files)
     for name, check in script.checks.items():
         assert check(replies, context).fraction == 1, (name, check(replies, context))

@@ -37,6 +37,12 @@ def put(owner: Any, **methods: Callable[..., Any]) -> None:
             setattr(owner, other, method)
 
 
+def initialiser(owner: Any) -> Callable[..., None]:
+    """`__init__` of a class, to be called from another; one that does nothing where the class has `__new__` alone."""
+    alone = owner.__init__ is object.__init__ and owner.__new__ is not object.__new__
+    return (lambda *_, **__: None) if alone else owner.__init__
+
+
 def watch_returns(constructor: Any) -> None:
     """Have it be known if forward or backward of a class returns None."""
     def watched(name: str) -> Callable[..., Any]:
@@ -53,7 +59,7 @@ def watch_forward(constructor: Any, seen: Callable[[Any], object]) -> None:
 
     One that has neither gets a `forward` that raises Absent.
     """
-    init, forward = constructor.__init__, getattr(constructor, "forward", None)
+    init, forward = initialiser(constructor), getattr(constructor, "forward", None)
 
     def watched(module: Any, *arguments: Any, **keywords: Any) -> Any:
         seen(module)

@@ -2,8 +2,9 @@
 
 An import alone is excused: half of all submissions import what they do not use. Four kinds of module:
 
-- a framework where the question asks for NumPy: using it is the submission's fault, an ImportError that says so, and is
-  seen by the worker. In the sandbox `stub` lies over the package itself, so that no way of importing finds more;
+- a framework where the question asks for NumPy: what a file that scripts share sets up of it is excused as well; to
+  compute with it is the submission's fault, an ImportError that says so, and is seen by the worker. In the sandbox
+  `stub` lies over the package itself, so that no way of importing finds more;
 - a package that is not installed here (PACKAGES): using it is not its fault. It raises, and is noted in `needed`, so
   that the question is not graded;
 - one of those that only draws, prints or logs (OUTPUT): it takes every call and does nothing;
@@ -17,13 +18,18 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import warnings
+from abc import ABCMeta
 from collections.abc import Callable, Iterator
 from importlib.abc import Loader
 from importlib.machinery import ModuleSpec, PathFinder
-from types import FrameType, ModuleType
-from typing import Any
+from numbers import Number
+from types import FrameType, FunctionType, ModuleType
+from typing import Any, Union
+
+import numpy as np
 
 from grading.worker.watch import FRAMEWORK
 
@@ -37,6 +43,8 @@ PACKAGES = OUTPUT | FRAMEWORKS | {"scipy", "sklearn", "PIL", "cv2", "skimage", "
                                   "tqdm", "networkx", "psutil", "yaml", "requests", "joblib", "cython", "progressbar"}
 # calls that change nothing here: seeds are set by the check, and the sandbox has no GPU
 HARMLESS = {"manual_seed", "manual_seed_all", "seed_everything", "set_seed", "is_available", "set_num_threads"}
+# calls that may be given numbers: of what sets up, and of classes, of which networks are made
+SETS_UP = re.compile(r"set_\w+|device|\w*seed\w*|[A-Z]\w*")
 
 STUB = os.path.join(os.path.dirname(__file__), "stub")
 
@@ -63,7 +71,7 @@ class StandIn(ModuleType):
             return self._use("")
         if name.startswith("__"):
             raise AttributeError(name)
-        return StandIn(f"{self.__name__}.{name}", self._use)
+        return type(self)(f"{self.__name__}.{name}", self._use)
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         name = self.__name__.rpartition(".")[2]
@@ -81,6 +89,14 @@ class StandIn(ModuleType):
 
     def __instancecheck__(self, instance: Any) -> bool:
         return False
+
+    def __subclasscheck__(self, kind: type) -> bool:
+        return False
+
+    def __or__(self, other: Any) -> Any:  # in an annotation
+        return Union[self, other]  # noqa: UP007
+
+    __ror__ = __or__
 
     def __bool__(self) -> bool:
         return True
@@ -104,10 +120,64 @@ def _must(self: StandIn, *_: Any, **__: Any) -> Any:
 
 
 for _name in ("enter", "getitem", "setitem", "delitem", "add", "radd", "iadd", "sub", "rsub", "mul", "rmul",
-              "truediv", "rtruediv", "pow", "matmul", "rmatmul", "neg", "lt", "le", "gt", "ge"):
+              "truediv", "rtruediv", "mod", "floordiv", "pow", "matmul", "rmatmul", "neg", "lt", "le", "gt", "ge"):
     setattr(StandIn, f"__{_name}__", _does)
 for _name in ("len", "contains", "float", "int", "index", "array"):
     setattr(StandIn, f"__{_name}__", _must)
+
+
+class Framework(StandIn):
+    """A framework, or anything in it or made by it, where NumPy is asked for. It has no numbers, and takes none.
+
+    A call with an array is a use, and one with a number as well, but for those of classes and of what sets up.
+    """
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        from grading.worker.interface import contained
+
+        name = self.__name__.rpartition(".")[2]
+        if name in HARMLESS or name.startswith("is_"):
+            return False
+        data = (np.ndarray,) if SETS_UP.fullmatch(name) else (np.ndarray, Number)
+        if any(not isinstance(value, bool) for value in contained([*arguments, keywords], data)):
+            return self._use(self.__name__)
+        if len(arguments) == 1 and isinstance(arguments[0], FunctionType | type):  # it decorates, or compiles
+            return arguments[0]
+        return Framework(f"{self.__name__}()", self._use)
+
+    def __mro_entries__(self, bases: Any) -> Any:
+        return (Deriving(self.__name__, (Derived,), {"_framework": self}),)
+
+    def __lt__(self, other: Any) -> bool:  # such as a number of GPUs
+        return False
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+    def __enter__(self) -> Framework:
+        return self
+
+    def __getitem__(self, kinds: Any) -> Framework:  # of a class, in an annotation
+        return self
+
+
+class Deriving(ABCMeta):
+    """The class of classes that are derived from a framework's: what they lack, such as `apply`, is the framework's."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(cls._framework, name)
+
+
+class Derived(metaclass=Deriving):
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(type(self), name)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._framework()(*arguments, **keywords)
 
 
 def forbidden(name: str) -> Any:
@@ -119,7 +189,7 @@ def inert(name: str, stub: str) -> None:
     """What the file `stub` does where it is imported as the framework `name`, over which it lies."""
     if not excused(stub):
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    sys.modules[name] = StandIn(name, forbidden)
+    sys.modules[name] = Framework(name, forbidden)
 
 
 def lies_over(package: str) -> bool:
@@ -176,7 +246,7 @@ class _Loader(Loader):
         self.use = use
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return StandIn(spec.name, self.use)
+        return (Framework if self.use is forbidden else StandIn)(spec.name, self.use)
 
     def exec_module(self, module: ModuleType) -> None:
         pass
@@ -227,7 +297,6 @@ def restore_2020() -> None:
     import matplotlib
     import matplotlib.pyplot
     import matplotlib.style
-    import numpy as np
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -245,3 +314,14 @@ def restore_2020() -> None:
         grid(axes, *arguments, **keywords if b is None else {**keywords, "visible": b})
 
     matplotlib.axes.Axes.grid = grid_of_2020  # type: ignore[method-assign, assignment]
+
+
+def compile_nothing() -> None:
+    """Have PyTorch give back as it is what it is to compile: that cannot be watched, and takes minutes."""
+    import torch
+
+    def compiled(function: Any = None, *_: Any, **__: Any) -> Any:
+        return (lambda decorated: decorated) if function is None else function
+
+    torch.compile = torch.jit.script = torch.jit.trace = compiled  # type: ignore[assignment]
+    torch.nn.Module.compile = lambda *_, **__: None  # type: ignore[method-assign]

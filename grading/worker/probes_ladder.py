@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from grading.worker.interface import Parameters, call, part, watch_returns
+from grading.worker.interface import Parameters, call, initialiser, part, watch_returns
 from grading.worker.probes_numpy import MODULES, module, network
 from grading.worker.student import Task, probe
 
@@ -22,7 +22,7 @@ def watched_network(task: Task) -> tuple[Any, list[Parameters]]:
     for name in MODULES:
         watch_returns(part("modules", name))
     constructor, made, sizes = part("modules", "LinearModule"), [], task.options["sizes"]
-    init = constructor.__init__
+    init = initialiser(constructor)
 
     def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
         init(self, *arguments, **keywords)

@@ -17,7 +17,7 @@ from unittest import mock
 import numpy as np
 
 from grading.worker.construct import Network
-from grading.worker.interface import Parameters, call, make, part, put, watch_forward
+from grading.worker.interface import Parameters, call, initialiser, make, part, put, watch_forward
 from grading.worker.student import Absent, Task, probe, submitted
 from grading.worker.weights import mixed
 
@@ -39,7 +39,7 @@ def module(task: Task, name: str, *sizes: int) -> Any:
 def extra_arguments(task: Task, constructor: Any, known: int) -> dict[str, Any]:
     """{name: value} of what the submission's own MLP passes to a module's class beyond the first `known` arguments."""
     seen: dict[str, Any] = {}
-    original = constructor.__init__
+    original = initialiser(constructor)
     names = list(inspect.signature(constructor).parameters)
 
     def __init__(self: Any, *arguments: Any, **keywords: Any) -> None:
@@ -278,7 +278,7 @@ def watch_linear_modules() -> list[Any]:
     """Every LinearModule made from now on, in the order they are made."""
     constructor = part("modules", "LinearModule")
     made: list[Any] = []
-    init = constructor.__init__
+    init = initialiser(constructor)
 
     def __init__(module: Any, *arguments: Any, **keywords: Any) -> None:
         init(module, *arguments, **keywords)

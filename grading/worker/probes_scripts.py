@@ -23,7 +23,7 @@ import numpy as np
 
 from grading.worker import marks
 from grading.worker.images import Images, Numbers
-from grading.worker.interface import contained, put, watch_forward
+from grading.worker.interface import contained, initialiser, put, watch_forward
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
 
 FORWARD, BACKWARD, UPDATE = 0, 1, 2
@@ -67,7 +67,7 @@ class Watch:
         self.inside = False  # a pass, forward or backward, which may call itself for each layer
         self.marked, self.most, self.updates = marked, most, 0
         self.seen: set[int] = set()
-        self.initialise, self.run = model_class.__init__, model_class.forward
+        self.initialise, self.run = initialiser(model_class), model_class.forward
         self.broken = self.raises_alone(model_class)
 
         def __init__(model: Any, *arguments: Any, **keywords: Any) -> None:
@@ -237,7 +237,7 @@ class NumpyWatch(Watch):
         self.rate = Rate()
         self.made_layers: list[Any] = []
         watch_forward(linear, self.used)
-        init, backward = linear.__init__, network.backward
+        init, backward = initialiser(linear), network.backward
 
         def made(module: Any, *arguments: Any, **keywords: Any) -> None:
             init(module, *arguments, **keywords)
@@ -357,6 +357,7 @@ class TorchWatch(Watch):
         super().__init__(getattr(submitted(model[0]), model[1]), marked, most)
         self.optimizers: list[list[Any]] = []
         self.rate = Rate()
+        self.given: dict[str, Any] = {}  # tensors in the place of parameters, by functional_call, in the last pass
         self.gradients: dict[str, np.ndarray] = {}
         self.without_gradient = 0  # updates
         self.kept = self.added = 0  # backward passes on top of gradients: the first after an update, and others
@@ -441,11 +442,11 @@ class TorchWatch(Watch):
     def returned(self, output: Any, event: tuple[int, ...]) -> Any:
         """Learn which forward pass a loss is taken of, and the gradient of the script's own loss at its output."""
         if self.on and getattr(output, "requires_grad", False):
-            value = output.detach().clone() if self.loss is None else None
+            value = numbers(output).copy() if self.loss is None else None
 
             def arrived(gradient: Any) -> None:
                 if self.loss is None and value is not None:
-                    self.loss = value, gradient.detach().clone()
+                    self.loss = value, numbers(gradient).copy()
                 if self.on:
                     old = any(p.grad is not None and p.grad.any() for p in self.model.parameters())
                     self.kept += old and self.first_since_update
@@ -458,19 +459,20 @@ class TorchWatch(Watch):
         return output
 
     def forward(self, model: Any, x: Any) -> tuple[int, ...]:
+        self.given = {name: p for name, p in model.named_parameters() if not isinstance(p, self.torch.nn.Parameter)}
         if not self.optimizers and not self.stub and self.rate.value is None and self.torch.is_grad_enabled():
             self.follow(model)
         return super().forward(model, x)
 
     def follow(self, model: Any) -> None:
         """Read the learning rate of a script that updates by hand."""
-        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad or name in self.given}
         if self.gradients:
             self.rate.before = {name: (value, self.gradients.get(name, gradient))
                                 for name, (value, gradient) in self.rate.before.items()}
             self.rate.measure({name: (numbers(p).ravel(), np.zeros(0)) for name, p in named.items()})
-        elif not self.rate.before:
-            for name, p in named.items():
+        for name, p in named.items() if not self.gradients else ():
+            if p.requires_grad and (name in self.given or not self.rate.before):
                 p.register_hook(lambda g, name=name: self.gradients.__setitem__(name, numbers(g).ravel().copy()))
         self.rate.start({name: (numbers(p).ravel(), np.zeros(p.numel())) for name, p in named.items()})
 
@@ -495,11 +497,21 @@ class TorchWatch(Watch):
         self.model.eval()
         with self.torch.no_grad():
             x = self.torch.from_numpy(images.reshape(-1, *self.input.shape[1:]).copy())
-            return self.model(x.to(self.input.device, self.input.dtype)).argmax(1).cpu().numpy()
+            x = x.to(self.input.device, self.input.dtype)
+            given = {name: self.torch.from_numpy(numbers(p)).to(x.device) for name, p in self.given.items()}
+            return self.torch.func.functional_call(self.model, given, (x,)).argmax(1).cpu().numpy()
 
 
 def numbers(x: Any) -> np.ndarray:
-    return x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x)
+    """An array; also of a tensor within a function that torch.func transforms, where PyTorch itself gives none."""
+    if not hasattr(x, "detach"):
+        return np.asarray(x)
+    torch = sys.modules["torch"]
+    x = x.detach().cpu()
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
+        x = torch._C._functorch.get_unwrapped(x)
+    with torch._C._DisableFuncTorch():
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
 
 
 def alike(images: np.ndarray, others: np.ndarray) -> np.ndarray:
