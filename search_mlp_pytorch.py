@@ -146,8 +146,8 @@ class AppendLock(JournalFileOpenLock):
     def acquire(self) -> bool:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - os.stat(self._lock_file).st_mtime > 2:  # to append takes milliseconds
-                notice_once(f"{quoted(self._lock_file)} was left by a process that was killed: it is removed after "
-                            f"{self.grace_period} s.")
+                notice_once(f"{quoted(self._lock_file)} seems to be left by a process that was killed: if so, it is "
+                            f"removed after {self.grace_period} s.")
         held = super().acquire()
         try:
             with open(self.path, "r+b") as file:

@@ -114,7 +114,7 @@ class Question:
         """
         found = {check.id: self.outcome(check.id, replies, context) for check in checks}
         if not any(outcome.compared for outcome in found.values()):
-            why = next((f"Not judged: '{check.title}' comes first, which is wrong." for check in checks
+            why = next((f"Not judged before '{check.title}' is right." for check in checks
                         if check.points and found[check.id].diagnosis), NOTHING_COMPARED)
             found = {id: replace(outcome, fraction=0.0) if outcome.diagnosis else Outcome(0.0, why)
                      for id, outcome in found.items()}

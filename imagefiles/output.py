@@ -66,7 +66,7 @@ def lossy_output() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            print("stopped; what was written before is whole", file=sys.stderr)
+            print(f"{os.path.basename(sys.argv[0])}: stopped; what was written before is whole", file=sys.stderr)
             sys.exit(130)
         finally:
             sys.stdout.flush()

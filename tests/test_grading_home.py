@@ -317,7 +317,7 @@ def test_what_cannot_be_judged_names_what_comes_first(tmp_path, capsys):
     folder = submission(tmp_path / "doe", mlp_pytorch=one_more)
     assert home.check(folder, ["2.1"]) == 1
     found = verdicts(capsys.readouterr().out)
-    assert found["Shape of the output"] == "✗ Not judged: 'MLP without a hidden layer' comes first, which is wrong.", found
+    assert found["Shape of the output"] == "✗ Not judged before 'MLP without a hidden layer' is right.", found
     assert "wrong linear layers" in found["MLP without a hidden layer"]
 
 

@@ -175,7 +175,7 @@ def open_folder(config: Any, script: str, data: Any, format: CheckpointFormat, s
 
     script: its name, for results/<script>/<time>. silent: this process only follows another one that writes.
     """
-    if format is NPZ and "TORCHELASTIC_RUN_ID" in os.environ and os.environ["WORLD_SIZE"] != "1":  # of a NumPy script
+    if format is NPZ and "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("runs in one process: start it with python, not with torchrun")
     writer = events_writer() if config.tensorboard == "on" else None
     if config.resume:

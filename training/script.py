@@ -86,10 +86,10 @@ def run_script(config_class: type, train: Callable[[Any], dict[str, Any]], descr
 
     try:
         if summary := train(parse_flags(config_class, description, argv)):
-            for key, value in (summary | {"folder": quoted(summary["folder"])}).items():
-                places = DIGITS.get(key, 4)
+            for key, value in summary.items():
+                text = quoted(value) if key == "folder" else value
                 print(f"{key:{max(map(len, summary))}}  "
-                      f"{f'{value:.{places}f}' if isinstance(value, float) else value}")
+                      f"{f'{value:.{DIGITS.get(key, 4)}f}' if isinstance(value, float) else text}")
         return 0
     except (UserError, DataError) as error:
         return fail(error, 2)
