@@ -317,11 +317,20 @@ def restore_2020() -> None:
 
 
 def compile_nothing() -> None:
-    """Have PyTorch give back as it is what it is to compile: that cannot be watched, and takes minutes."""
+    """Have PyTorch give back as it is what it is to compile: that cannot be watched, and takes minutes.
+
+    What PyTorch compiles of its own, as for derivatives in forward mode, it compiles as ever.
+    """
     import torch
 
-    def compiled(function: Any = None, *_: Any, **__: Any) -> Any:
-        return (lambda decorated: decorated) if function is None else function
+    def unless_by_pytorch(compiler: Callable[..., Any]) -> Any:
+        def compiled(function: Any = None, *more: Any, **named: Any) -> Any:
+            if sys._getframe(1).f_globals.get("__name__", "").startswith("torch."):
+                return compiler(function, *more, **named)
+            return (lambda decorated: decorated) if function is None else function
 
-    torch.compile = torch.jit.script = torch.jit.trace = compiled  # type: ignore[assignment]
+        return compiled
+
+    torch.compile = unless_by_pytorch(torch.compile)
+    torch.jit.script, torch.jit.trace = unless_by_pytorch(torch.jit.script), unless_by_pytorch(torch.jit.trace)
     torch.nn.Module.compile = lambda *_, **__: None  # type: ignore[method-assign]
