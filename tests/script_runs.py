@@ -49,18 +49,34 @@ def interrupt_at(monkeypatch, owner, name: str, call: int, signum: int = signal.
     monkeypatch.setattr(owner, name, wrapper)
 
 
+INTERRUPTED = """
+import os, runpy, signal, sys
+target, *sys.argv = sys.argv[1:]
+replace = os.replace
+
+def interrupted(old, new):
+    if str(new) == target:
+        signal.raise_signal(signal.SIGINT)
+    replace(old, new)
+
+os.replace = interrupted
+if sys.argv[0] == "-m":
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+else:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def interrupt_while_writing(path: Path, *command: object, cwd: Path = ROOT) -> None:
-    """Ctrl-C at a command that writes to `path`: one line, status 130, and what was at `path` before is still there."""
+    """Ctrl-C at a command that writes `path`: one line, status 130, and what was at `path` before is still there."""
     path.write_text("whole")
-    part = path.with_name(f".{path.name}.part")
-    os.mkfifo(part)  # whoever opens it waits for the other one
-    process = subprocess.Popen([sys.executable, *map(str, command)], cwd=cwd, stderr=subprocess.PIPE, text=True)
-    with open(part, "rb"):
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert re.fullmatch(r"\w+\.py: stopped; what was written before is whole\n", error), error
-    assert path.read_text() == "whole" and not part.exists()
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, *map(str, (path, *command))], cwd=cwd, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 130, done.stderr
+    assert re.fullmatch(r"\w+\.py: stopped; what was written before is whole\n", done.stderr), done.stderr
+    assert path.read_text() == "whole" and not path.with_name(f".{path.name}.part").exists()
+
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -184,7 +184,7 @@ def test_ctrl_c_is_one_line_of_every_other_command(standin, tmp_path):
     matplotlib.image.imsave(picture, np.zeros((40, 50, 3), np.uint8))
     interrupt_while_writing(tmp_path / "plot.png", "predict.py", a_run, picture, "--plot", tmp_path / "plot.png")
     interrupt_while_writing(tmp_path / "curves.svg", "plot_curves.py", a_run, "--out", tmp_path / "curves")
-    interrupt_while_writing(a_run / "predictions.json", "-m", "report.inspect_runs", a_run)
+    interrupt_while_writing(a_run / "predictions.json", "-m", "report.inspect_runs", a_run, "--data_dir", standin)
 
 
 @pytest.mark.parametrize(("command", "says"), [
