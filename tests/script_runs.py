@@ -78,7 +78,6 @@ def interrupt_while_writing(path: Path, *command: object, cwd: Path = ROOT) -> N
     assert path.read_text() == "whole" and not path.with_name(f".{path.name}.part").exists()
 
 
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with open(folder / "metrics.csv", newline="") as file:
         return list(csv.DictReader(file))
