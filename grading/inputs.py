@@ -140,12 +140,15 @@ class Inputs:
         """Input `x`, upstream gradient `dout`, and `weight<i>` (out, in) and `bias<i>` (out,) of each layer.
 
         Weights keep the size of what passes: with larger ones the softmax may saturate, and its gradients then lose in
-        float32 the digits that they are compared to.
+        float32 the digits that they are compared to. The first two units of a layer are opposite, so that one of
+        them is below 0, where ELU is not the identity.
         """
         sizes, normal = self.networks[name], self.draw(name).standard_normal
         found = {"x": normal((self.samples, sizes[0])), "dout": normal((self.samples, sizes[-1]))}
         for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-            found |= {f"weight{i}": normal((n_out, n_in)) / np.sqrt(n_in), f"bias{i}": 0.5 * normal(n_out)}
+            weight, bias = normal((n_out, n_in)) / np.sqrt(n_in), 0.5 * normal(n_out)
+            weight[1], bias[1] = -weight[0], -bias[0]
+            found |= {f"weight{i}": weight, f"bias{i}": bias}
         return found
 
     @functools.cached_property

@@ -16,7 +16,9 @@ from grading_networks import CONV_LIST, MODULE_LIST
 from grading_quickly import found
 from test_grading_nets import CONV_SOFTMAX
 
+from grading import expected_1_2
 from grading.classroom import Classroom, class_seed, submissions
+from grading.compare import close
 from grading.inputs import Inputs
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(1800), needs_confinement]
@@ -140,6 +142,13 @@ def test_no_verdict_depends_on_the_seed(numbers, hand_ins):
                 for seed in ("public", *(secrets.token_hex(8) for _ in range(4)))]
     assert not verdicts[0]["right"]
     assert all(verdict == verdicts[0] for verdict in verdicts[1:])
+
+
+def test_every_mistake_of_an_mlp_shows_in_every_class():
+    for seed in range(200):
+        values = expected_1_2.mlps(Inputs(str(seed)))
+        hidden = [key for key in values if ": " in key and close(values[key.partition(": ")[0]], values[key])]
+        assert not hidden, (seed, hidden)
 
 
 def test_a_class_keeps_its_seed_to_itself(tmp_path):

@@ -111,6 +111,18 @@ def test_each_fault_costs_its_points_and_is_named(course, tmp_path, fault):
     assert row["1.4"] == str(points) and sentence in row["page"]
 
 
+def test_every_mistake_shows_in_every_class(course):
+    code = """
+from grading import expected_huber, inputs
+from grading.compare import close
+for seed in range(200):
+    values = expected_huber.values(inputs.Inputs(str(seed)))
+    assert not [key for key in values if ": " in key and close(values[key.partition(": ")[0]], values[key])], seed
+"""
+    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=course, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @needs_confinement
 def test_a_missing_file_is_said(course, tmp_path):
     row = grade(course, tmp_path, "")
