@@ -95,7 +95,8 @@ GRADIENTS = {
         "sums": "The sums in the gradient of the input are not divided by the number of features.",
         "sum": "The sum of the incoming gradient is not divided by the number of features.",
         "sum of products": "The sum of the incoming gradient times x-hat is not divided by the number of features.",
-        "variance": "backward uses the variance where 1 / sqrt(variance + eps) belongs.",
+        **dict.fromkeys(("variance", "variance and eps"),
+                        "backward uses the variance where 1 / sqrt(variance + eps) belongs."),
         "centred": "The centred input stands for x-hat in backward: it is not divided by the standard deviation.",
         "bessel": "The variance in backward has Bessel's correction, unlike that in forward.",
         "by variance": "backward divides by the variance where its root belongs.",
@@ -144,11 +145,11 @@ def gradients(reply: Reply, expected: Mapping[str, np.ndarray], name: str, toler
 
 
 def norm_gradients(replies: Replies, context: Context) -> Outcome:
-    """Gradients for both eps. An eps that is not used is told with the value, and so is any other wrong formula.
+    """Each of the three gradients, right for both eps. What is wrong with the value is told there.
 
-    Those of a wrong value are numbers all the same: where one is missing or 0 it does not follow from that.
+    Gradients of a wrong value are numbers all the same: where one is missing or 0 it does not follow from that.
     """
-    outcomes, values = [], {name: value_at(replies, context, name) for name in EPS}
+    by_eps, values = [], {name: value_at(replies, context, name) for name in EPS}
     unused = any(value.diagnosis == OWN_EPS for value in values.values())
     for name, value in values.items():
         found = (gradients_without_eps if unused else gradients)(replies[name], context.expected, name, 1e-4)
@@ -156,10 +157,12 @@ def norm_gradients(replies: Replies, context: Context) -> Outcome:
             found = [outcome if outcome.passed else replace(
                 outcome, diagnosis=f"These are not the gradients of the right value, which is wrong above: "
                                    f"{value.diagnosis}") for outcome in found]
-        outcomes += found
+        by_eps.append(found)
     follows = not norm_value(replies, context).passed and all(
         kind in replies[name].arrays and replies[name].arrays[kind].any() for kind in GRADIENTS for name in EPS)
-    return replace(all_of(*outcomes), follows=("norm_value", "norm_variance") if follows else ())
+    found = all_of(*(next((outcome for outcome in kind if not outcome.passed), kind[0])
+                     for kind in zip(*by_eps, strict=True)))
+    return replace(found, follows=("norm_value", "norm_variance") if follows else ())
 
 
 def gradients_without_eps(reply: Reply, expected: Mapping[str, np.ndarray], name: str,

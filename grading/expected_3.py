@@ -85,6 +85,7 @@ def gradients(name: str, x: Array, gamma: Array, beta: Array, dout: Array, eps: 
                   batch_product=wrong(rows, batch), whole_means=wrong(np.mean, np.mean),
                   sums=wrong(totals, totals), sum=wrong(totals), sum_of_products=wrong(rows, totals),
                   variance=wrong(scale=variance, x_hat=centred * variance),
+                  variance_and_eps=wrong(scale=variance + eps, x_hat=centred * (variance + eps)),
                   deviation=wrong(scale=1 / scale, x_hat=centred / scale),
                   centred=wrong(x_hat=centred), bessel=wrong(scale=sample, x_hat=centred * sample),
                   by_variance=wrong(scale=scale**2, x_hat=centred * scale**2), no_mean=wrong(np.zeros_like),
