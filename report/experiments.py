@@ -137,7 +137,7 @@ EXPERIMENTS = {
         Variant(name, "train_mlp_pytorch", flags, title=title) for (name, title, _), flags in
         zip(MODIFICATIONS, accumulate((flags for *_, flags in MODIFICATIONS), merged), strict=True)]),
     "fast-convnet": Experiment("ConvNet, as many images as by default, Muon", first_screen=True, variants=[
-        Variant("160000-images", "train_convnet_pytorch", "--recipe fast-convnet --precision bf16", seeds=(42, 43))]),
+        Variant("160000-images", "train_convnet_pytorch", "--recipe fast-convnet --precision bf16")]),
     "mnist-manual": Experiment("NumPy MLP on MNIST, three layers", mnist=True, variants=[
         Variant("20-epochs", "train_mlp_numpy", "--recipe mnist-three-layers", published="curves only")]),
     "activations": Experiment("Tape autodiff on MNIST, 300 hidden units, 10 epochs", mnist=True, variants=[
