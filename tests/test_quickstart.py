@@ -49,15 +49,39 @@ def test_it_needs_nothing_that_colab_lacks():
     code = "\n".join(cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code")
     imported = {name.split(".")[0] for name in re.findall(r"^(?:import|from) (\S+)", code, re.M)}
     ours = {path.stem for path in ROOT.glob("*.py")}
-    assert imported - ours == {"os", "subprocess", "pathlib", "numpy", "contextlib", "io", "tempfile", "IPython"}
+    assert imported - ours == {"os", "shutil", "subprocess", "pathlib", "numpy", "contextlib", "io", "tempfile", "IPython"}
     assert "pip install" not in code
 
 
 def test_beside_no_repository_it_asks_for_the_address(tmp_path):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     notebook.cells = notebook.cells[:3]
-    with pytest.raises(CellExecutionError, match="write the address of that above"):
+    with pytest.raises(CellExecutionError, match="write its address above"):
         executed(tmp_path, notebook)
+
+
+@pytest.mark.parametrize("chosen, says", [(["practical-1-main/modules.py", "practical-1-main/tests/a/modules.py"], None),
+                                          (["other/notes.txt"], "not in what you chose"), ([], "not in what you chose")])
+def test_on_colab_it_asks_for_the_zip_file(tmp_path, chosen, says):
+    """Colab's upload puts the files that are chosen into the working folder, and returns {name: content}."""
+    (tmp_path / "google").mkdir()
+    (tmp_path / "google/colab.py").write_text(
+        "class files:\n"
+        "    def upload():\n"
+        "        import zipfile\n"
+        f"        for name in {chosen}:\n"
+        "            zipfile.ZipFile('my copy.zip', 'a').writestr(name, '')\n"
+        f"        return {{'my copy.zip': b''}} if {chosen} else {{}}\n")
+    for _ in range(2):  # the second time in a kernel that was restarted: nothing is chosen again
+        notebook = nbformat.read(NOTEBOOK, as_version=4)
+        notebook.cells = [*notebook.cells[:3], nbformat.v4.new_code_cell("import os; print(os.getcwd())")]
+        if says:
+            with pytest.raises(CellExecutionError, match=says):
+                executed(tmp_path, notebook)
+            assert not (tmp_path / "practical-1").exists()
+        else:
+            assert said(executed(tmp_path, notebook), "getcwd").strip() == str(tmp_path / "practical-1/practical-1-main")
+            (tmp_path / "google/colab.py").unlink(missing_ok=True)
 
 
 def test_beside_no_repository_it_clones_the_one_it_is_given(tmp_path):
@@ -71,5 +95,6 @@ def test_beside_no_repository_it_clones_the_one_it_is_given(tmp_path):
     notebook.cells = notebook.cells[:3]
     notebook.cells[2].source = notebook.cells[2].source.replace('REPOSITORY = ""', f'REPOSITORY = "file://{there}"')
     (tmp_path / "here").mkdir()
-    executed(tmp_path / "here", notebook)
+    for _ in range(2):  # and again, in a kernel that was restarted
+        executed(tmp_path / "here", notebook)
     assert (tmp_path / "here/practical-1/modules.py").exists()
