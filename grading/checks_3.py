@@ -160,9 +160,9 @@ def norm_gradients(replies: Replies, context: Context) -> Outcome:
         by_eps.append(found)
     follows = not norm_value(replies, context).passed and all(
         kind in replies[name].arrays and replies[name].arrays[kind].any() for kind in GRADIENTS for name in EPS)
-    found = all_of(*(next((outcome for outcome in kind if not outcome.passed), kind[0])
+    whole = all_of(*(next((outcome for outcome in kind if not outcome.passed), kind[0])
                      for kind in zip(*by_eps, strict=True)))
-    return replace(found, follows=("norm_value", "norm_variance") if follows else ())
+    return replace(whole, follows=("norm_value", "norm_variance") if follows else ())
 
 
 def gradients_without_eps(reply: Reply, expected: Mapping[str, np.ndarray], name: str,
