@@ -354,7 +354,9 @@ def merge(options: argparse.Namespace, rules: Rubric) -> int:
     most = sum(row.points for row in rules.questions if not row.bonus)
     books, left_out = gradebooks.write_gradebooks(options.out, marks, known, options.assignment or rules.title, most)
     print("   ".join([f"final table: {options.out / tables.FINAL}", *(f"gradebook: {book}" for book in books)]))
-    for problem in [*known.problems(records), *left_out]:
+    own = [f"{path} has a column {name!r}, which is not read" for name in
+           tables.own_columns(tables.read(path)[0], rules)]
+    for problem in [*own, *known.problems(records), *left_out]:
         say(f"note: {problem}")
     still_open = {one.record["student"]: one.open for one in marks if one.open}
     if still_open:

@@ -27,6 +27,11 @@ def form_columns(rubric: Rubric) -> list[str]:
     return [*numbers, LATE, COMMENT, *map(comment_of, numbers)]
 
 
+def own_columns(header: Sequence[str], rubric: Rubric) -> list[str]:
+    """Columns that a TA added to the form; they are not read."""
+    return [name for name in header if name not in ("student", "name", *form_columns(rubric))]
+
+
 def _rows(marks: Sequence[Marks], rubric: Rubric, last: Sequence[str], names: Mapping[str, str],
           added: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Header and a row a student: name where any is known, points, `added` under the header `last`, and the rest."""
@@ -107,12 +112,12 @@ def _given(row: Row, rubric: Rubric, where: str) -> Given:
 def read_written(path: Path, records: Sequence[Record], rubric: Rubric) -> dict[str, Given]:
     """What a TA gave, by student; a bonus that nobody graded counts 0. Raises TableError."""
     header, rows = read(path)
-    for name in header:
-        if name not in ("student", "name", *form_columns(rubric)):  # a name is the TA's own
-            numbers = [question.number for question in rubric.questions]
-            raise TableError(f"{path} has a column {name!r}; columns are student, {', '.join(numbers)}, {LATE}, "
-                             f"{COMMENT} and for each question one like '{comment_of(numbers[0])}' (a spreadsheet may "
-                             "make dates of numbers: have it read the first line as text)")
+    own = own_columns(header, rubric)
+    if own and not {*form_columns(rubric)} <= {*header}:  # one of the form may be under another name
+        numbers = [question.number for question in rubric.questions]
+        raise TableError(f"{path} has a column {own[0]!r}; columns are student, {', '.join(numbers)}, {LATE}, "
+                         f"{COMMENT} and for each question one like '{comment_of(numbers[0])}' (a spreadsheet may "
+                         "make dates of numbers: have it read the first line as text)")
     students = {same(record["student"]): record["student"] for record in records}
     given: dict[str, Given] = {}
     for row in rows:

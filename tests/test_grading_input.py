@@ -248,6 +248,18 @@ def test_a_form_that_a_spreadsheet_saved_stays_as_it_is_saved(tmp_path):
     assert path.read_text().startswith("sep=;\nstudent;1.1a;") and "doe;7,5;" in path.read_text() and "bor;;" in path.read_text()
 
 
+def test_a_column_of_the_tas_own_stays_and_is_not_read(tmp_path, capsys):
+    path = desk(tmp_path, "doe") / "written.csv"
+    header, row = path.read_text().splitlines()
+    path.write_text(f"{header},who grades\n{row},7\n")
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 1  # questions without points
+    assert "has a column 'who grades', which is not read" in capsys.readouterr().err
+    tables.write_form(tmp_path, [scored(record(name), RULES) for name in ("doe", "bor")], RULES)
+    assert path.read_text().splitlines()[0] == f"{header},who grades" and path.read_text().count(",7\n") == 1
+    path.write_text(f"{header},who grades\n{row},7\n".replace("1.1b,", "01. Feb,", 1))
+    assert main("", ["--merge", "--out", str(tmp_path)]) == 2 and "has a column '01. Feb'" in capsys.readouterr().err
+
+
 def test_a_column_that_became_a_date_says_what_to_do(tmp_path, capsys):
     (desk(tmp_path, "doe") / "written.csv").write_text("student,01. Feb\ndoe,3\n")
     assert main("", ["--merge", "--out", str(tmp_path)]) == 2
