@@ -19,6 +19,7 @@ A worker, and what keeps a submission inside it:
     confinement           starts a worker in bubblewrap, and proves it confined;  container: where that cannot be had
     worker/serve          the worker's own loop;  worker/at_home: the same without confinement, for --check
     worker/student        a probe's task;  worker/packages: imports;  worker/stub: what lies over a framework
+    worker/elsewhere      what a submission has of its own machine: a GPU, paths, breakpoints
     worker/marks          train or test image
     worker/images         which images a script shows its network, and what it reports of them
     worker/interface      the assignment's classes and names;  worker/construct: networks as the script makes them

@@ -57,6 +57,20 @@ def not_there(module: str) -> str:
             "remove the import.")
 
 
+LEFT = {  # of the machine that a submission was written on, by what the worker calls it
+    "breakpoint": "A breakpoint is left in the code: the checks pass it over, but remove it.",
+    "GPU": "The code takes a GPU for granted: ask torch.cuda.is_available(). The checks ran it on the processor.",
+    "data": "The path of the data is one of your own machine: take it from --data_dir. The checks put theirs there.",
+    "notebook": "The code imports google.colab, which Colab alone has: remove it. The checks pass it over."}
+
+
+def remarks(replies: Replies) -> list[str]:
+    """What costs nothing, and is better removed."""
+    said = [reply.notes.get("left") for reply in replies.values()]
+    left = {str(name) for names in said if isinstance(names, list) for name in names}
+    return [*map(not_there, imported_in_vain(replies)), *(text for name, text in LEFT.items() if name in left)]
+
+
 CheckFunction = Callable[[Replies, Context], Outcome]
 
 

@@ -47,11 +47,17 @@ ABSENT = "is not in the submission"
 
 
 def whereabouts(name: str, code: Path, folder: Path) -> str:
-    """Where in `folder` the file lies that should be in `code`, as a sentence without its full stop."""
+    """Where in `folder` the file lies that should be in `code`, as a sentence without its full stop.
+
+    Where it does not, a file beside the others may be it: one whose name is longer or shorter at its end.
+    """
     found = min((path for path in folder.rglob("*") if path.name.lower() == name and path.is_file()),
                 key=lambda path: (path.parent != code, len(path.parts), path), default=None)
     if found is None:
-        return f"{name} {ABSENT}"
+        stem = name.removesuffix(".py")
+        near = [path.name for path in sorted(code.glob("*.py"))
+                if path.stem.startswith(stem) or (len(path.stem) > 4 and stem.startswith(path.stem))]
+        return f"{name} {ABSENT}" + (f"; if it is {near[0]}, name it {name}" if near else "")
     place = found.relative_to(folder)
     return f"{name} is not beside the others: it lies in {place.parent.as_posix()}/" if found.name == name else (
         f"{name} is called {place.as_posix()}")

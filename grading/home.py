@@ -25,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from grading import datasets, expected, rubric
-from grading.checks import Context, Question, Replies, imported_in_vain, not_there
+from grading.checks import Context, Question, Replies, remarks
 from grading.compare import Outcome, told_once
 from grading.files import local_imports, whereabouts
 from grading.inputs import Inputs
@@ -290,8 +290,8 @@ class Home:
                             f"the rest has {AFTER_A_HANG:.0f} s for each probe")
         if packages := needed(replies):
             self.printer.line(f"  needs {', '.join(packages)}, not installed here: what uses it cannot be right")
-        for module in imported_in_vain(replies):
-            self.printer.line(f"  {self.printer.marks['remark']} {not_there(module)}")
+        for remark in remarks(replies):
+            self.printer.line(f"  {self.printer.marks['remark']} {remark}")
         return replies
 
     def judged(self, question: Question, ids: Collection[str], replies: Replies) -> Found:

@@ -86,7 +86,7 @@ def mark(row: Question, record: Record, given: Given) -> Mark:
     question = record["questions"].get(row.number, {"checks": [], "score": 0.0})
     reason = question.get("ungraded", "")
     ungraded = "Not graded yet." if reason == NOT_YET else f"Not graded: {reason}." if reason else ""
-    remark = [{"id": "imports", "title": "Imports", "points": 0, "score": 0, "fraction": 0.0, "numbers": "",
+    remark = [{"id": "imports", "title": "Surroundings", "points": 0, "score": 0, "fraction": 0.0, "numbers": "",
                "diagnosis": question["remark"]}] if question.get("remark") else []
     told: dict[Any, str] = {}
     checks = [] if ungraded else [check | {"diagnosis": told_once(told, check["title"], check["diagnosis"])}

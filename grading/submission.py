@@ -26,7 +26,7 @@ from typing import Any
 
 from grading import archive, scan
 from grading.archive import Unreadable
-from grading.checks import Context, Replies, imported_in_vain, not_there
+from grading.checks import Context, Replies, imported_in_vain, remarks
 from grading.files import ABSENT, local_imports, whereabouts
 from grading.questions import QUESTIONS
 from grading.replies import EARLY, one_line
@@ -229,8 +229,9 @@ def judge(submission: Submission, row: Row, replies: Replies, seconds: float, co
         checks.append({"id": id, "fraction": fraction, "diagnosis": one_line(diagnosis, 600),
                        "numbers": one_line(without_places(outcome.numbers)), "shares": outcome.shares})
     result: dict[str, Any] = {"checks": checks, "seconds": round(time.monotonic() - started, 2)}
-    if absent := imported_in_vain(replies):
-        result["remark"] = one_line(" ".join(map(not_there, absent)), 600)
+    absent = imported_in_vain(replies)
+    if found := remarks(replies):
+        result["remark"] = one_line(" ".join(found), 600)
     packages = needed(replies)
     if packages and any(check["fraction"] < 1 for check in checks):
         result["ungraded"] = (f"needs {' and '.join(packages)}, which {'is' if len(packages) == 1 else 'are'} not "

@@ -1185,6 +1185,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault("torch-mlp-layers-do-not-chain", "2.1", "alder", MLP_TORCH,
           "      n_inputs = units\n", "",
           ("MLP: layers",), ("MLP: forward", *TRAINING)),
+    # of hand-ins that were done in part, or on a machine of one's own
+    Fault("convnet-script-trains-another-network", "4a", "quince", TRAIN_CONV,
+          "  model = ConvNet(3, 10).to(device)",
+          "  model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10)).to(device)",
+          ("script: optimizer and its step", "script: trains on the training images"), ANY_SCRIPT_PART[:-1]),
+    Fault("numpy-script-knows-one-folder-of-data", "1.2", "quince", TRAIN_NUMPY,
+          "get_cifar10(FLAGS.data_dir)", "get_cifar10('/home/jan/cifar10')",
+          ("script: flag data_dir",)),
 )
 
 

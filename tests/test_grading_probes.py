@@ -19,10 +19,11 @@ from grading_help import ROOT
 from grading_mutants import copy_reference
 
 from grading import datasets, rubric
+from grading.files import whereabouts
 from grading.replies import Limits, read_reply
 from grading.sandbox import Sandbox
 from grading.submission import QUESTIONS, Submission, ask, judge
-from grading.worker import serve, student
+from grading.worker import packages, serve, student
 
 pytestmark = [pytest.mark.grading, pytest.mark.timeout(900)]
 
@@ -196,3 +197,26 @@ def test_a_file_that_is_no_utf_8_is_named(tmp_path, monkeypatch):
 
 if __name__ == "__main__":
     print(json.dumps(checks_of(sys.argv[1], Path(sys.argv[2]))))
+
+
+def test_a_class_of_another_name_is_pointed_out(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(packages, "folder", str(tmp_path))
+    Path("renamed.py").write_text("from pathlib import Path\nclass VGG:\n    pass\ndef f():\n    return Path.nothing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = []
+    for use in (lambda: student.submitted("renamed").ConvNet, lambda: student.submitted("renamed").f()):
+        with pytest.raises(AttributeError) as raised:
+            use()
+        said.append(student.describe(raised.value))
+    assert said == ["Absent: renamed.py has no ConvNet; it has VGG: call it as the assignment does",
+                    "AttributeError: type object 'Path' has no attribute 'nothing' (renamed.py, line 5)"]
+
+
+def test_a_file_of_another_name_is_pointed_out(tmp_path):
+    for name in ("custom_layernorm_final.py", "train_convnet.py", "mlp.py", "convnet_pytorch.py"):
+        (tmp_path / name).write_text("")
+    for name, said in (("custom_layernorm.py", "; if it is custom_layernorm_final.py, name it custom_layernorm.py"),
+                       ("train_convnet_pytorch.py", "; if it is train_convnet.py, name it train_convnet_pytorch.py"),
+                       ("mlp_numpy.py", ""), ("modules.py", "")):
+        assert whereabouts(name, tmp_path, tmp_path) == f"{name} is not in the submission{said}"

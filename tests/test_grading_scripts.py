@@ -1,7 +1,10 @@
 """The checks of training scripts: the marks of the splits, what is made of a recording, and scripts as students write."""
 
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -616,3 +619,40 @@ def test_a_fault_costs_its_own_check(tmp_path, context, name):
                 found = found.replace(not_run, "").strip()
             assert all(words in found for words in says[check]) if check in says else not found, (check, found)
             assert "/scratch" not in found and "/data/" not in found
+
+
+TWO_OUTPUTS = """
+import os, sys
+import torch
+from grading.worker.probes_scripts import BACKWARD, TorchWatch
+sys.path.append(os.getcwd())
+watch = TorchWatch(("net", "Net"), False, None, False)
+import net
+model = net.Net(3072, [7, 5], 10)
+optimizer = torch.optim.SGD(model.parameters(), 0.1)
+for which in (0, 1, 0):
+    logits_and_probabilities = model(torch.rand(6, 3072))
+    logits_and_probabilities[which][:, 0].sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+print([event[1] for event in watch.events if event[0] == BACKWARD], len(watch.optimizers), watch.trains_another)
+watch.model, other = None, torch.nn.Linear(2, 2)
+other(torch.ones(1, 2)).sum().backward()
+torch.optim.SGD(other.parameters(), 0.1).step()
+print(len(watch.optimizers), watch.trains_another)
+"""
+
+
+def test_updates_of_a_network_with_two_outputs_and_of_another_network(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, n_in, hidden, n_out):\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(n_in, n_out)\n"
+        "    def forward(self, x):\n"
+        "        out = self.layer(x)\n"
+        "        return out, out.softmax(1)\n")
+    done = subprocess.run([sys.executable, "-c", TWO_OUTPUTS], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.stdout == "[6, 6, 6] 3 False\n3 True\n", done.stderr[-2000:]

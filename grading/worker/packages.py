@@ -7,7 +7,7 @@ An import alone is excused: half of all submissions import what they do not use.
   `stub` lies over the package itself, so that no way of importing finds more;
 - a package that is not installed here (PACKAGES): using it is not its fault. It raises, and is noted in `needed`, so
   that the question is not graded;
-- one of those that only draws, prints or logs (OUTPUT): it takes every call and does nothing;
+- one of those that only draws, prints, logs or debugs (OUTPUT, DEBUGGERS, COLAB): it takes every call and does nothing;
 - any other module that is not there, such as a file that was not handed in: using it raises.
 
 Stand-ins are given to the submission's own imports alone, and not inside `try`: a submission that tries an import also
@@ -39,8 +39,10 @@ LOGGER = "torch.utils.tensorboard"  # part of torch, but useless without the pac
 OUTPUT = {"seaborn", "tensorboard", "tensorboardX", "tabulate", "pandas", "wandb", "termcolor", "colorama",
           "prettytable", "texttable", "plotly", "visdom", "graphviz", "torchviz", "torchsummary", "torchinfo",
           "livelossplot", "tikzplotlib", "IPython"}
-PACKAGES = OUTPUT | FRAMEWORKS | {"scipy", "sklearn", "PIL", "cv2", "skimage", "imageio", "h5py", "numba", "sympy",
-                                  "tqdm", "networkx", "psutil", "yaml", "requests", "joblib", "cython", "progressbar"}
+DEBUGGERS, COLAB = {"ipdb", "pudb", "wdb"}, {"google", "google.colab"}
+PACKAGES = OUTPUT | FRAMEWORKS | DEBUGGERS | COLAB | {
+    "scipy", "sklearn", "PIL", "cv2", "skimage", "imageio", "h5py", "numba", "sympy", "tqdm", "networkx", "psutil",
+    "yaml", "requests", "joblib", "cython", "progressbar"}
 # calls that change nothing here: seeds are set by the check, and the sandbox has no GPU
 HARMLESS = {"manual_seed", "manual_seed_all", "seed_everything", "set_seed", "is_available", "set_num_threads"}
 # calls that may be given numbers: of what sets up, and of classes, of which networks are made
@@ -50,6 +52,8 @@ STUB = os.path.join(os.path.dirname(__file__), "stub")
 
 needed: set[str] = set()  # packages that are not installed and were used all the same
 missing: set[str] = set()  # modules that are imported and are nowhere
+left: set[str] = set()  # what is passed over of the machine that the submission was written on (`elsewhere`)
+BREAKPOINT = "breakpoint"
 folder = ""  # of the submission
 
 
@@ -201,7 +205,8 @@ def lies_over(package: str) -> bool:
 
 def not_installed(package: str) -> Callable[[str], Any]:
     def use(name: str) -> Any:
-        if package in OUTPUT and name:
+        left.update({BREAKPOINT} if package in DEBUGGERS else {"notebook"} if package in COLAB else ())
+        if package in DEBUGGERS | COLAB or (package in OUTPUT and name):
             return StandIn(f"{package}.result", use)
         needed.add(package)
         raise ModuleNotFoundError(f"{package} is not installed on this machine", name=package)
@@ -225,13 +230,16 @@ class Finder:
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         package = name.partition(".")[0]
+        if name.startswith("google.colab"):
+            package = "google.colab"
         if name.startswith(LOGGER) and self.no_logger:
             use = not_installed("tensorboard")
         elif package in FRAMEWORKS and self.numpy_only:
             if name == package and lies_over(package):
                 return None
             use = forbidden
-        elif not isinstance(sys.modules.get(package), StandIn | None) or installed(package):
+        elif package not in DEBUGGERS and (
+                not isinstance(sys.modules.get(package), StandIn | None) or installed(package)):
             return None
         else:
             use = (not_installed if package in PACKAGES else absent)(package)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import inspect
 import os
 import shutil
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from grading.worker import marks
+from grading.worker.elsewhere import OWN_FOLDER, compiled
 from grading.worker.images import Images, Numbers
 from grading.worker.interface import contained, initialiser, put, watch_forward
 from grading.worker.student import Absent, Task, describe, probe, submitted, without_places
@@ -32,7 +34,6 @@ READABLE = 1e-5  # of a parameter's size: of smaller changes float32 keeps too f
 OPTIONS = ("momentum", "dampening", "nesterov", "weight_decay", "betas", "eps", "amsgrad")  # of optimizers
 SAME_SCALE = 1.5  # images that are no more than so many times as large are prepared alike
 IMAGE_FORMS = ((4, 3072), (4, 3, 32, 32))
-OWN_FOLDER = "cifar10/cifar-10-batches-py"  # where the assignment's default has the data
 
 
 class Stop(BaseException):
@@ -365,9 +366,12 @@ class TorchWatch(Watch):
         self.options: list[str] = []  # of the first optimizer, that are not its class's defaults
         self.left_out: list[str] = []  # parameters that the optimizer does not know
         self.uphill: list[str] = []
+        self.trains_another = False  # network, of which nothing is known
 
         def step(optimizer: Any, *_: Any) -> None:
-            if self.on:
+            if self.on and self.model is None:
+                self.trains_another = True
+            elif self.on:
                 self.changed(UPDATE)
                 group = optimizer.param_groups[0]
                 self.optimizers.append([type(optimizer).__name__, float(group["lr"])])
@@ -441,21 +445,27 @@ class TorchWatch(Watch):
 
     def returned(self, output: Any, event: tuple[int, ...]) -> Any:
         """Learn which forward pass a loss is taken of, and the gradient of the script's own loss at its output."""
-        if self.on and getattr(output, "requires_grad", False):
-            value = numbers(output).copy() if self.loss is None else None
+        outputs = [one for one in contained(output, (self.torch.Tensor,)) if one.requires_grad] if self.on else []
+        values = [numbers(one).copy() for one in outputs] if self.loss is None else []
+        first: int | None = None
 
-            def arrived(gradient: Any) -> None:
-                if self.loss is None and value is not None:
-                    self.loss = value, numbers(gradient).copy()
-                if self.on:
-                    old = any(p.grad is not None and p.grad.any() for p in self.model.parameters())
-                    self.kept += old and self.first_since_update
-                    self.added += old and not self.first_since_update  # gradients of parts of a batch, or of two losses
-                    self.first_since_update = False
-                    self.changed(BACKWARD, event)
-                    self.updates += not self.optimizers
+        def arrived(number: int, gradient: Any) -> None:
+            nonlocal first
+            first = number if first is None else first
+            if number != first:  # of several outputs one tells of the pass
+                return
+            if self.loss is None and values:
+                self.loss = values[number], numbers(gradient).copy()
+            if self.on:
+                old = any(p.grad is not None and p.grad.any() for p in self.model.parameters())
+                self.kept += old and self.first_since_update
+                self.added += old and not self.first_since_update  # gradients of parts of a batch, or of two losses
+                self.first_since_update = False
+                self.changed(BACKWARD, event)
+                self.updates += not self.optimizers
 
-            output.register_hook(arrived)
+        for number, one in enumerate(outputs):
+            one.register_hook(functools.partial(arrived, number))
         return output
 
     def forward(self, model: Any, x: Any) -> tuple[int, ...]:
@@ -482,6 +492,7 @@ class TorchWatch(Watch):
                 self.follow(self.model)
         super().send(task)
         task.note("optimizers", self.optimizers[:1])
+        task.note("trains another", self.trains_another)
         task.note("options", self.options)
         task.note("last learning rate", self.optimizers[-1][1] if self.optimizers else None)
         task.note("learning rate", self.rate.value)
@@ -600,7 +611,7 @@ def run(task: Task, name: str, flags: list[str]) -> tuple[Any, types.ModuleType]
     module.__file__ = name
     try:
         with command_line(task, name, flags), open(name, "rb") as file:
-            exec(compile(file.read(), name, "exec", dont_inherit=True), module.__dict__)
+            exec(compiled(file.read(), name), module.__dict__)
     except SystemExit as exit:
         status = 0 if exit.code is None else exit.code
     except Enough:

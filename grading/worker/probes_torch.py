@@ -66,7 +66,8 @@ class Built:
                     with torch.no_grad(), Graph(self.x) as graph:
                         y = self.model(self.x)
                     if not isinstance(y, torch.Tensor):
-                        raise Absent(f"MLP.forward returns {type(y).__name__}, not a tensor")
+                        raise Absent(f"MLP.forward returns {type(y).__name__}, not a tensor: return the "
+                                     "output of the network alone")
                     self.path, self.shape = graph.path(y), tuple(y.shape)
                     return
                 except Exception as error:

@@ -16,11 +16,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from grading.worker import packages
+from grading.worker import elsewhere, packages
 
 PROBES: dict[str, Callable[[Task], None]] = {}
 COLOURS = r"\x1b\[[0-9;]*[A-Za-z]"  # of a terminal
@@ -98,6 +99,7 @@ def load(with_torch: bool) -> None:
     if with_torch:
         packages.compile_nothing()
     packages.stand_in(numpy_only=not with_torch)
+    elsewhere.pass_over()
 
 
 def submitted(name: str) -> Any:
@@ -105,6 +107,15 @@ def submitted(name: str) -> Any:
     if not os.path.exists(name + ".py"):
         raise Absent(f"{name}.py is not in the submission")
     return importlib.import_module(name)
+
+
+def no_such_name(module: ModuleType, wanted: str) -> str:
+    """That a module of the submission lacks what the assignment names, and the classes that it has instead."""
+    file = os.path.basename(module.__file__ or "")
+    others = [name for name, value in vars(module).items()
+              if isinstance(value, type) and value.__module__ == module.__name__]
+    instead = f"; it has {' and '.join(others[:3])}: call it as the assignment does" if others else ""
+    return f"Absent: {file} has no {wanted}{instead}"
 
 
 class Absent(Exception):
@@ -162,8 +173,13 @@ def describe(error: BaseException) -> str:
         place = f" ({os.path.basename(error.filename)}, line {error.lineno})"
     try:
         text = error.msg if isinstance(error, SyntaxError) else str(error)  # str() would name the place again
+        if isinstance(error, SyntaxError) and (error.text or "").lstrip().startswith(("!", "%")):
+            text = "this is a command of a notebook, and not Python: remove the line"
     except Exception:
         text = ""
+    if isinstance(error, AttributeError) and not frames and isinstance(error.obj, ModuleType) and str(
+            getattr(error.obj, "__file__", None)).startswith(here + os.sep):
+        return no_such_name(error.obj, error.name or "")
     if silent and BY_NONE.search(text):
         return returns_none()
     if "cannot contain null bytes" in text:  # Python does not say in which file
@@ -182,6 +198,7 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
     packages.folder = os.getcwd()
     packages.needed.clear()
     packages.missing.clear()
+    packages.left.clear()
     silent.clear()
     task = Task(arrays, request["options"], data)
     error, mine = None, os.getpid()
@@ -198,6 +215,8 @@ def answer(request: dict[str, Any], arrays: dict[str, np.ndarray], data: dict[st
         task.note("needs", sorted(packages.needed))
     if packages.missing:
         task.note("missing", sorted(packages.missing))
+    if packages.left:
+        task.note("left", sorted(packages.left))
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **task.sent)
     write_all(npz, buffer.getvalue())
