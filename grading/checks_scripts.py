@@ -493,6 +493,10 @@ class Script:
         data = run.notes.get("data")
         if isinstance(data, list) and not all(data):
             wrong["data_dir"] = "--data_dir is ignored: the images are read from another folder."
+        unknown = run.notes.get("unknown flags")
+        for name, text in wrong.items():
+            if text and isinstance(unknown, list) and f"--{name}" in unknown:
+                wrong[name] = f"The script has no flag --{name}."
         return wrong
 
     def one_step_more(self, replies: Replies, context: Context) -> Outcome:

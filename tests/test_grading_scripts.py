@@ -524,6 +524,13 @@ def test_another_default_is_told_without_the_command_of_another_run(tmp_path, co
     assert said in found.diagnosis and found.fraction < 1 and found.numbers == "", found
 
 
+def test_a_flag_of_another_name_is_said_to_be_missing(tmp_path, context):
+    script = written(NUMPY, ("'--learning_rate'", "'--lr'"), ("FLAGS.learning_rate", "FLAGS.lr"))
+    replies, script = run(tmp_path, context, "1.2", script, ALL)
+    found = script.flags(replies, context)
+    assert found.diagnosis == "The script has no flag --learning_rate." and found.fraction == 1 - 1 / 8, found
+
+
 @pytest.mark.parametrize("scale", [1, 30, 1000])
 def test_a_loss_of_logits_of_any_size_is_the_cross_entropy(scale):
     """Of large ones, as some ways to start on unscaled pixels give, many a sample's gradient is 0 in float32."""
