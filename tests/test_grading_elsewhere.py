@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 
@@ -10,18 +11,19 @@ import torch
 from grading_help import ROOT, failures, grade, needs_confinement, reduced, submission
 from grading_networks import MODULE_LIST
 
-from grading.worker import elsewhere, packages
+from grading.worker import elsewhere
 
 pytestmark = pytest.mark.grading
 HERE = f"./{elsewhere.OWN_FOLDER}"
 
 
-def here(source: str, monkeypatch, tmp_path, gpu: bool = False) -> str:
-    """What is run of `source` on this machine."""
+def here(source: str, monkeypatch, tmp_path, gpu: bool = False) -> tuple[str, set[str]]:
+    """What is run of `source` on this machine, and what of another machine it may come to."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    packages.left.clear()
-    return ast.unparse(elsewhere.for_here(source.encode(), "a.py"))
+    code = ast.unparse(elsewhere.for_here(source.encode(), "a.py"))
+    told = rf"{elsewhere.PASSED_OVER}\('(\w+)', (f?'[^']*'|\w+(?:\.float\(\))?)\)"
+    return re.sub(told, r"\2", code), {what for what, _ in re.findall(told, code)}
 
 
 @pytest.mark.parametrize("source, run", [
@@ -34,18 +36,20 @@ def here(source: str, monkeypatch, tmp_path, gpu: bool = False) -> str:
     ("a = torch.cuda.current_device()", "a = 'cpu'"),
     ("print(torch.cuda.get_device_name(0))", "print('cpu')")])
 def test_a_gpu_is_given_the_processor(source, run, monkeypatch, tmp_path):
-    assert here(source, monkeypatch, tmp_path) == run and packages.left == {"GPU"}
-    assert here(source, monkeypatch, tmp_path, gpu=True) == source and not packages.left
+    assert here(source, monkeypatch, tmp_path) == (run, {"GPU"})
+    assert here(source, monkeypatch, tmp_path, gpu=True) == (source, set())
 
 
 @pytest.mark.parametrize("source", [
     "device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')\nnet.cuda()",  # it asks
     "if device.type == 'cuda':\n    torch.backends.cudnn.benchmark = True",
     "if args.device in ('cuda', 'mps'):\n    pass",
+    "match device:\n    case 'cuda':\n        pass",
+    "parser.add_argument('--device', choices=['cpu', 'cuda'], default='cpu')",
     "torch.cuda.manual_seed_all(42)",
     "print('no cuda here')"])
 def test_code_that_runs_here_is_left_as_it_is(source, monkeypatch, tmp_path):
-    assert here(source, monkeypatch, tmp_path) == source and not packages.left
+    assert here(source, monkeypatch, tmp_path) == (source, set())
 
 
 @pytest.mark.parametrize("path, run", [
@@ -53,20 +57,25 @@ def test_code_that_runs_here_is_left_as_it_is(source, monkeypatch, tmp_path):
     (r"C:\Users\Jan\cifar10\cifar-10-batches-py", HERE), ("/content/drive/My Drive/CIFAR10", HERE),
     ("/nowhere/cifar-10-batches-py/data_batch_1", f"{HERE}/data_batch_1"), ("../../data/cifar-10-batches-py", HERE)])
 def test_data_at_a_path_of_ones_own_are_those_of_the_checks(path, run, monkeypatch, tmp_path):
-    assert here(f"DIR = {path!r}", monkeypatch, tmp_path) == f"DIR = {run!r}" and packages.left == {"data"}
+    assert here(f"DIR = {path!r}", monkeypatch, tmp_path) == (f"DIR = {run!r}", {"data"})
 
 
 @pytest.mark.parametrize("text", [
     "./results/cifar10", "/home/jan/results/cifar10", "/home/jan/cifar10/curves.png", "cifar-10-batches-py", "cifar10", "/tmp",
-    "data_batch_1", "see /data/cifar10 for more"])
+    "data_batch_1", "see /data/cifar10 for more", "./cifar10/cifar-10-batches-py", "../cifar10/cifar-10-batches-py/"])
 def test_other_texts_are_no_path_of_the_data(text, monkeypatch, tmp_path):
-    assert here(f"a = {text!r}", monkeypatch, tmp_path) == f"a = {text!r}" and not packages.left
+    assert here(f"a = {text!r}", monkeypatch, tmp_path) == (f"a = {text!r}", set())
 
 
 def test_a_path_that_is_there_and_a_docstring_stay(monkeypatch, tmp_path):
     (tmp_path / "cifar10").mkdir()
     for source in (f"a = {str(tmp_path / 'cifar10')!r}", '"""/home/jan/cifar10"""'):
-        assert here(source, monkeypatch, tmp_path) == ast.unparse(ast.parse(source)) and not packages.left
+        assert here(source, monkeypatch, tmp_path) == (ast.unparse(ast.parse(source)), set())
+
+
+@pytest.mark.parametrize("path", [*(ROOT / "tests/handins").glob("*/*.py")], ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_hand_ins_that_run_here_have_nothing_of_another_machine(path, monkeypatch, tmp_path):
+    assert here(path.read_text(), monkeypatch, tmp_path) == (ast.unparse(ast.parse(path.read_text())), set())
 
 
 def test_what_is_no_python_says_so_as_ever(tmp_path):

@@ -24,8 +24,16 @@ BATCHES = r"cifar-10-batches-py"
 DATA = re.compile(rf"(?P<folder>(?:~|/|[a-z]:[\\/])(?:.*[\\/])?(?:cifar[-_ ]?(?:10)?(?:[-_ ]?data\w*)?|{BATCHES})"
                   rf"|.*[\\/]{BATCHES})(?P<file>[\\/](?:data_batch_\d|test_batch|batches\.meta))?[\\/]?", re.IGNORECASE)
 WRITTEN = re.compile(r"result|output|figure|plot|log|model|checkpoint|save", re.IGNORECASE)  # no place of the data
-CUDA = re.compile(r"cuda(?P<number>:?)\d*")
 OF_A_GPU = {"set_device", "synchronize", "get_device_name", "current_device", "init"}  # functions of torch.cuda
+
+
+PASSED_OVER = "passed_over_by_the_checks"  # a function that the code is given
+
+
+def passed_over(what: str, value: Any) -> Any:
+    """`value`, where the code comes to something of another machine."""
+    left.add(what)
+    return value
 
 
 class Here(ast.NodeTransformer):
@@ -34,45 +42,60 @@ class Here(ast.NodeTransformer):
     def __init__(self, on_cpu: bool):
         self.on_cpu = on_cpu
 
+    def told(self, what: str, node: ast.expr) -> ast.expr:
+        return ast.Call(ast.Name(PASSED_OVER, ast.Load()), [ast.Constant(what), node], [])
+
     def visit_Compare(self, node: ast.Compare) -> ast.AST:  # device == "cuda" stays false
+        return node
+
+    def visit_MatchValue(self, node: ast.MatchValue) -> ast.AST:
         return node
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         return node if isinstance(node.value, ast.Constant) else self.generic_visit(node)  # a docstring
 
+    def visit_List(self, node: ast.List | ast.Tuple | ast.Set) -> ast.AST:  # names to choose from stay
+        node.elts = [one if isinstance(one, ast.Constant) else self.visit(one) for one in node.elts]
+        return node
+
+    visit_Tuple = visit_Set = visit_List
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:  # f"cuda:{number}"
+        first = node.values[0] if node.values else None
+        if self.on_cpu and isinstance(first, ast.Constant) and first.value == "cuda:":
+            first.value = "cpu:"
+            return self.told("GPU", node)
+        return node
+
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
         text = node.value
         if not isinstance(text, str):
             return node
-        if self.on_cpu and (found := CUDA.fullmatch(text)):
-            left.add("GPU")
-            text = "cpu:" if found["number"] and text.endswith(":") else "cpu"  # of f"cuda:{number}"
-        elif self.on_cpu and text.startswith("torch.cuda."):
-            left.add("GPU")
-            text = text.replace("torch.cuda.", "torch.")
-        elif ((found := DATA.fullmatch(text)) and not WRITTEN.search(text)
-              and not os.path.exists(os.path.expanduser(text))):
-            left.add("data")
-            text = f"./{OWN_FOLDER}{(found['file'] or '').replace(chr(92), '/')}"
-        return node if text == node.value else ast.copy_location(ast.Constant(text), node)
+        if self.on_cpu and re.fullmatch(r"cuda(:\d+)?", text):
+            return self.told("GPU", ast.Constant("cpu"))
+        if self.on_cpu and text.startswith("torch.cuda."):
+            return self.told("GPU", ast.Constant(text.replace("torch.cuda.", "torch.")))
+        found = DATA.fullmatch(text)
+        if (not found or WRITTEN.search(text) or os.path.normpath(text).removeprefix(f"..{os.sep}") == OWN_FOLDER
+                or os.path.exists(os.path.expanduser(text))):
+            return node
+        return self.told("data", ast.Constant(f"./{OWN_FOLDER}{(found['file'] or '').replace(chr(92), '/')}"))
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if (self.on_cpu and node.attr.endswith("Tensor") and isinstance(node.value, ast.Attribute)
                 and node.value.attr == "cuda"):  # torch.cuda.FloatTensor
-            left.add("GPU")
-            node.value = node.value.value
+            node.value = self.told("GPU", node.value.value)
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         function = node.func
         if self.on_cpu and isinstance(function, ast.Attribute):
             if function.attr == "cuda":  # model.cuda()
-                left.add("GPU")
                 function.attr, node.args, node.keywords = "cpu", [], []
+                function.value = self.told("GPU", function.value)
             elif (function.attr in OF_A_GPU and isinstance(function.value, ast.Attribute)
                   and function.value.attr == "cuda"):
-                left.add("GPU")
-                return ast.copy_location(ast.Constant("cpu"), node)
+                return self.told("GPU", ast.Constant("cpu"))
         return self.generic_visit(node)
 
 
@@ -82,9 +105,8 @@ def for_here(source: bytes, path: str) -> ast.Module | bytes:
     on_cpu = bool(torch and not isinstance(torch, packages.StandIn) and b"cuda" in source
                   and b"is_available" not in source and not torch.cuda.is_available())
     try:
-        tree = ast.parse(source, path)
-        Here(on_cpu).visit(tree)
-        return tree
+        tree: ast.Module = ast.parse(source, path)
+        return ast.fix_missing_locations(Here(on_cpu).visit(tree))
     except (SyntaxError, ValueError, RecursionError):  # compiling it says so
         return source
 
@@ -103,6 +125,7 @@ def pass_over() -> None:
             return compiled(bytes(data), path)
         return usual(self, data, path, **keywords)
 
+    setattr(builtins, PASSED_OVER, passed_over)
     SourceFileLoader.source_to_code = to_code  # type: ignore[method-assign, assignment]
 
     def go_on(*_: Any, **__: Any) -> None:
