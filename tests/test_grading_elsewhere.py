@@ -29,6 +29,7 @@ def here(source: str, monkeypatch, tmp_path, gpu: bool = False) -> tuple[str, se
 @pytest.mark.parametrize("source, run", [
     ("device = torch.device('cuda:0')", "device = torch.device('cpu')"),
     ("net.cuda()", "net.cpu()"),
+    ("right = net.cuda() == targets", "right = net.cpu() == targets"),
     ("x = x.float().cuda(0, non_blocking=True)", "x = x.float().cpu()"),
     ("x.to(f'cuda:{gpu}')", "x.to(f'cpu:{gpu}')"),
     ("torch.set_default_tensor_type('torch.cuda.FloatTensor')", "torch.set_default_tensor_type('torch.FloatTensor')"),

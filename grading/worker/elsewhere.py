@@ -25,8 +25,6 @@ DATA = re.compile(rf"(?P<folder>(?:~|/|[a-z]:[\\/])(?:.*[\\/])?(?:cifar[-_ ]?(?:
                   rf"|.*[\\/]{BATCHES})(?P<file>[\\/](?:data_batch_\d|test_batch|batches\.meta))?[\\/]?", re.IGNORECASE)
 WRITTEN = re.compile(r"result|output|figure|plot|log|model|checkpoint|save", re.IGNORECASE)  # no place of the data
 OF_A_GPU = {"set_device", "synchronize", "get_device_name", "current_device", "init"}  # functions of torch.cuda
-
-
 PASSED_OVER = "passed_over_by_the_checks"  # a function that the code is given
 
 
@@ -45,7 +43,11 @@ class Here(ast.NodeTransformer):
     def told(self, what: str, node: ast.expr) -> ast.expr:
         return ast.Call(ast.Name(PASSED_OVER, ast.Load()), [ast.Constant(what), node], [])
 
+    def unless_constant(self, node: ast.expr) -> ast.expr:
+        return node if isinstance(node, ast.Constant) else self.visit(node)
+
     def visit_Compare(self, node: ast.Compare) -> ast.AST:  # device == "cuda" stays false
+        node.left, node.comparators = self.unless_constant(node.left), [*map(self.unless_constant, node.comparators)]
         return node
 
     def visit_MatchValue(self, node: ast.MatchValue) -> ast.AST:
@@ -55,7 +57,7 @@ class Here(ast.NodeTransformer):
         return node if isinstance(node.value, ast.Constant) else self.generic_visit(node)  # a docstring
 
     def visit_List(self, node: ast.List | ast.Tuple | ast.Set) -> ast.AST:  # names to choose from stay
-        node.elts = [one if isinstance(one, ast.Constant) else self.visit(one) for one in node.elts]
+        node.elts = [*map(self.unless_constant, node.elts)]
         return node
 
     visit_Tuple = visit_Set = visit_List
