@@ -426,8 +426,7 @@ class Script:
         wrong = [sentence for sentence in shares.values() if sentence]
         command = "" if wrong in ([], [shares["defaults"]]) else self.command(context)  # the default run has no flags
         return Outcome(1 - len(wrong) / len(shares), " ".join(wrong), command,
-                       shares=True, compared=bool(run.trains and run.batch_sizes)
-                       and not shares["batch_size"] and not shares["learning_rate"])
+                       shares=True, compared=run.trains and not shares["batch_size"] and not shares["learning_rate"])
 
     def training_run(self, replies: Replies, context: Context) -> Run:
         """The run to look at for training: that with flags, unless only the one without them trains.
@@ -446,10 +445,9 @@ class Script:
 
     def no_training(self, replies: Replies, run: Run | None, context: Context) -> Outcome:
         why = failed(replies["script"]).diagnosis if run is None else run.status
-        another = self.model and run is not None and run.notes.get("trains another")
-        return Outcome(0.0, why or (
-            f"{self.file} trains another network than {self.model[0]}.{self.model[1]}." if self.model and another else
-            f"{self.file} does not train the model."), self.command(context))
+        if not why and self.model and run is not None and run.notes.get("trains another"):
+            why = f"{self.file} trains another network than {self.model[0]}.{self.model[1]}."
+        return Outcome(0.0, why or f"{self.file} does not train the model.", self.command(context))
 
     def broken_by(self, run: Run | None) -> tuple[str, ...]:
         """The checks of what ended a run in its first update: gradients of a wrong shape, or layers that share inputs.
@@ -479,7 +477,7 @@ class Script:
         if not steps <= run.updates <= steps + 1 and not (run.error and run.updates < steps):
             more = "more than " if run.stopped else ""
             wrong["max_steps"] = f"--max_steps {steps} makes {more}{run.updates} updates."
-        if set(run.batch_sizes) - {batch}:
+        if set(run.batch_sizes) != {batch}:
             wrong["batch_size"] = f"--batch_size {batch} trains on batches of {among(run.batch_sizes)}."
         one = not run.notes.get("shared")  # else a rate is that of several updates of the same numbers
         if (one and run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02

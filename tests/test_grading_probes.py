@@ -195,10 +195,6 @@ def test_a_file_that_is_no_utf_8_is_named(tmp_path, monkeypatch):
     assert student.describe(error.value) == "Absent: wide.py has null bytes, as a file saved as UTF-16 does: save it as UTF-8"
 
 
-if __name__ == "__main__":
-    print(json.dumps(checks_of(sys.argv[1], Path(sys.argv[2]))))
-
-
 def test_a_class_of_another_name_is_pointed_out(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(packages, "folder", str(tmp_path))
@@ -220,3 +216,7 @@ def test_a_file_of_another_name_is_pointed_out(tmp_path):
                        ("train_convnet_pytorch.py", "; if it is train_convnet.py, name it train_convnet_pytorch.py"),
                        ("mlp_numpy.py", ""), ("modules.py", "")):
         assert whereabouts(name, tmp_path, tmp_path) == f"{name} is not in the submission{said}"
+
+
+if __name__ == "__main__":
+    print(json.dumps(checks_of(sys.argv[1], Path(sys.argv[2]))))

@@ -63,7 +63,7 @@ def test_blanked(source, wanted):
 
 
 # The MLP imports custom_layernorm.py, but runs none of it at its defaults: one mutant is graded there, too.
-ONE_LAYERNORM = "gamma is no parameter"
+ONE_LAYERNORM = "gamma is not a parameter"
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,7 @@ def test_mutant_loses_points_on_the_right_question_and_no_other(graded_mutants, 
 
 def test_enough_mutants():
     assert len(MUTANTS) >= 20
+    assert ONE_LAYERNORM in {mutant.name for mutant in MUTANTS}
     assert {mutant.question for mutant in MUTANTS} == {row.number for row in rubric.load().code}
 
 

@@ -16,12 +16,12 @@ from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from grading.worker import packages
-from grading.worker.packages import BREAKPOINT, left
+from grading.worker.packages import left
 
 OWN_FOLDER = "cifar10/cifar-10-batches-py"  # where the assignment's default has the data, from the submission
-BATCHES = r"cifar-10-batches-py"
+BATCHES = OWN_FOLDER.rpartition("/")[2]
 # a path from the root, a home or a drive; of others the name must tell that they are the data
-DATA = re.compile(rf"(?P<folder>(?:~|/|[a-z]:[\\/])(?:.*[\\/])?(?:cifar[-_ ]?(?:10)?(?:[-_ ]?data\w*)?|{BATCHES})"
+DATA = re.compile(rf"(?:(?:~|/|[a-z]:[\\/])(?:.*[\\/])?(?:cifar[-_ ]?(?:10)?(?:[-_ ]?data\w*)?|{BATCHES})"
                   rf"|.*[\\/]{BATCHES})(?P<file>[\\/](?:data_batch_\d|test_batch|batches\.meta))?[\\/]?", re.IGNORECASE)
 WRITTEN = re.compile(r"result|output|figure|plot|log|model|checkpoint|save", re.IGNORECASE)  # no place of the data
 OF_A_GPU = {"set_device", "synchronize", "get_device_name", "current_device", "init"}  # functions of torch.cuda
@@ -34,14 +34,16 @@ def passed_over(what: str, value: Any) -> Any:
     return value
 
 
+def told(what: str, node: ast.expr) -> ast.expr:
+    """The code of `passed_over` of an expression."""
+    return ast.Call(ast.Name(PASSED_OVER, ast.Load()), [ast.Constant(what), node], [])
+
+
 class Here(ast.NodeTransformer):
     """The code, as it would be written for this machine. on_cpu: whether what asks for a GPU gets the processor."""
 
     def __init__(self, on_cpu: bool):
         self.on_cpu = on_cpu
-
-    def told(self, what: str, node: ast.expr) -> ast.expr:
-        return ast.Call(ast.Name(PASSED_OVER, ast.Load()), [ast.Constant(what), node], [])
 
     def unless_constant(self, node: ast.expr) -> ast.expr:
         return node if isinstance(node, ast.Constant) else self.visit(node)
@@ -66,7 +68,7 @@ class Here(ast.NodeTransformer):
         first = node.values[0] if node.values else None
         if self.on_cpu and isinstance(first, ast.Constant) and first.value == "cuda:":
             first.value = "cpu:"
-            return self.told("GPU", node)
+            return told("GPU", node)
         return node
 
     def visit_Constant(self, node: ast.Constant) -> ast.AST:
@@ -74,19 +76,19 @@ class Here(ast.NodeTransformer):
         if not isinstance(text, str):
             return node
         if self.on_cpu and re.fullmatch(r"cuda(:\d+)?", text):
-            return self.told("GPU", ast.Constant("cpu"))
+            return told("GPU", ast.Constant("cpu"))
         if self.on_cpu and text.startswith("torch.cuda."):
-            return self.told("GPU", ast.Constant(text.replace("torch.cuda.", "torch.")))
+            return told("GPU", ast.Constant(text.replace("torch.cuda.", "torch.")))
         found = DATA.fullmatch(text)
         if (not found or WRITTEN.search(text) or os.path.normpath(text).removeprefix(f"..{os.sep}") == OWN_FOLDER
                 or os.path.exists(os.path.expanduser(text))):
             return node
-        return self.told("data", ast.Constant(f"./{OWN_FOLDER}{(found['file'] or '').replace(chr(92), '/')}"))
+        return told("data", ast.Constant(f"./{OWN_FOLDER}{(found['file'] or '').replace(chr(92), '/')}"))
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         if (self.on_cpu and node.attr.endswith("Tensor") and isinstance(node.value, ast.Attribute)
                 and node.value.attr == "cuda"):  # torch.cuda.FloatTensor
-            node.value = self.told("GPU", node.value.value)
+            node.value = told("GPU", node.value.value)
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -94,10 +96,10 @@ class Here(ast.NodeTransformer):
         if self.on_cpu and isinstance(function, ast.Attribute):
             if function.attr == "cuda":  # model.cuda()
                 function.attr, node.args, node.keywords = "cpu", [], []
-                function.value = self.told("GPU", function.value)
+                function.value = told("GPU", function.value)
             elif (function.attr in OF_A_GPU and isinstance(function.value, ast.Attribute)
                   and function.value.attr == "cuda"):
-                return self.told("GPU", ast.Constant("cpu"))
+                return told("GPU", ast.Constant("cpu"))
         return self.generic_visit(node)
 
 
@@ -131,7 +133,7 @@ def pass_over() -> None:
     SourceFileLoader.source_to_code = to_code  # type: ignore[method-assign, assignment]
 
     def go_on(*_: Any, **__: Any) -> None:
-        left.add(BREAKPOINT)
+        left.add("breakpoint")
 
     sys.breakpointhook = pdb.set_trace = pdb.Pdb.set_trace = go_on  # type: ignore[method-assign, assignment]
 

@@ -52,8 +52,7 @@ STUB = os.path.join(os.path.dirname(__file__), "stub")
 
 needed: set[str] = set()  # packages that are not installed and were used all the same
 missing: set[str] = set()  # modules that are imported and are nowhere
-left: set[str] = set()  # what is passed over of the machine that the submission was written on (`elsewhere`)
-BREAKPOINT = "breakpoint"
+left: set[str] = set()  # what `elsewhere` passes over, by the names of `checks.LEFT`
 folder = ""  # of the submission
 
 
@@ -205,7 +204,7 @@ def lies_over(package: str) -> bool:
 
 def not_installed(package: str) -> Callable[[str], Any]:
     def use(name: str) -> Any:
-        left.update({BREAKPOINT} if package in DEBUGGERS else {"notebook"} if package in COLAB else ())
+        left.update({"breakpoint"} if package in DEBUGGERS else {"notebook"} if package in COLAB else ())
         if package in DEBUGGERS | COLAB or (package in OUTPUT and name):
             return StandIn(f"{package}.result", use)
         needed.add(package)
