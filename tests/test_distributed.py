@@ -302,6 +302,38 @@ def test_the_process_that_ends_last_tells_how_the_run_ended(standin, tmp_path):
     assert output.count("continue with --resume") == 1, output
 
 
+SLOW_TO_SUM_UP = """
+import sys, time
+import train_mlp_pytorch
+from training import rendezvous
+from training.run import Run
+from training.script import run_script
+
+finish = Run._finish
+
+def slow(self):
+    if rendezvous.rank() == 0:
+        print("summing up", flush=True)
+        time.sleep(2)
+    finish(self)
+
+Run._finish = slow
+sys.exit(run_script(train_mlp_pytorch.Config, train_mlp_pytorch.train, ""))
+"""
+
+
+def test_a_signal_during_the_summary_loses_nothing(standin, tmp_path):
+    (tmp_path / "slow_to_sum_up.py").write_text(SLOW_TO_SUM_UP)
+    process = start(tmp_path / "slow_to_sum_up", "--data_dir", standin, "--max_steps", 2, "--output_dir", tmp_path / "run")
+    assert any(line == "summing up\n" for line in iter(process.stdout.readline, ""))
+    for pid in members(process).values():
+        os.kill(pid, signal.SIGTERM)
+    status, output = finish(process, 60)
+    assert status != 0
+    assert output.count(f"slow_to_sum_up.py: stopped; the run in {tmp_path / 'run'} is finished\n") == 1, output
+    assert (tmp_path / "run/summary.json").exists() and (tmp_path / "run/curves.png").exists()
+
+
 def test_after_a_run_signals_mean_what_they_meant(standin, tmp_path):
     """A program of somebody's own, which does more than train."""
     (tmp_path / "own.py").write_text("import signal, sys, train_mlp_pytorch as s\n"

@@ -1,13 +1,15 @@
 """What the PyTorch scripts put around a network: images on the device, dropout of the input, averages over flips."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from script_runs import run, untimed
+from script_runs import ROOT, run, untimed
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,7 +24,8 @@ from training import numerics
 from training import trainer as training_pytorch
 from training.flags import UserError
 from training.images import Images, layout_of
-from training.optimizers import SCHEDULES
+from training.muon import Muon
+from training.optimizers import OPTIMIZERS, SCHEDULES
 from training.trainer import FlipAverage, TorchFlags, Trainer, augmented, record_graphs
 
 pytestmark = pytest.mark.training
@@ -295,3 +298,75 @@ def test_the_triangle_rises_straight_for_a_fifth_of_the_run_and_falls_straight_t
     assert peak == 19 and max(rates) == pytest.approx(0.5) and 0 <= rates[-1] < 1e-4
     for leg in (rates[:peak + 1], rates[peak:]):
         np.testing.assert_allclose(np.diff(leg), np.diff(leg)[0])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_of_any_length_has_finite_rates(name):
+    for steps in range(1, 41):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.5)
+        schedule = SCHEDULES[name](optimizer, steps)
+        for _ in range(steps):
+            assert 0 <= optimizer.param_groups[0]["lr"] <= 0.5
+            optimizer.step()
+            schedule.step()
+
+
+PYTORCHS = {
+    "sgd": lambda params: torch.optim.SGD(params, 0.01, momentum=0.9, weight_decay=0.1),
+    "nesterov": lambda params: torch.optim.SGD(params, 0.01, momentum=0.9, weight_decay=0.1, nesterov=True),
+    "adam": lambda params: torch.optim.Adam(params, 0.01, weight_decay=0.1),
+    "adamw": lambda params: torch.optim.AdamW(params, 0.01, weight_decay=0.1),
+    "rmsprop": lambda params: torch.optim.RMSprop(params, 0.01, momentum=0.9, weight_decay=0.1),
+    "muon": lambda params: Muon(params, 0.01, 0.9, 0.1),
+}
+
+
+def steps_of(make_optimizer, resumed_from=None):
+    """The parameters after each of ten updates, and the optimizer's state."""
+    torch.manual_seed(0)
+    model = MLP(6, [5, 4], 3)
+    optimizer = make_optimizer(list(model.parameters()))
+    if resumed_from:
+        optimizer.load_state_dict(resumed_from)
+    taken = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        model(torch.randn(8, 6)).square().sum().backward()
+        optimizer.step()
+        taken.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    return torch.stack(taken), optimizer.state_dict()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_takes_the_steps_of_pytorchs(name):
+    def ours(params):
+        return OPTIMIZERS[name](params, 0.01, 0.1, 0.9, None)
+
+    (taken, state), (wanted, theirs) = steps_of(ours), steps_of(PYTORCHS[name])
+    assert torch.equal(taken, wanted) and (taken[0] != taken[-1]).all()
+    assert torch.equal(steps_of(ours, theirs)[0], steps_of(PYTORCHS[name], state)[0])
+
+
+def test_no_optimizer_imports_pytorchs_compiler():
+    """It takes a second, at the first step."""
+    code = """
+import sys
+import torch
+from training.optimizers import OPTIMIZERS, SCHEDULES
+
+before = "torch._dynamo" in sys.modules
+for name, make in OPTIMIZERS.items():
+    for schedule in SCHEDULES.values():
+        parameter = torch.nn.Parameter(torch.ones(3, 3))
+        optimizer = make([parameter], 0.1, 0.1, 0.9, None)
+        scheduler = schedule(optimizer, 20)
+        optimizer.zero_grad()
+        parameter.square().sum().backward()
+        optimizer.step()
+        scheduler.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+        print(name, before or "torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == len(OPTIMIZERS) * len(SCHEDULES) and all(line.endswith(" False") for line in lines), lines

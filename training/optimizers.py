@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -9,17 +10,31 @@ import torch
 
 from training.muon import Muon
 
+
+def uncompiled(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The same optimizer without the wrappers of its methods that serve programs which compile the update itself.
+
+    No script here does, and the first of these wrappers to be called imports PyTorch's compiler, which takes a second.
+    """
+    plain = {name: inspect.unwrap(getattr(optimizer, name))
+             for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")}
+    return type(optimizer.__name__, (optimizer,), {**plain, "step": torch.no_grad()(inspect.unwrap(optimizer.step))})
+
+
+SGD, Adam, AdamW, RMSprop, PlainMuon = map(uncompiled, (
+    torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop, Muon))
+
 # fused: True is one kernel for a whole update, on a GPU; None leaves the choice, and the rounding, to PyTorch.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": lambda params, lr, decay, momentum, fused: torch.optim.SGD(
-        params, lr, momentum=momentum, weight_decay=decay, fused=fused),
-    "nesterov": lambda params, lr, decay, momentum, fused: torch.optim.SGD(
-        params, lr, momentum=momentum, weight_decay=decay, nesterov=True, fused=fused),
-    "adam": lambda params, lr, decay, momentum, fused: torch.optim.Adam(params, lr, weight_decay=decay, fused=fused),
-    "adamw": lambda params, lr, decay, momentum, fused: torch.optim.AdamW(params, lr, weight_decay=decay, fused=fused),
-    "rmsprop": lambda params, lr, decay, momentum, fused: torch.optim.RMSprop(
-        params, lr, weight_decay=decay, momentum=momentum),
-    "muon": lambda params, lr, decay, momentum, fused: Muon(params, lr, momentum, decay),
+    "sgd": lambda params, lr, decay, momentum, fused: SGD(params, lr, momentum=momentum, weight_decay=decay,
+                                                            fused=fused),
+    "nesterov": lambda params, lr, decay, momentum, fused: SGD(params, lr, momentum=momentum, weight_decay=decay,
+                                                                 nesterov=True, fused=fused),
+    "adam": lambda params, lr, decay, momentum, fused: Adam(params, lr, weight_decay=decay, fused=fused),
+    "adamw": lambda params, lr, decay, momentum, fused: AdamW(params, lr, weight_decay=decay, fused=fused),
+    "rmsprop": lambda params, lr, decay, momentum, fused: RMSprop(params, lr, weight_decay=decay,
+                                                                    momentum=momentum),
+    "muon": lambda params, lr, decay, momentum, fused: PlainMuon(params, lr, momentum, decay),
 }
 WITH_MOMENTUM = ("sgd", "nesterov", "rmsprop", "muon")
 SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
@@ -28,8 +43,8 @@ SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
     # cycle_momentum off: the scheduler then changes the learning rates and nothing else
     "one_cycle": lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps, cycle_momentum=False),
-    # the same two legs, straight
+    # the same two legs, straight; up to 5 steps have no room for the first, and 5 would divide by its length of 0
     "triangle": lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps, pct_start=0.2,
-        anneal_strategy="linear", cycle_momentum=False),
+        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps,
+        pct_start=0.2 if steps > 5 else 0.1, anneal_strategy="linear", cycle_momentum=False),
 }
