@@ -20,16 +20,14 @@ Exit status: 0 done; 1 done, but a submission could not be read, or questions ar
 done, because of wrong input; 130 interrupted.
 """
 
-import contextlib
 import os
 import sys
 
 from grading.cli import main
-from imagefiles.output import ended_as_by_ctrl_c, lossy_output
+from imagefiles.output import ended_as_by_ctrl_c, lossy_output, with_values_joined
 
 if __name__ == "__main__":
     if sys.getfilesystemencoding() != "utf-8":  # LANG=C: names such as é.zip could be neither written nor shown
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    # What is lost of its output stops no grading; a --check ends when nobody reads it any more.
-    with contextlib.nullcontext() if "--check" in sys.argv else lossy_output(), ended_as_by_ctrl_c():
-        sys.exit(main(__doc__))
+    with lossy_output(), ended_as_by_ctrl_c():
+        sys.exit(main(__doc__, with_values_joined(sys.argv[1:])))

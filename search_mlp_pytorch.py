@@ -13,6 +13,7 @@ importance.png, parallel.png, and a run folder for each trial.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import csv
 import io
@@ -31,7 +32,7 @@ from typing import IO, Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, TrialState
 from tqdm import tqdm
 
@@ -168,6 +169,28 @@ def half_line(file: IO[bytes]) -> bytes:
     return tail.rpartition(b"\n")[2]
 
 
+class Records(BaseJournalBackend):
+    """The records of a study, to be read alone."""
+
+    def __init__(self, records: list[Any]):
+        self.records = records
+
+    def read_logs(self, log_number_from: int) -> list[Any]:
+        return self.records[log_number_from:]
+
+    def append_logs(self, logs: list[Any]) -> None:
+        raise NotImplementedError
+
+
+def reads(records: list[Any]) -> bool:
+    """Whether Optuna reads them, which has many ways to stumble over foreign ones."""
+    try:
+        optuna.storages.JournalStorage(Records(records)).get_all_studies()
+    except Exception:
+        return False
+    return True
+
+
 def check_storage(path: Path) -> None:
     """Reads a study's file as Optuna will, and the values that this program uses, before anything is appended to it.
 
@@ -175,24 +198,31 @@ def check_storage(path: Path) -> None:
         UserError: not a study's file, one with a damaged line, or one of another search space.
     """
     foreign = UserError(f"--storage: {path} is not the file of a study; choose another")
+
+    def damaged(line: int) -> UserError:
+        if line == 1:
+            return foreign
+        return UserError(f"--storage: line {line} of {path} is damaged; to continue from the lines before it: "
+                         f"head -n {line - 1} {quoted(path)} > NEW, and --storage NEW")
+
+    records = []
     with open(path, "rb") as file:
         half = half_line(file)
         half = half.rstrip(b"\0")
         if half and not (half.startswith(RECORD) or RECORD.startswith(half)):
             raise foreign
         file.seek(0)
-        for number, line in enumerate(file):
-            try:
-                record = json.loads(line) if line.endswith(b"\n") else {}
-            except (ValueError, RecursionError):
-                if number == 0:
-                    raise foreign from None
-                raise UserError(f"--storage: line {number + 1} of {path} is damaged; to continue from the lines before "
-                                f"it: head -n {number} {quoted(path)} > NEW, and --storage NEW") from None
-            if not isinstance(record, dict):
-                raise foreign
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                try:
+                    records.append(json.loads(line))
+                except (ValueError, RecursionError):
+                    raise damaged(number) from None
+    readable = bisect.bisect(range(1, len(records) + 1), False, key=lambda number: not reads(records[:number]))
+    if readable < len(records):
+        raise damaged(readable + 1)
     try:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        storage = optuna.storages.JournalStorage(Records(records))
         if STUDY in (found := {study.study_name: study for study in storage.get_all_studies()}):
             study = optuna.load_study(study_name=STUDY, storage=storage)
             task = study.user_attrs.get("task", {})
@@ -208,7 +238,7 @@ def check_storage(path: Path) -> None:
             check_space(path, study.get_trials())
     except UserError:
         raise
-    except Exception:  # Optuna has many ways to stumble over foreign records
+    except Exception:  # of what the records hold
         raise foreign from None
 
 
@@ -390,6 +420,14 @@ def plot(study: optuna.Study, folder: Path) -> None:
 
 def search(config: Config) -> dict[str, Any]:
     """Run trials until the study has all of them, and return its summary."""
+    try:
+        return run_trials(config)
+    except OSError as error:
+        error.filename = error.filename or config.storage or config.output_dir  # a full disk, which names no file
+        raise
+
+
+def run_trials(config: Config) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     start = time.perf_counter()

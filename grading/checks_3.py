@@ -307,6 +307,15 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
                         f"{', '.join(found)}. Keep one of them, and compute the others from it.", numbers)
 
 
+def norm_attributes(replies: Replies, context: Context) -> Outcome:
+    """The assignment asks for it, and PyTorch notices where a tensor that was saved is overwritten."""
+    names = replies["saved"].notes.get("attributes")
+    if isinstance(names, list) and names:
+        return Outcome(0.0, f"ctx.{str(names[0])[:40]} holds a tensor: tensors are kept by ctx.save_for_backward, and "
+                            "constants such as eps as attributes.")
+    return Outcome(1.0, "")
+
+
 def norm_calls(replies: Replies, context: Context) -> Outcome:
     """The probe puts a mixture of its inputs in the function's place, of which a student need not know."""
     reply, (a, b, c, d) = replies["calls"], context.inputs.layer_norm["mix"]
@@ -346,5 +355,5 @@ def question(number: str, probes, *checks) -> Question:
 AUTOGRAD = question("3.1", probes_autograd, norm_parameters, norm_value, norm_gradients, norm_float32, norm_variance,
                     norm_shapes, norm_dimensions)
 FUNCTION = question("3.2b", probes_function, norm_value, norm_gradients, norm_float32, norm_variance, norm_none,
-                    norm_saved)
+                    norm_saved, norm_attributes)
 MODULE = question("3.2c", probes_module, norm_parameters, norm_calls, norm_shapes, norm_dimensions)

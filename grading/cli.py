@@ -393,9 +393,6 @@ def main(description: str, argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 130
-    except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at its end
-        return 128 + 13  # SIGPIPE, as a shell says it
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         say(f"grade.py: {place}{error.strerror or error}; what is finished is kept: run it again after fixing that")

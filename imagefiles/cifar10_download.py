@@ -139,7 +139,7 @@ def _host(url: str) -> str:
         return "a source that is not a URL"
 
 
-def _proxy_of(url: str) -> str:
+def proxy_of(url: str) -> str:
     """The proxy that `url` is asked through, as a part of a sentence; '' where there is none."""
     parts = urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
@@ -175,11 +175,11 @@ def _append(url: str, file: BinaryIO, start: int, size: int, progress: bool | No
     try:
         response = urllib.request.build_opener().open(request, timeout=timeout)  # with the proxies set now
     except urllib.error.HTTPError as error:
-        raise _SourceFailed(f"HTTP {error.code} {error.reason}{_proxy_of(url)}") from None
+        raise _SourceFailed(f"HTTP {error.code} {error.reason}{proxy_of(url)}") from None
     except urllib.error.URLError as error:
-        raise _SourceFailed(f"{getattr(error.reason, 'strerror', None) or error.reason}{_proxy_of(url)}") from None
+        raise _SourceFailed(f"{getattr(error.reason, 'strerror', None) or error.reason}{proxy_of(url)}") from None
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise _SourceFailed(f"{error or type(error).__name__}{_proxy_of(url)}") from None
+        raise _SourceFailed(f"{error or type(error).__name__}{proxy_of(url)}") from None
     with response:
         if response.status == 206:
             if not (response.headers["Content-Range"] or "").startswith(f"bytes {start}-"):

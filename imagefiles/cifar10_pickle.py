@@ -152,7 +152,8 @@ def _program(data: bytes) -> tuple[bytes, list[Any]]:
         end = tokens.end() if tokens else at
         program += view[at:end]
         if len(program) > _MAX_PROGRAM:
-            raise PickleRefused(f"has more than {_MAX_PROGRAM:,} bytes beside its images")
+            raise PickleRefused(f"has more than {_MAX_PROGRAM:,} bytes beside arrays; images must be one, as "
+                                "np.asarray(images, np.uint8) makes it")
         opcode = data[end : end + 1]
         piece: Any
         if opcode == b".":

@@ -83,12 +83,14 @@ def _fetch(data_dir: Path) -> str:
     try:
         from torchvision.datasets import MNIST  # only here: torch is not needed to read the files
 
+        from imagefiles.cifar10_download import proxy_of
+
         with place_for(data_dir / "MNIST" / "raw"):  # where torchvision writes
             MNIST(str(data_dir), download=True)
     except ImportError:
         return "torchvision is not installed"
     except (RuntimeError, OSError, ValueError) as error:
-        return " ".join(str(error).split()) or type(error).__name__
+        return (" ".join(str(error).split()) or type(error).__name__) + proxy_of(getattr(MNIST, "mirrors", [""])[0])
     return ""
 
 

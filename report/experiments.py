@@ -14,6 +14,7 @@ interrupted one is continued. Only small files are kept in git: config.json, met
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -31,6 +32,8 @@ if not __package__:
 
 from tqdm import tqdm
 
+from imagefiles.cifar10_files import SYNTHETIC, find_folder, load_folder
+from imagefiles.dataset import DataError
 from imagefiles.output import Parser, lossy_output
 from training.curves import plot_curves
 
@@ -214,6 +217,10 @@ def check(name: str, variant: Variant, seed: int, folder: Path, data_dir: str) -
     machine or version of a library rounds differently, which changes a run as another seed does. Else 1.
     """
     kept = json.loads((folder / "summary.json").read_text())
+    if kept["data"] != SYNTHETIC and is_standin(Path(data_dir)):
+        print(f"{name}/{folder.name}: was trained on CIFAR-10, and {data_dir} holds the stand-in; name CIFAR-10's "
+              "folder with --data_dir", file=sys.stderr)
+        return 2
     with tempfile.TemporaryDirectory() as temporary:
         repeated = Path(temporary) / folder.name
         if status := run(variant, seed, repeated, data_dir):
@@ -228,6 +235,13 @@ def check(name: str, variant: Variant, seed: int, folder: Path, data_dir: str) -
         print(f"{name}/{folder.name}: {key} {found[key]:.4f}, kept {kept[key]:.4f}; they differ by "
               f"{abs(found[key] - kept[key]):.4f}, {'within' if within else 'MORE THAN'} the {allowed:.4f} allowed")
     return status
+
+
+def is_standin(folder: Path) -> bool:
+    """Whether the drawn stand-in for CIFAR-10 lies there."""
+    with contextlib.suppress(DataError):  # which the script will tell
+        return (found := find_folder(folder)) is not None and load_folder(found).state == SYNTHETIC
+    return False
 
 
 def summaries(name: str, variant: Variant) -> list[dict]:

@@ -161,6 +161,8 @@ UNSOUND = {
     "nested tuple in a set": (b"\x80\4\x8f(" + b")" + b"\x85" * 200_000 + b"\x90.", "opcode 0x8f at byte 2"),
     "keys of one hash": (b"\x80\2}(" + b"".join(b"\x8a\x08" + (n * (2**61 - 1)).to_bytes(8, "little") + b"N" for n in range(4))
                          + b"u.", "is not a pickle of a batch"),
+    "images in lists": (pickle.dumps({**batch(1), "data": np.full((400, 3072), 7).tolist()}, 4),
+                        r"bytes beside arrays; images must be one, as np.asarray\(images, np.uint8\) makes it"),
     "nested lists": (b"\x80\x02" + b"]" * 500_001 + b"a" * 500_000 + b".", "more than 1,048,576 bytes"),
     "dictionaries": (b"\x80\x02" + b"}" * 500_001 + b".", "more than 1,048,576 bytes"),
     "marks": (b"\x80\x02" + b"(" * 1_100_000, "more than 1,048,576 bytes"),

@@ -106,6 +106,16 @@ def test_what_is_kept_is_run_again_and_compared(tiny, standin, capsys):
     assert "v-seed1: test_accuracy" in (out := capsys.readouterr().out) and "MORE THAN the 0.0100 allowed" in out
 
 
+def test_what_was_kept_of_cifar10_is_not_compared_with_the_stand_in(tiny, standin, capsys):
+    assert experiments.main(["tiny", "--data_dir", str(standin)]) == 0
+    kept = tiny / "v-seed1" / "summary.json"
+    kept.write_text(json.dumps({**json.loads(kept.read_text()), "data": "published"}))
+    (tiny / "v-seed2" / "summary.json").unlink()
+    assert experiments.main(["tiny/v", "--check", "--data_dir", str(standin)]) == 2
+    printed = capsys.readouterr()
+    assert f"v-seed1: was trained on CIFAR-10, and {standin} holds the stand-in; " in printed.err and "differ" not in printed.out
+
+
 def test_no_command_of_the_tables_gives_a_flag_twice():
     commands = [variant.command for experiment in EXPERIMENTS.values() for variant in experiment.variants]
     for command in commands:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from grading_networks import MODULE_LIST
 
-from grading import home
+from grading import home, starter
 from grading.checks import Context
 from grading.files import local_imports
 from grading.inputs import PUBLIC, Inputs
@@ -203,13 +203,15 @@ def test_wrong_input_is_one_line(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of a POSIX shell")
-def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "wb") as closed:
-        done = subprocess.run([sys.executable, str(ROOT / "grade.py"), "--check", "1.2"], stdout=closed,
-                              cwd=submission(tmp_path / "doe"), stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+@pytest.mark.parametrize("where", ["| true", ">/dev/full", ">&- 2>&-"])
+def test_lost_output_changes_no_exit_status(where, tmp_path):
+    """Of this package's command and of the handout's."""
+    starter.write_starter(tmp_path / "handout", ROOT)
+    right = submission(tmp_path / "doe")
+    for command, folder, status in ((ROOT / "grade.py", right, 0), (tmp_path / "handout" / "grade.py", tmp_path / "handout", 1)):
+        done = subprocess.run(["bash", "-c", f"{sys.executable} {command} --check 1.2 {where}; exit ${{PIPESTATUS[0]}}"], cwd=folder,
+                              capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (status, "")
 
 
 def test_names(tmp_path):

@@ -215,6 +215,14 @@ def test_a_damaged_file_that_is_removed_is_downloaded(tmp_path, place, suffix, m
     assert get_mnist(tmp_path / "mnist").test.num_examples == 20
 
 
+def test_a_proxy_that_fails_is_named_without_its_password(tmp_path, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://me:s3cret@127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(DataError, match=r"\(through the proxy 127.0.0.1:9 of https_proxy\)") as error:
+        get_mnist(tmp_path / "mnist")
+    assert "s3cret" not in str(error.value)
+
+
 def test_a_failed_download_leaves_no_empty_folder_behind(tmp_path, published_mnist):
     def fail(root, download):
         (Path(root) / "MNIST" / "raw").mkdir(parents=True)

@@ -1,6 +1,7 @@
 """The search: shared by processes, one of them killed in mid-trial, and no trial lost or doubled."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import time
 import optuna
 import pytest
 import torch
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from script_runs import ROOT, run
 
@@ -242,6 +244,35 @@ def test_a_damaged_line_further_up_is_named_with_the_way_to_what_precedes_it(of_
     subprocess.run(command, shell=True, check=True, cwd=of_two.parent)
     summary = search.search(config(standin, of_two.parent, trials=3, storage=str(of_two.parent / "new.log")))
     assert summary["trials"] == 3
+
+
+@pytest.mark.parametrize("line", [
+    "[1,2]", "1e999999", '{"op_code":99,"worker_id":"x"}', '{"worker_id":"x"}',
+    '{"op_code":4,"worker_id":"x","study_id":0,"datetime_start":"yesterday"}'])
+def test_a_whole_line_of_something_else_is_damage_and_not_another_file(line, of_two, standin):
+    good = of_two.read_bytes().splitlines(keepends=True)
+    for at in (len(good), len(good) // 2):
+        odd = b"".join([*good[:at], f"{line}\n".encode(), *good[at:]])
+        of_two.write_bytes(odd)
+        with pytest.raises(UserError, match=rf"line {at + 1} of .* is damaged; .*: head -n {at} "):
+            search.search(config(standin, of_two.parent, trials=3))
+        assert of_two.read_bytes() == odd
+    of_two.write_bytes(b"".join(good))
+    assert search.search(config(standin, of_two.parent, trials=2))["trials"] == 2
+
+
+def test_a_disk_that_fills_is_named(standin, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", fail)
+    with pytest.raises(UserError, match=r"--output_dir: cannot write to .*study.log: No space left on device"):
+        search.search(config(standin, tmp_path / "s"))
+    monkeypatch.undo()
+    monkeypatch.setattr(search, "run_trial", fail)
+    with pytest.raises(OSError) as error:
+        search.search(config(standin, tmp_path / "s"))
+    assert error.value.filename == str(tmp_path / "s")
 
 
 def record(**fields):

@@ -31,6 +31,8 @@ import training.run
 import training.script
 from imagefiles.dataset import quoted
 from training import checkpoints, curves, machine
+from training.checkpoints import atomic_write
+from training.flags import UserError
 
 pytestmark = pytest.mark.training
 
@@ -78,6 +80,15 @@ def test_launcher_variables_that_are_left_over_are_one_line(environment, says, s
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("script", ["train_mlp_pytorch", "train_convnet_pytorch"])
+def test_launcher_variables_are_looked_at_before_the_data(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert run(script, "--data_dir", tmp_path / "none", "--output_dir", tmp_path / "run") == 2
+    assert ": RANK, WORLD_SIZE of a launcher are set, but not LOCAL_RANK" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("environment", [{"MASTER_ADDR": "x", "MASTER_PORT": "y"}, {"RANK": "", "WORLD_SIZE": ""},
@@ -463,6 +474,20 @@ def test_a_recipe_with_a_byte_order_mark(tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8-sig")
         config = training.script.parse_flags(train_mlp_numpy.Config, "", ["--recipe", str(tmp_path / name)])
         assert config.seed == 7
+
+
+def test_a_recipe_in_another_encoding(tmp_path):
+    """As PowerShell 5 writes what is redirected into a file."""
+    path = tmp_path / "a.toml"
+    path.write_text('script = "train_mlp_numpy"\n[flags]\nseed = 7\n', encoding="utf-16")
+    with pytest.raises(UserError, match=r"a.toml is not in UTF-8; save it in that encoding$"):
+        training.script.parse_flags(train_mlp_numpy.Config, "", ["--recipe", str(path)])
+
+
+def test_a_file_that_cannot_be_written_has_the_name_that_it_was_to_have(tmp_path):
+    with pytest.raises(OSError) as error, atomic_write(tmp_path / "no folder" / "a.csv"):
+        pass
+    assert error.value.filename == str(tmp_path / "no folder" / "a.csv")
 
 
 @pytest.mark.parametrize("name", ["ENOSYS", "ENOLCK", "EOPNOTSUPP"])

@@ -47,7 +47,7 @@ def atomic_write(path: Path, mode: str = "wb") -> Iterator[IO]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # a full disk, which names no file
+        if isinstance(error, OSError) and error.filename in (None, str(temporary)):  # a full disk names no file
             error.filename = str(path)
         raise
 

@@ -118,9 +118,11 @@ def fraction(value: Any) -> float:
 
 def hidden_units(value: Any) -> list[int]:
     """'200,100' -> [200, 100]; '' -> [] (no hidden layer); 200, as a recipe may have it, -> [200]."""
+    units = value
     if isinstance(value, str):
-        value = value.split(",") if value.strip() else []
-    units = value if isinstance(value, list | tuple) else [value]
+        units = value.split(",") if value.strip() else []
+    elif not isinstance(value, list | tuple):
+        units = [value]
     try:
         return [positive_int(unit) for unit in units]
     except ValueError:

@@ -25,6 +25,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         recipe = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"--recipe: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:  # such as UTF-16, which some Windows shells write
+        raise UserError(f"--recipe: {path} is not in UTF-8; save it in that encoding") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"--recipe: {path} is not {path.suffix[1:].upper()}: {error}") from None
     kinds = {"script": str, "flags": dict}

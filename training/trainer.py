@@ -92,6 +92,10 @@ class TorchFlags(TrainingFlags):
             raise UserError(f"--shift: {self.shift} pixels are not there to be mirrored; use less than 28, or "
                             "--shift_fill zero")
 
+    def load_data(self, one_hot: bool = False) -> Splits:
+        processes()  # what is wrong with a launcher's variables is said before anything is fetched
+        return super().load_data(one_hot)
+
 
 def select_device(name: str) -> torch.device:
     """The device called `name`; 'auto' is CUDA, else MPS, else the CPU. UserError where it is not there."""

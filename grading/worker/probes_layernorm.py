@@ -275,6 +275,7 @@ def norm_saved(task: Task) -> None:
         storage = tensor.untyped_storage()
         blocks[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
     task.note("saved", list(blocks.values()))
+    task.note("attributes", sorted(name for name, value in vars(node).items() if contained([value], (torch.Tensor,))))
     held(task, function)
 
 
