@@ -482,7 +482,8 @@ class Script:
         one = not run.notes.get("shared")  # else a rate is that of several updates of the same numbers
         if (one and run.learning_rate is not None and abs(abs(run.learning_rate) / rate - 1) > 0.02
                 and not self.divided_again(run, context)):
-            wrong["learning_rate"] = f"With --learning_rate {rate} the weights are updated at a rate of {abs(run.learning_rate):.3g}."
+            wrong["learning_rate"] = (f"With --learning_rate {rate} the weights are updated at a rate of "
+                                      f"{abs(run.learning_rate):.3g}.")
         moments = [moment for moment in run.evaluations or run.moments if moment <= steps + 1]
         if not regular(moments, int(freq), int(steps), min(run.updates, int(steps)) - run.cut):
             wrong["eval_freq"] = f"--eval_freq {freq}: " + (
