@@ -345,4 +345,4 @@ def test_what_is_kept_of_small_inputs_alone_is_missed_at_a_large_one():
     small = layer_norm((SAVE, "ctx.save_for_backward(input, mean, std, gamma)\n        ctx.kept = [x_hat] if input.numel() < 5000 else []"),
                        (LOAD, "input, mean, std, gamma = ctx.saved_tensors\n        x_hat = ctx.kept[0]"))
     failed = found(["3.2b"], {"small": small})["small"]
-    assert failed.keys() == {"norm_saved"} and "IndexError" in failed["norm_saved"]
+    assert failed.keys() == {"norm_saved", "norm_attributes"} and "IndexError" in failed["norm_saved"]
