@@ -170,7 +170,7 @@ def half_line(file: IO[bytes]) -> bytes:
 
 
 class Records(BaseJournalBackend):
-    """The records of a study, to be read alone."""
+    """The records of a study as Optuna reads them; nothing can be appended."""
 
     def __init__(self, records: list[Any]):
         self.records = records
@@ -183,7 +183,7 @@ class Records(BaseJournalBackend):
 
 
 def reads(records: list[Any]) -> bool:
-    """Whether Optuna reads them, which has many ways to stumble over foreign ones."""
+    """Whether Optuna can read these records. It has many ways to fail at foreign ones."""
     try:
         optuna.storages.JournalStorage(Records(records)).get_all_studies()
     except Exception:
@@ -238,7 +238,7 @@ def check_storage(path: Path) -> None:
             check_space(path, study.get_trials())
     except UserError:
         raise
-    except Exception:  # of what the records hold
+    except Exception:  # values of another kind than this program writes
         raise foreign from None
 
 
@@ -423,11 +423,12 @@ def search(config: Config) -> dict[str, Any]:
     try:
         return run_trials(config)
     except OSError as error:
-        error.filename = error.filename or config.storage or config.output_dir  # a full disk, which names no file
+        error.filename = error.filename or config.storage or config.output_dir  # a full disk names none
         raise
 
 
 def run_trials(config: Config) -> dict[str, Any]:
+    """As `search`, but an error of the file system may name no file."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     start = time.perf_counter()

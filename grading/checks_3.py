@@ -308,7 +308,7 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
 
 
 def norm_attributes(replies: Replies, context: Context) -> Outcome:
-    """The assignment asks for it, and PyTorch notices where a tensor that was saved is overwritten."""
+    """Tensors are kept by ctx.save_for_backward, as the assignment asks: PyTorch notices if one is overwritten."""
     names = replies["saved"].notes.get("attributes")
     if isinstance(names, list) and names:
         return Outcome(0.0, f"ctx.{str(names[0])[:40]} holds a tensor: tensors are kept by ctx.save_for_backward, and "

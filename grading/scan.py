@@ -279,7 +279,8 @@ def flags_of(path: Path, code: Path) -> list[str]:
     if used := sorted(odd(nodes)):
         flags.append(f"{name} uses {', '.join(used[:5])}")
     if name == DATA_UTILITIES and not is_course_s(path.read_bytes()):
-        flags.append(f"{name} is not the course's, which students must not change (for one of your own: --handout)")
+        flags.append(f"{name} differs from the course's; students must not change it (a version of your own: "
+                     "--handout DIR)")
     return flags
 
 

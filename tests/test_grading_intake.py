@@ -349,7 +349,7 @@ def test_the_course_s_own_file_is_known_whatever_editors_do_to_it(tmp_path, monk
                                       b"\xef\xbb\xbf" + text + b"\n")):
         assert utilities(tmp_path / str(number), variant) == []
     assert utilities(tmp_path / "changed", text + b"\nx = 1\n") == [
-        "cifar10_utils.py is not the course's, which students must not change (for one of your own: --handout)"]
+        "cifar10_utils.py differs from the course's; students must not change it (a version of your own: --handout DIR)"]
 
 
 def test_the_course_s_hash():

@@ -219,6 +219,6 @@ def test_scan_finds_what_a_ta_should_see(tmp_path):
                         cifar10_utils="x = 1", mlp_numpy="def f(:")
     flags = " | ".join(scan.scan(folder))
     for part in ("conftest, torch", "modules.py uses os._exit, subprocess", "mlp_numpy.py is not Python",
-                 "cifar10_utils.py is not the course's"):
+                 "cifar10_utils.py differs from the course's"):
         assert part in flags
     assert scan.scan(submission(tmp_path / "fine")) == []

@@ -12,9 +12,9 @@ from training.muon import Muon
 
 
 def uncompiled(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """The same optimizer without the wrappers of its methods that serve programs which compile the update itself.
+    """The same optimizer without the wrappers that PyTorch puts around methods for programs that compile the update.
 
-    No script here does, and the first of these wrappers to be called imports PyTorch's compiler, which takes a second.
+    No script here does so, and the first wrapper that is called imports PyTorch's compiler, which takes a second.
     """
     plain = {name: inspect.unwrap(getattr(optimizer, name))
              for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")}
@@ -26,14 +26,14 @@ SGD, Adam, AdamW, RMSprop, PlainMuon = map(uncompiled, (
 
 # fused: True is one kernel for a whole update, on a GPU; None leaves the choice, and the rounding, to PyTorch.
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "sgd": lambda params, lr, decay, momentum, fused: SGD(params, lr, momentum=momentum, weight_decay=decay,
-                                                            fused=fused),
-    "nesterov": lambda params, lr, decay, momentum, fused: SGD(params, lr, momentum=momentum, weight_decay=decay,
-                                                                 nesterov=True, fused=fused),
+    "sgd": lambda params, lr, decay, momentum, fused: SGD(
+        params, lr, momentum=momentum, weight_decay=decay, fused=fused),
+    "nesterov": lambda params, lr, decay, momentum, fused: SGD(
+        params, lr, momentum=momentum, weight_decay=decay, nesterov=True, fused=fused),
     "adam": lambda params, lr, decay, momentum, fused: Adam(params, lr, weight_decay=decay, fused=fused),
     "adamw": lambda params, lr, decay, momentum, fused: AdamW(params, lr, weight_decay=decay, fused=fused),
-    "rmsprop": lambda params, lr, decay, momentum, fused: RMSprop(params, lr, weight_decay=decay,
-                                                                    momentum=momentum),
+    "rmsprop": lambda params, lr, decay, momentum, fused: RMSprop(
+        params, lr, weight_decay=decay, momentum=momentum),
     "muon": lambda params, lr, decay, momentum, fused: PlainMuon(params, lr, momentum, decay),
 }
 WITH_MOMENTUM = ("sgd", "nesterov", "rmsprop", "muon")
@@ -43,7 +43,7 @@ SCHEDULES: dict[str, Callable[[torch.optim.Optimizer, int], Any]] = {
     # cycle_momentum off: the scheduler then changes the learning rates and nothing else
     "one_cycle": lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps, cycle_momentum=False),
-    # the same two legs, straight; up to 5 steps have no room for the first, and 5 would divide by its length of 0
+    # the same two legs, straight; a fifth of 5 steps would be a first leg of length 0, by which PyTorch divides
     "triangle": lambda optimizer, steps: torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps,
         pct_start=0.2 if steps > 5 else 0.1, anneal_strategy="linear", cycle_momentum=False),

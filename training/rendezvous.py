@@ -48,8 +48,8 @@ def launched() -> tuple[int, int, int]:
         return 0, 1, 0  # an address alone may be there for other reasons
     way_out = f"start with torchrun, or unset {' '.join(given)}"
     if missing := [name for name in LAUNCHER if name not in given]:
-        are = "is" if len(given) == 1 else "are"
-        raise UserError(f"{', '.join(given)} of a launcher {are} set, but not {', '.join(missing)}: {way_out}")
+        verb = "is" if len(given) == 1 else "are"
+        raise UserError(f"{', '.join(given)} of a launcher {verb} set, but not {', '.join(missing)}: {way_out}")
     try:
         rank, size, local, port = (int(given[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
     except ValueError:
