@@ -309,8 +309,10 @@ def norm_saved(replies: Replies, context: Context) -> Outcome:
 
 def norm_attributes(replies: Replies, context: Context) -> Outcome:
     """Tensors are kept by ctx.save_for_backward, as the assignment asks: PyTorch notices if one is overwritten."""
-    names = replies["saved"].notes.get("attributes")
-    if isinstance(names, list) and names:
+    reply = replies["saved"]
+    if reply.error or not isinstance(names := reply.notes.get("attributes"), list):
+        return failed(reply)
+    if names:
         return Outcome(0.0, f"ctx.{str(names[0])[:40]} holds a tensor: tensors are kept by ctx.save_for_backward, and "
                             "constants such as eps as attributes.")
     return Outcome(1.0, "")
