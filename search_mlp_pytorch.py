@@ -218,9 +218,8 @@ def check_storage(path: Path) -> None:
                     records.append(json.loads(line))
                 except (ValueError, RecursionError):
                     raise damaged(number) from None
-    readable = bisect.bisect(range(1, len(records) + 1), False, key=lambda number: not reads(records[:number]))
-    if readable < len(records):
-        raise damaged(readable + 1)
+    if not reads(records):
+        raise damaged(bisect.bisect(range(len(records)), False, key=lambda last: not reads(records[:last + 1])) + 1)
     try:
         storage = optuna.storages.JournalStorage(Records(records))
         if STUDY in (found := {study.study_name: study for study in storage.get_all_studies()}):

@@ -202,6 +202,7 @@ def test_ctrl_c_is_one_line_of_every_other_command(standin, tmp_path):
     ("cifar10_utils.py standin X --train_size -1e3", "argument --train_size: invalid int value: '-1e3'"),
     ("cifar10_utils.py standin X --train_siz 3", "unknown flag --train_siz (see --help)"),
     ("plot_curves.py X --lag", "unknown flag --lag; did you mean --log?"),
+    ("grade.py x.zip --jobs -1e3", "argument --jobs: '-1e3' is not a whole number of 1 or more"),
     ("predict.py", "the following arguments are required: RUN")])
 def test_a_mistake_on_the_command_line_is_one_line(command, says):
     done = shell(f"{sys.executable} {command}")
