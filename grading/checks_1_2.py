@@ -220,7 +220,9 @@ def softmax_backward(replies: Replies, context: Context) -> Outcome:
             replies["softmax"],
             "The gradient of softmax is wrong: check the derivative of each output by each input of its row."),
         elementwise="The cross term is missing: an output depends on all inputs of its row.",
-        diagonal="The cross term is missing: only the diagonal is used."))
+        diagonal="The cross term is missing: only the diagonal is used.",
+        over_the_batch="The sum in it is taken over the batch (axis 0), not over each row (axis 1).",
+        whole_batch="The sum in it is taken over the whole batch, not over each row (axis 1)."))
 
 
 def loss_forward(replies: Replies, context: Context) -> Outcome:

@@ -202,13 +202,19 @@ class Run:
     def measure_wrong(self) -> str:
         """What is wrong with the function `accuracy`; '' for nothing, and for a script that has none."""
         found = self.notes.get("accuracies")
-        right = (self.scores["predicted"].argmax(axis=1) == self.scores["labels"]).mean()
+        hits = self.scores["predicted"].argmax(axis=1) == self.scores["labels"]
+        right, number = hits.mean(), len(hits)
         if not isinstance(found, list) or any(np.isclose(value, right) for value in found):
             return ""
-        number = len(self.scores["labels"])
-        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where {right * number:.0f} of {number} "
-                f"predictions are right, not {right:.3g}."
-                if found else "accuracy(predictions, targets) raises an error or returns nothing.")
+        if not found:
+            return "accuracy(predictions, targets) raises an error or returns nothing."
+        by = hits.sum() / found[0] if found[0] else 0  # what the number of right ones is divided by, if it is that
+        reason = ("The number of right ones is not divided by the size of the batch." if np.isclose(by, 1) else
+                  "It is a percentage." if np.isclose(100 * by, number) else
+                  f"The number of right ones is divided by {by:.0f}, not by the size of the batch."
+                  if round(by) and np.isclose(by, round(by)) else "")
+        return (f"accuracy(predictions, targets) gives {found[0]:.3g} where {hits.sum()} of {number} predictions are "
+                f"right, not {right:.3g}. {reason}").strip()
 
     @property
     def mode_wrong(self) -> tuple[str, str]:

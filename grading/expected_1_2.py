@@ -67,7 +67,8 @@ def softmax(inputs: Mapping[str, Array]) -> Named:
     y, e = oracle.softmax(x), np.exp(x)
     return (named("softmax forward", y, columns=e / e.sum(axis=0), whole_batch=e / e.sum())
             | named("softmax input", oracle.central_difference(oracle.softmax, x, dout), elementwise=dout * y,
-                    diagonal=dout * y * (1 - y))
+                    diagonal=dout * y * (1 - y), over_the_batch=y * (dout - (dout * y).sum(axis=0)),
+                    whole_batch=y * (dout - (dout * y).sum()))
             | named("softmax_one forward", oracle.softmax(x[:1]))
             | named("softmax_one input", oracle.central_difference(oracle.softmax, x[:1], dout[:1]))
             | named("softmax_large forward", oracle.softmax(large))

@@ -178,6 +178,9 @@ FAULTY = {
         "elu_at_zero": "at exactly 0 is taken as 0"}),
     "diagonal": (modules((SOFTMAX_BACK, "return dout * self.y * (1 - self.y)")), {
         "softmax_backward": "only the diagonal is used"}),
+    **{f"softmax backward sums over {where}": (modules((SOFTMAX_BACK, SOFTMAX_BACK.replace("axis=1, keepdims=True", axis))), {
+        "softmax_backward": sentence}) for where, axis, sentence in (
+            ("the batch", "axis=0", "taken over the batch (axis 0)"), ("everything", "", "taken over the whole batch"))},
     "Jacobian of each sample": (modules((SOFTMAX_BACK, "out = np.zeros(dout.shape)\n"
                                          "        for i in range(len(dout)):\n            y = self.y[i]\n"
                                          "            out[i] = (np.diag(y) - np.outer(y, y)) @ dout[i]\n"

@@ -217,6 +217,20 @@ def test_every_update_is_judged(notes, sentence):
     assert sentence in found.update_wrong and bool(sentence) == bool(found.update_wrong)
 
 
+@pytest.mark.parametrize("of_right_ones, reason", [
+    (lambda right, batch: right / 10, "is divided by 10, not by the size of the batch."),
+    (lambda right, batch: right / 200, "is divided by 200, not by the size of the batch."),
+    (lambda right, batch: right, "is not divided by the size of the batch."),
+    (lambda right, batch: 100 * right / batch, "It is a percentage."),
+    (lambda right, batch: (right + 0.37) / batch, ""), (lambda right, batch: 0.0, "")])
+def test_what_a_wrong_accuracy_is_divided_by_is_said(of_right_ones, reason):
+    found = recording(STEP)
+    hits = found.scores["predicted"].argmax(1) == found.scores["labels"]
+    found.notes["accuracies"] = [float(of_right_ones(hits.sum(), len(hits)))]
+    said = found.measure_wrong
+    assert said.endswith(reason or f"not {hits.mean():.3g}.") and reason in said
+
+
 @pytest.mark.parametrize("notes, sentence", [
     ({}, ""), ({"options": ["weight_decay=0.01"]}, "Adam has weight_decay=0.01"),
     ({"last learning rate": 5e-4}, "from 0.001 to 0.0005"), ({"last learning rate": 1e-3}, ""),
