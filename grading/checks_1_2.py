@@ -208,21 +208,29 @@ def unless_wrong(base: Outcome, reply: Reply, *outcomes: Outcome) -> Outcome:
     return all_of(*outcomes)
 
 
+OTHER_SUMS = {"columns": "It normalizes columns (axis 0), not rows.",
+              "whole_batch": "It divides by the sum of the whole batch."}
+SHIFTS = ("", "_shifted")  # by each row's maximum
+OF_WRONG_OUTPUTS = "This fits the outputs of forward, which are wrong above."
+
+
 def softmax_forward(replies: Replies, context: Context) -> Outcome:
     return compared(replies, context, "softmax forward", "Each row is exp(x) over the sum of exp(x) of that row.",
-                    columns="It normalizes columns (axis 0), not rows.",
-                    whole_batch="It divides by the sum of the whole batch.")
+                    **{f"{kind}{shift}": sentence for shift in SHIFTS for kind, sentence in OTHER_SUMS.items()})
 
 
 def softmax_backward(replies: Replies, context: Context) -> Outcome:
-    return unless_of_the_first_call(replies, "SoftMaxModule input", compared(
+    found = unless_of_the_first_call(replies, "SoftMaxModule input", compared(
         replies, context, "softmax input", wrong_gradient(
             replies["softmax"],
             "The gradient of softmax is wrong: check the derivative of each output by each input of its row."),
         elementwise="The cross term is missing: an output depends on all inputs of its row.",
         diagonal="The cross term is missing: only the diagonal is used.",
         over_the_batch="The sum in it is taken over the batch (axis 0), not over each row (axis 1).",
-        whole_batch="The sum in it is taken over the whole batch, not over each row (axis 1)."))
+        whole_batch="The sum in it is taken over the whole batch, not over each row (axis 1).",
+        **{f"{kind}{shift}_{way}": OF_WRONG_OUTPUTS
+           for kind in OTHER_SUMS for shift in SHIFTS for way in ("rows", "alike")}))
+    return replace(found, follows=("softmax_forward",)) if found.diagnosis == OF_WRONG_OUTPUTS else found
 
 
 def loss_forward(replies: Replies, context: Context) -> Outcome:

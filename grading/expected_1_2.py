@@ -64,11 +64,16 @@ def elu(inputs: Mapping[str, Array]) -> Named:
 
 def softmax(inputs: Mapping[str, Array]) -> Named:
     x, dout, large = inputs["logits"], inputs["logits_dout"], inputs["large"]
-    y, e = oracle.softmax(x), np.exp(x)
-    return (named("softmax forward", y, columns=e / e.sum(axis=0), whole_batch=e / e.sum())
+    y, wrong, following = oracle.softmax(x), {}, {}
+    for shift, e in (("", np.exp(x)), (" shifted", np.exp(x - x.max(axis=1, keepdims=True)))):
+        for kind, axis in (("columns", 0), ("whole batch", None)):
+            p = wrong[f"{kind}{shift}"] = e / e.sum(axis=axis)
+            for way, summed in (("rows", 1), ("alike", axis)):
+                following[f"{kind}{shift} {way}"] = p * (dout - (dout * p).sum(axis=summed, keepdims=True))
+    return (named("softmax forward", y, **wrong)
             | named("softmax input", oracle.central_difference(oracle.softmax, x, dout), elementwise=dout * y,
                     diagonal=dout * y * (1 - y), over_the_batch=y * (dout - (dout * y).sum(axis=0)),
-                    whole_batch=y * (dout - (dout * y).sum()))
+                    whole_batch=y * (dout - (dout * y).sum()), **following)
             | named("softmax_one forward", oracle.softmax(x[:1]))
             | named("softmax_one input", oracle.central_difference(oracle.softmax, x[:1], dout[:1]))
             | named("softmax_large forward", oracle.softmax(large))

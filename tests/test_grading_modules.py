@@ -178,6 +178,12 @@ FAULTY = {
         "elu_at_zero": "at exactly 0 is taken as 0"}),
     "diagonal": (modules((SOFTMAX_BACK, "return dout * self.y * (1 - self.y)")), {
         "softmax_backward": "only the diagonal is used"}),
+    **{f"softmax divides by the sum of {what}": (modules(("e.sum(axis=1, keepdims=True)", total)), {
+        "softmax_forward": sentence, "softmax_backward": "[follows from softmax_forward]"}) for what, total, sentence in (
+            ("columns", "e.sum(axis=0)", "It normalizes columns"), ("everything", "e.sum()", "the sum of the whole batch"))},
+    "softmax along columns in both directions": (modules(("axis=1, keepdims=True)\n", "axis=0)\n"), (
+        SOFTMAX_BACK, SOFTMAX_BACK.replace("axis=1", "axis=0"))), {
+        "softmax_forward": "It normalizes columns", "softmax_backward": "[follows from softmax_forward]"}),
     **{f"softmax backward sums over {where}": (modules((SOFTMAX_BACK, SOFTMAX_BACK.replace("axis=1, keepdims=True", axis))), {
         "softmax_backward": sentence}) for where, axis, sentence in (
             ("the batch", "axis=0", "taken over the batch (axis 0)"), ("everything", "", "taken over the whole batch"))},
