@@ -168,6 +168,14 @@ def find_code(folder: Path, names: list[str]) -> Path:
     raise Unreadable(f"holds no {MARKER}, nor any other file of the assignment")
 
 
+def in_pieces(path: Path) -> list[Path]:
+    """The one archive in a folder without code, as a student uploaded it, and the files beside it; else nothing."""
+    files = [inner for inner in sorted(path.iterdir()) if inner.is_file() and not inner.name.startswith(".")]
+    packed = [file for file in files if is_archive(file.name)]
+    code = any(inner.suffix == ".py" for inner in files) or any(path.glob(f"*/{MARKER}"))
+    return [] if code or len(packed) != 1 else packed + [file for file in files if file not in packed]
+
+
 def may_be_a_class(path: Path) -> bool:
     """Whether it is a folder that could hold submissions: with folders or archives in it."""
     return path.is_dir() and any(inner.is_dir() or is_archive(inner.name) for inner in path.iterdir())

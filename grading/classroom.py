@@ -34,12 +34,14 @@ from grading.rubric import Question as Row
 from grading.rubric import Rubric
 from grading.sandbox import Sandbox
 from grading.submission import NOT_YET, Record, Submission, blank, scored
+from grading.unpack import is_archive
 from grading.worker.student import without_places
 
 RECORD = "record.json"
 SEED = "seed"  # in the folder of the class, of what its hand-ins are tried on
 LOCKS = ".locks"  # of students, and of the graders that are at work
 AGAIN_SECONDS = 1.0  # until a student whom another grader has is looked at again
+OF_PLATFORMS = {"index.html", "submission_metadata.yml", "Thumbs.db", "desktop.ini"}  # beside downloaded submissions
 MOST_CHANGES = 3  # of a submission while it is taken in
 REAL, STANDIN = "CIFAR-10", "a small stand-in, in shorter runs"  # what accuracy was measured on
 
@@ -51,6 +53,7 @@ class ClassError(Exception):
 def submissions(paths: Sequence[Path], people: People | None = None) -> list[Submission]:
     """One for each student, by name: of several of Canvas or Brightspace the last.
 
+    A report beside an archive of the same student belongs to it, and in a folder without code its one archive is taken.
     Two files such as doe.zip and doe.tar.gz are two students, with a note, as they may be.
 
     Raises ClassError on a path that is not there and on two files of one name.
@@ -58,11 +61,22 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
     people = people or People()
     found: dict[str, list[tuple[HandIn, Path]]] = {}
     twins: dict[Path, str] = {}
+    beside: dict[str, list[str]] = {}
     for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):  # two links are two students
         if not path.exists():
             raise ClassError(f"{path} does not exist")
+        if path.name in OF_PLATFORMS and len(paths) > 1:
+            continue
         hand_in = parse(path)
+        if len(paths) > 1 and path.is_dir() and (pieces := archive.in_pieces(path)):
+            path, *others = pieces
+            beside.setdefault(hand_in.student, []).extend(other.name for other in others)
         found.setdefault(hand_in.student, []).append((hand_in, path))
+    for name, theirs in found.items():
+        packed = [one for one in theirs if one[1].is_dir() or is_archive(one[1].name)]
+        if packed and len(packed) < len(theirs):
+            beside.setdefault(name, []).extend(one.file for one, path in theirs if (one, path) not in packed)
+            found[name] = packed
     for name in list(found):
         if not last_is_known(found[name]) and len(found[name]) == len({path.name for _, path in found[name]}):
             for hand_in, path in found.pop(name):  # of the same name but for their endings
@@ -83,6 +97,9 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
             taken.hide = (str(path), path.name, path.stem, hand_in.file)
         taken.notes += ["late, says the file's name"] * hand_in.late
         taken.notes += [f"another submission is called {twins.get(path)} as well"] * (path in twins)
+        taken.pdfs = [other for other in beside.get(name, []) if other.lower().endswith(".pdf")]
+        left = sorted(set(beside.get(name, [])) - set(taken.pdfs))
+        taken.notes += [f"left out beside it: {', '.join(left[:3])}{' and more' * (len(left) > 3)}"] * bool(left)
         taken.notes += [f"{len(theirs) - 1} earlier of the same student left out"] * (len(theirs) > 1)
         class_.append(taken)
     return sorted(class_, key=lambda one: alphabetical(one.student))

@@ -27,7 +27,8 @@ def take_in(one: Submission, folder: Path) -> None:
     """`one.take_in(folder)` under limits."""
     one.folder = folder
     request = {"path": str(one.path), "student": one.student, "folder": str(folder), "expected": list(one.expected),
-               "utilities": sorted(scan.COURSE_UTILITIES), "handed_out": sorted(scan.HANDED_OUT), "seconds": SECONDS}
+               "pdfs": list(one.pdfs), "utilities": sorted(scan.COURSE_UTILITIES),
+               "handed_out": sorted(scan.HANDED_OUT), "seconds": SECONDS}
     program, trouble = [sys.executable, "-X", f"utf8={sys.flags.utf8_mode}", "-B", "-m", "grading.intake"], ""
     try:
         with tempfile.TemporaryFile() as errors:
@@ -61,7 +62,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     scan.COURSE_UTILITIES, scan.HANDED_OUT = set(request["utilities"]), set(request["handed_out"])
-    one = Submission(Path(request["path"]), request["student"], expected=request["expected"])
+    one = Submission(Path(request["path"]), request["student"], expected=request["expected"], pdfs=request["pdfs"])
     one.take_in(Path(request["folder"]))
     json.dump({"code": str(one.code) if one.code else None, **{name: getattr(one, name) for name in SENT}}, sys.stdout)
 

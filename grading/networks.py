@@ -17,6 +17,8 @@ CONVNET = (("conv0", 3, 64, 3), ("PreAct1", 64, 64, 3), ("conv1", 64, 128, 1), (
            ("PreAct5_a", 512, 512, 3), ("PreAct5_b", 512, 512, 3), ("maxpool5",))
 
 
+GUARDED = 1e-6  # what is added to a probability before its logarithm, or the least it is clamped to, is far below
+ROUNDED = 1e-4  # relative: numbers that differ by less tell nothing, as float32 and what is added come near it
 # What is said of a network whose output the loss of the script reads as this, and which ends otherwise.
 AGAINST = {
     "logits": "The network ends with softmax and the loss applies softmax again: return logits.",
@@ -40,7 +42,8 @@ def reading(replies: Mapping[str, Reply], otherwise: str = "logits") -> str:
 
     From output (B, C) and dL/d output of a training step: 'log-probabilities' if each sample's gradient is the same
     constant at its class and 0 elsewhere, as of NLL; 'probabilities' if that holds for the gradient times the output,
-    as of a logarithm and NLL; else 'logits'. Where no step was recorded, what the assignment asks for: `otherwise`.
+    as of a logarithm and NLL; else 'logits'. Of probabilities that are all alike the constant tells: 1 or 1 / B. Where
+    no step was recorded, what the assignment asks for: `otherwise`.
     """
     for name in ("script", "script_default"):
         found = replies[name].arrays
@@ -50,14 +53,19 @@ def reading(replies: Mapping[str, Reply], otherwise: str = "logits") -> str:
         if output.shape != gradient.shape or output.ndim != 2 or output.shape[1] < 2:
             continue
         finite = np.isfinite(output).all(axis=1) & np.isfinite(gradient).all(axis=1)
-        output, gradient = output[finite], gradient[finite]
-        at_class = gradient != 0
-        if not len(output):
-            continue
-        if not (at_class.sum(axis=1) == 1).all():
+        at_class = (gradient != 0) & finite[:, None]
+        if (at_class.sum(axis=1) > 1).any():
             return "logits"
-        y, g = output[at_class], -gradient[at_class]
-        return "probabilities" if (y > 0).all() and unequal(y * g) < unequal(g) else "log-probabilities"
+        y, g = output[at_class], -gradient[at_class]  # not of samples whose probability is clamped: their gradient is 0
+        if not len(y):
+            continue
+        if (clear := y > GUARDED).sum() > 1:
+            y, g = y[clear], g[clear]
+        if (y < 0).any():
+            return "log-probabilities"
+        alike = max(unequal(y * g), unequal(g)) < ROUNDED  # each probability is 0.1 in an untrained network
+        nearer = from_one(y * g, len(output)) < from_one(g, len(output))
+        return "probabilities" if (nearer if alike else unequal(y * g) < unequal(g)) else "log-probabilities"
     return otherwise
 
 
@@ -70,3 +78,9 @@ def against_its_loss(reading: str, tail: Collection[str]) -> str:
 
 def unequal(values: np.ndarray) -> float:
     return float(np.ptp(values) / np.abs(values).max())
+
+
+def from_one(values: np.ndarray, samples: int) -> float:
+    """How many powers of e their mean is from 1, as of a loss that is a sum, or from 1 over the number of samples."""
+    size = np.log(max(abs(values.mean()), 1e-300))
+    return float(min(abs(size), abs(size + np.log(samples))))

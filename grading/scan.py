@@ -35,7 +35,8 @@ READY_NORMS = {"LayerNorm", "layer_norm", "native_layer_norm", "GroupNorm", "gro
                "RMSNorm", "rms_norm"}
 READY_NORMS |= {f"{name}_backward" for name in READY_NORMS if name.islower()}
 AS_A_SCRIPT = {"__name__ == '__main__'", "'__main__' == __name__"}  # where one may try one's own against a ready one
-READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "the profiler was ended")
+READY_OPERATORS = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "the profiler was ended",
+                   "torch._refs", "torch._decomp", "torch._prims")
 # what solving the assignment needs none of, and getting round a grader might
 ODD_MODULES = {"grading", "subprocess", "ctypes", "pty", "mmap", "threading", "_thread", "concurrent"}
 ODD_NAMES = {"os.system", "os._exit", "os.fork", "os.kill", "os.popen", "os.setsid", "socket.socket",

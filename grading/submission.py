@@ -81,7 +81,7 @@ class Submission:
     ungraded: the same, where that is not its fault, so that it has no score instead of 0. digest: of what was handed
     in. about: further entries of its record. notes: flags that its file's name and its earlier record give. todo: the
     questions to grade, where it is not all of them. hide: names that its record must not tell. expected: the
-    files that are to be in it. absent: where those lie that are not.
+    files that are to be in it. absent: where those lie that are not. pdfs: names of PDF files that came beside it.
     """
 
     path: Path
@@ -101,6 +101,7 @@ class Submission:
     notes: list[str] = field(default_factory=list)
     todo: frozenset[str] = frozenset()
     hide: tuple[str, ...] = ()
+    pdfs: Sequence[str] = ()
 
     def take_in(self, folder: Path) -> None:
         """Extract and scan it. What cannot be read is an error in its record, not an exception."""
@@ -128,6 +129,7 @@ class Submission:
         if missing := [name for name, where in self.absent.items() if where.endswith(ABSENT)]:
             self.flags.append(f"missing: {', '.join(missing)}")
         self.flags += [where for where in self.absent.values() if not where.endswith(ABSENT)]
+        taken.pdfs += self.pdfs
         if wrong := taken.no_report():
             self.flags.append(wrong)
         for path in data_utilities():

@@ -278,6 +278,17 @@ PAST = """
 def past(operator, key, x, shape, weight, bias, eps):
     return operator._op_dk(getattr(torch._C.DispatchKey, key), x.detach(), list(shape), weight, bias, eps)[0]
 """
+IN_FORMULAS = "lambda: helpers.{}(input, self.gamma, self.beta, self.eps)"
+IN_PYTHON = """
+import sys
+import torch
+formulas = getattr(torch, "_re" + "fs")
+def normal(x, *arguments):
+    return formulas.native_layer_norm(x, x.shape[1:], *arguments)[0]
+def unseen(*arguments):
+    sys.setprofile(None)
+    return normal(*arguments)
+"""
 CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag says)}
     "plainly": (f"FORWARD = {READY.format('nn.functional.layer_norm')}", "", "3.1 runs ready-made operators"),
     "by a computed name": (f"FORWARD = {READY.format(COMPUTED)}", "", "3.1 runs ready-made operators"),
@@ -298,7 +309,12 @@ CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag sa
     "autograd while the records pause": (BY_AUTOGRAD.replace("CALL", "helpers.paused(back)"), f"import torch\n{PAUSED}",
                                          "3.2b goes back by autograd"),
     "autograd with records of its own": (BY_AUTOGRAD.replace("CALL", "helpers.unwatched(back)"), f"import torch\n{RESTARTED}",
-                                         "3.2b runs ready-made operators: the profiler was ended")}
+                                         "3.2b runs ready-made operators: the profiler was ended"),
+    "formulas of PyTorch's": (f"FORWARD = {IN_FORMULAS.format('normal')}", IN_PYTHON, "3.1 runs ready-made operators: torch._refs"),
+    "formulas of PyTorch's in a thread": (f"FORWARD = {IN_FORMULAS.format('normal')}\nWRAP", IN_PYTHON,
+                                          "3.1 runs ready-made operators: torch._refs"),
+    "formulas of PyTorch's unseen": (f"FORWARD = {IN_FORMULAS.format('unseen')}", IN_PYTHON,
+                                     "3.1 runs ready-made operators: the profiler was ended")}
 
 
 @pytest.fixture(scope="module")

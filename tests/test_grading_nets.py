@@ -184,6 +184,24 @@ def test_a_loss_is_read_from_its_gradient():
     assert networks.reading(Replies()) == "logits"
 
 
+@pytest.mark.parametrize("probabilities", [[0.1] * 6, [0.1 + 1e-8, 0.1, 0.1 - 2e-8, 0.1, 0.1, 0.1],
+                                           [0.3, 1e-13, 0.2, 0.0, 0.9, 1e-9], [1e-12, 1e-10, 0.0, 1e-11, 1e-13, 0.5]])
+@pytest.mark.parametrize("scale", [1, 1 / 6])
+def test_a_loss_of_probabilities_is_read_whatever_these_are(probabilities, scale):
+    """Those of an untrained network are all alike; those of the grader's weights may be 0, below what guards the log."""
+    output = np.full((6, 3), 0.05)
+    output[:, 1] = probabilities
+
+    def read(gradient):
+        array = np.zeros((6, 3))
+        array[:, 1] = -scale * gradient
+        return networks.reading(Replies(script=Reply({"output": output, "output gradient": array})))
+
+    assert read(1 / (output[:, 1] + 1e-10)) == "probabilities"
+    assert read(np.where(output[:, 1] < 1e-8, 0, 1 / np.maximum(output[:, 1], 1e-8))) == "probabilities"  # clamped
+    assert read(np.ones(6)) == "log-probabilities"  # the logarithm is forgotten
+
+
 CONV_LOG = changed(CONV_LIST, (RETURN, RETURN.replace("return x", "return F.log_softmax(x, dim=1)")))
 CONV_SOFTMAX = changed(CONV_LIST, (RETURN, RETURN.replace("return x", "return F.softmax(x, dim=1)")))
 

@@ -1,13 +1,14 @@
 """Who handed in: file names of Canvas and Brightspace, the roster, pseudonyms, and the gradebooks made from them."""
 
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
 from test_grading_class import packed, table
 from test_grading_desk import ALL, FULL, RULES, filled, kept, marks, record
 
-from grading import classroom, gradebooks, people
+from grading import classroom, gradebooks, intake, people
 from grading.cli import main
 from grading.people import HandIn, Person
 from grading.spreadsheets import TableError
@@ -75,6 +76,38 @@ def test_the_last_hand_in_of_a_student_is_graded(tmp_path):
     packed(tmp_path / "twin" / "roe_1_600002_roe.zip")
     with pytest.raises(classroom.ClassError, match="two submissions are called roe_1"):
         classroom.submissions([*tmp_path.glob("*.zip"), *tmp_path.glob("twin/*.zip")])
+
+
+BRIGHTSPACE_FOLDER = "111-900001 - Jane Doe - Nov 12, 2026 1015 AM"
+
+
+@pytest.mark.parametrize("files, student, pdfs", [  # as the platforms' downloads are laid out, in any order
+    (("doejane_101_9101_doe.zip", "doejane_101_9102_report.pdf"), "doejane_101", ["report.pdf"]),
+    (("doejane_101_9102_doe.zip", "doejane_101_9101_report.pdf"), "doejane_101", ["report.pdf"]),
+    ((f"{BRIGHTSPACE_FOLDER} - doe.zip", f"{BRIGHTSPACE_FOLDER} - report.pdf"), "Jane Doe 111", ["report.pdf"]),
+    ((f"{BRIGHTSPACE_FOLDER}/doe.zip", f"{BRIGHTSPACE_FOLDER}/report.pdf", "index.html"), "Jane Doe 111", ["report.pdf"]),
+    (("submission_1/doe.zip", "submission_metadata.yml"), "submission_1", [])])
+def test_a_report_beside_the_code_is_of_the_same_student(tmp_path, files, student, pdfs):
+    for name in (*files, "roe.zip"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        with zipfile.ZipFile(tmp_path / name, "w") as file:  # which its report is not in
+            file.writestr("code/modules.py", "")
+    found = {one.student: one for one in classroom.submissions(sorted(tmp_path.iterdir()))}
+    assert found.keys() == {student, "roe"} and found[student].path.name.endswith("doe.zip")
+    assert list(found[student].pdfs) == pdfs and not found[student].notes
+    intake.take_in(found[student], tmp_path / "taken")
+    assert not found[student].error and ("no report (PDF)" in found[student].flags) is not bool(pdfs)
+
+
+def test_what_lies_beside_the_code_and_is_no_report_is_named(tmp_path):
+    for name in ("doe_1_6001_a.zip", "doe_1_6002_curves.png", "roe_2_6003_b.zip"):
+        packed(tmp_path / name)
+    doe, _ = classroom.submissions(sorted(tmp_path.iterdir()))
+    assert doe.path.name == "doe_1_6001_a.zip" and doe.notes == ["left out beside it: curves.png"]
+    (tmp_path / "2-3 - Two - Nov 12, 2026 1015 AM").mkdir()
+    for name in ("v1.zip", "v2.zip"):  # nobody knows which
+        packed(tmp_path / "2-3 - Two - Nov 12, 2026 1015 AM" / name)
+    assert classroom.submissions(sorted(tmp_path.iterdir()))[-1].path.is_dir()
 
 
 # ---------------------------------------------------------------- roster

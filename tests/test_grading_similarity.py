@@ -230,7 +230,7 @@ def test_page_shows_pairs_escaped_and_loads_nothing(tmp_path):
     page = (tmp_path / similarity.PAGE).read_text()
     assert {frozenset((pair.one, pair.other)) for pair in found.pairs} == {
         frozenset(pair) for pair in itertools.combinations(("doe", "<b>roe", "2023/old"), 2)}
-    assert "Doe, J." in page and "&lt;b&gt;roe" in page and "2023/old" in page and "Without code to compare: late" in page
+    assert "<td>Doe, J. (doe)</td>" in page and "&lt;b&gt;roe" in page and "2023/old" in page and "Without code to compare: late" in page
     assert "with the reference and with the submissions of other years, without" in page
     assert "Compared in part, since they hold more than 100 files or 512 KB of Python: large." in page
     write_page(tmp_path, students, {}, [], [])

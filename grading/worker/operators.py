@@ -1,16 +1,20 @@
 """What runs in a block of a submission's code: operators of PyTorch, and functions that its autograd goes back through.
 
-Three witnesses, since a submission can keep each of them from seeing. PyTorch's own profiler knows a function by what
+Four witnesses, since a submission can keep each of them from seeing. PyTorch's own profiler knows a function by what
 it is and not by what it is called, in whatever thread. Over the kernels of READY lie some that tell that they ran,
-whoever calls them. And to switch the records off is an event that `watch` is told, and nothing else.
+whoever calls them. Python tells of calls into PyTorch's own FORMULAS, of which only plain operators would be seen. And
+to switch the records off is an event that `watch` is told, and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import torch
@@ -24,6 +28,8 @@ LAST, BACK = "grader: the end", "autograd::engine::evaluate_function:"
 FORWARD_MODE = {"aten::_make_dual", "aten::_unpack_dual", "aten::_fw_primal"}  # automatic differentiation as well
 ENDED = "the profiler was ended"  # by the submission
 READY = ("layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm")  # in the names of normalizations
+FORMULAS = {os.path.join(os.path.dirname(torch.__file__), part) + os.sep: f"torch.{part}"  # written in Python
+            for part in ("_refs", "_decomp", "_prims")}
 SWITCHES = ("_enable_record_function", "_toggle_collection_dynamic")  # of the records, which nothing here needs
 
 
@@ -38,6 +44,14 @@ class Operators:
         self.names: set[str] = set()
         self._inside, self._begun = False, 0
         self._kernels = self._telling()
+        self._tracer = self._called  # one object, to be known again
+
+    def _called(self, frame: FrameType, event: str, argument: Any) -> None:
+        """Python calls this at each call of a function, and the like."""
+        if event == "call":
+            for folder, part in FORMULAS.items():
+                if frame.f_code.co_filename.startswith(folder):
+                    self.names.add(f"{part}.{frame.f_code.co_name}")
 
     def _telling(self) -> torch.library.Library:
         """Kernels that note the operator's name and do what the one below does."""
@@ -65,9 +79,14 @@ class Operators:
     def __enter__(self) -> Operators:
         self.profile.__enter__()
         self._inside, self._begun = True, time.time_ns()
+        threading.setprofile(self._tracer)
+        sys.setprofile(self._tracer)
         return self
 
     def __exit__(self, *error: Any) -> None:
+        untraced = sys.getprofile() is not self._tracer
+        sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]  # as its documentation has it
         self._inside = False
         self._kernels._destroy()
         with contextlib.suppress(RuntimeError):
@@ -75,7 +94,7 @@ class Operators:
                 pass
             self.profile.__exit__(*error)
             self.names |= {event.name for event in self.profile.events()}
-        if LAST not in self.names or self._again():
+        if LAST not in self.names or self._again() or untraced:
             self.names.add(ENDED)
 
     def _again(self) -> bool:
