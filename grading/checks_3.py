@@ -81,7 +81,6 @@ VALUE = {"bessel": BESSEL, "eps outside": "eps belongs under the root, with the 
          "whole": "Mean and variance are taken over the whole batch, not over the features of each row.",
          "no beta": "beta is not added.", "not scaled": "gamma and beta are not applied.",
          "own eps": OWN_EPS, "no eps": OWN_EPS}
-ANOTHER = (VALUE["over the batch"], VALUE["whole"])  # no layer normalization: its gradients are worth nothing
 GRADIENTS = {
     "input": ("The gradient of the input is wrong: mean and variance depend on every feature of the row too.", {
         "constants": "Mean and variance are treated as constants in the gradient of the input.",
@@ -130,19 +129,13 @@ def value_at(replies: Replies, context: Context, name: str) -> Outcome:
 
 def norm_value(replies: Replies, context: Context) -> Outcome:
     """Value for both eps. Bessel's correction is for `norm_variance` to tell."""
-    found, answers = all_of(*(value_at(replies, context, name) for name in EPS)), replies["value"].arrays
+    found, answers = all_of(*(value_at(replies, context, name) for name in reversed(EPS))), replies["value"].arrays
     slopes = [answers[name] for name in ("slope", "slope of a small step") if name in answers]
     if found.passed and len(slopes) == 2 and not close(slopes[0], slopes[1], ROUGH):
         return Outcome(0.0, "forward rounds a float64 input to float32, so that torch.autograd.gradcheck cannot pass: "
                             "keep the input's dtype, without .float().",
                        "its slope, by steps of 1e-6, is that of rounded numbers")
     return replace(found, follows=("norm_variance",)) if found.diagnosis == BESSEL else found
-
-
-def another(replies: Replies, context: Context) -> Outcome | None:
-    """What is wrong with the value of a function that is another normalization; None for any other function."""
-    found = value_at(replies, context, "value")
-    return found if found.diagnosis in ANOTHER else None
 
 
 def gradients(reply: Reply, expected: Mapping[str, np.ndarray], name: str, tolerance: float) -> list[Outcome]:
@@ -165,7 +158,7 @@ def norm_gradients(replies: Replies, context: Context) -> Outcome:
                 outcome, diagnosis=f"These are not the gradients of the right value, which is wrong above: "
                                    f"{value.diagnosis}") for outcome in found]
         by_eps.append(found)
-    follows = not norm_value(replies, context).passed and not another(replies, context) and all(
+    follows = not norm_value(replies, context).passed and all(
         kind in replies[name].arrays and replies[name].arrays[kind].any() for kind in GRADIENTS for name in EPS)
     whole = all_of(*(next((outcome for outcome in kind if not outcome.passed), kind[0])
                      for kind in zip(*by_eps, strict=True)))
@@ -183,8 +176,6 @@ def gradients_without_eps(reply: Reply, expected: Mapping[str, np.ndarray], name
 
 def norm_float32(replies: Replies, context: Context) -> Outcome:
     """Against what is right, and what is wrong in float64 already against that."""
-    if found := another(replies, context):
-        return found
     reply, other = replies["float32"], replies["value"]
     kind = reply.notes.get("dtype")
     if "forward" in reply.arrays and kind != "float32":
@@ -200,8 +191,6 @@ def norm_float32(replies: Replies, context: Context) -> Outcome:
 
 def norm_variance(replies: Replies, context: Context) -> Outcome:
     """With two features, Bessel's correction doubles the variance; any other wrong value is told as that."""
-    if found := another(replies, context):
-        return found
     found = judge_by(context.expected, "3 narrow forward", replies["narrow"], "forward",
                      "The variance of a row must be the mean of the squared deviations.", {"bessel": BESSEL}, 1e-2)
     follows = found.diagnosis != BESSEL and not value_at(replies, context, "value").passed

@@ -57,6 +57,7 @@ def reading(replies: Mapping[str, Reply], otherwise: str = "logits") -> str:
         if (at_class.sum(axis=1) > 1).any():
             return "logits"
         y, g = output[at_class], -gradient[at_class]  # not of samples whose probability is clamped: their gradient is 0
+        y, g = y[y != 0], g[y != 0]  # one of 0 tells nothing, and what is added to it before the logarithm all
         if not len(y):
             continue
         if (clear := y > GUARDED).sum() > 1:
@@ -77,7 +78,8 @@ def against_its_loss(reading: str, tail: Collection[str]) -> str:
 
 
 def unequal(values: np.ndarray) -> float:
-    return float(np.ptp(values) / np.abs(values).max())
+    """How many powers of e lie between the smallest and the largest, without their signs."""
+    return float(np.ptp(np.log(np.abs(values))))
 
 
 def from_one(values: np.ndarray, samples: int) -> float:

@@ -238,10 +238,10 @@ FAULTY = {
         "3.2b norm_value": "The mean is taken over the batch", "3.2b norm_gradients": "The mean is taken over the batch"}),
     "variance over the batch": (layer_norm((f"        var = {VARIANCE}", "        var = input.var(0, unbiased=False)")), {
         "3.1 norm_value": "The variance is taken over the batch", "3.1 norm_gradients": "The variance is taken over the batch"}),
-    "batch normalization": (layer_norm((VALUE, "mean, var = input.mean(0), input.var(0, unbiased=False)\n        " + VALUE)), dict.fromkeys(
-        ("3.1 norm_value", "3.1 norm_gradients", "3.1 norm_float32", "3.1 norm_variance"), "It normalizes over the batch")),
-    "one mean and variance": (layer_norm((VALUE, "mean, var = input.mean(), input.var(unbiased=False)\n        " + VALUE)), dict.fromkeys(
-        ("3.1 norm_value", "3.1 norm_gradients", "3.1 norm_float32", "3.1 norm_variance"), "over the whole batch")),
+    "batch normalization": (layer_norm((VALUE, "mean, var = input.mean(0), input.var(0, unbiased=False)\n        " + VALUE)), {
+        "3.1 norm_value": "It normalizes over the batch", "3.1 norm_gradients": "[follows from norm_value, norm_variance]"}),
+    "one mean and variance": (layer_norm((VALUE, "mean, var = input.mean(), input.var(unbiased=False)\n        " + VALUE)), {
+        "3.1 norm_value": "over the whole batch", "3.1 norm_gradients": "[follows from norm_value, norm_variance]"}),
     "means over the batch in backward": (layer_norm(("d.mean(1, keepdim=True)", "d.mean(0)"), (
         "(d * x_hat).mean(1, keepdim=True)", "(d * x_hat).mean(0)")), {
         "3.2b norm_gradients": "The means in the gradient of the input are taken over the batch"}),
