@@ -170,10 +170,12 @@ def find_code(folder: Path, names: list[str]) -> Path:
 
 def in_pieces(path: Path) -> list[Path]:
     """The one archive in a folder without code, as a student uploaded it, and the files beside it; else nothing."""
-    files = [inner for inner in sorted(path.iterdir()) if inner.is_file() and not inner.name.startswith(".")]
-    packed = [file for file in files if is_archive(file.name)]
-    code = any(inner.suffix == ".py" for inner in files) or any(path.glob(f"*/{MARKER}"))
-    return [] if code or len(packed) != 1 else packed + [file for file in files if file not in packed]
+    with contextlib.suppress(OSError):  # what cannot be read is told where it is taken in
+        files = [inner for inner in sorted(path.iterdir()) if inner.is_file() and not inner.name.startswith(".")]
+        packed = [file for file in files if is_archive(file.name)]
+        if len(packed) == 1 and not any(path.rglob("*.py")):
+            return packed + [file for file in files if file not in packed]
+    return []
 
 
 def may_be_a_class(path: Path) -> bool:

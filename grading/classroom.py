@@ -94,7 +94,7 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
         if people.pseudonyms is None:
             taken.about = {"name": hand_in.name, "id": hand_in.id}
         else:
-            taken.hide = (str(path), path.name, path.stem, hand_in.file)
+            taken.hide = (str(path), path.name, path.stem, hand_in.file, *beside.get(name, []))
         taken.notes += ["late, says the file's name"] * hand_in.late
         taken.notes += [f"another submission is called {twins.get(path)} as well"] * (path in twins)
         taken.pdfs = [other for other in beside.get(name, []) if other.lower().endswith(".pdf")]

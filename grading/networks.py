@@ -60,10 +60,10 @@ def reading(replies: Mapping[str, Reply], otherwise: str = "logits") -> str:
         y, g = y[y != 0], g[y != 0]  # one of 0 tells nothing, and what is added to it before the logarithm all
         if not len(y):
             continue
-        if (clear := y > GUARDED).sum() > 1:
-            y, g = y[clear], g[clear]
         if (y < 0).any():
             return "log-probabilities"
+        if (clear := y > GUARDED).sum() > 1:
+            y, g = y[clear], g[clear]
         alike = max(unequal(y * g), unequal(g)) < ROUNDED  # each probability is 0.1 in an untrained network
         nearer = from_one(y * g, len(output)) < from_one(g, len(output))
         return "probabilities" if (nearer if alike else unequal(y * g) < unequal(g)) else "log-probabilities"

@@ -104,10 +104,18 @@ def test_what_lies_beside_the_code_and_is_no_report_is_named(tmp_path):
         packed(tmp_path / name)
     doe, _ = classroom.submissions(sorted(tmp_path.iterdir()))
     assert doe.path.name == "doe_1_6001_a.zip" and doe.notes == ["left out beside it: curves.png"]
+    doe, _ = classroom.submissions(sorted(tmp_path.iterdir()), people.People(pseudonyms={}))  # a name may stand in it
+    assert "curves.png" in doe.hide
     (tmp_path / "2-3 - Two - Nov 12, 2026 1015 AM").mkdir()
     for name in ("v1.zip", "v2.zip"):  # nobody knows which
         packed(tmp_path / "2-3 - Two - Nov 12, 2026 1015 AM" / name)
-    assert classroom.submissions(sorted(tmp_path.iterdir()))[-1].path.is_dir()
+    assert {one.path.name for one in classroom.submissions(sorted(tmp_path.iterdir()))} == {
+        "doe_1_6001_a.zip", "roe_2_6003_b.zip", "2-3 - Two - Nov 12, 2026 1015 AM"}
+    code = tmp_path / "zed" / "hand-in" / "code"  # beside data of its own
+    code.mkdir(parents=True)
+    (code / "modules.py").touch()
+    packed(tmp_path / "zed" / "data.zip")
+    assert tmp_path / "zed" in {one.path for one in classroom.submissions(sorted(tmp_path.iterdir()))}
 
 
 # ---------------------------------------------------------------- roster

@@ -87,7 +87,7 @@ def test_author_and_date_stand_under_the_title(copy):
 
 def test_every_figure_of_one_seed_is_marked(built):
     """Accuracies of runs that have no others of their kind, wherever the text gives them."""
-    text, seen = text_of(built / "report/report.pdf"), 0
+    text = text_of(built / "report/report.pdf")
     for name in EXPERIMENTS:
         for variant, _, folder in runs(name):
             if len(variant.seeds) == 1:
@@ -95,10 +95,9 @@ def test_every_figure_of_one_seed_is_marked(built):
                 for found in (f"{value:.4f}" for value in values if name != "activations"):
                     after = [text[match.end():match.end() + 2].strip() for match in re.finditer(found, text)]
                     assert all(mark.startswith("†") for mark in after), (name, variant.name, found)
-                    seen += len(after)
                     if found == f"{values[0]:.4f}":
+                        assert after, (name, variant.name, found)  # the report gives it
                         assert all(mark.startswith("†‡") for mark in after) == variant.chosen_on_test, (name, found)
-    assert seen > 15
 
 
 def test_the_commits_of_all_kept_runs_are_named(built):
