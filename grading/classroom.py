@@ -15,7 +15,7 @@ import sysconfig
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
@@ -58,9 +58,18 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
 
     Raises ClassError on a path that is not there and on two files of one name.
     """
-    people = people or People()
+    found, beside = handed_in(paths)
+    twins = told_apart(found)
+    class_ = [the_last(name, theirs, beside.get(name, []), twins, people or People()) for name, theirs in found.items()]
+    return sorted(class_, key=lambda one: alphabetical(one.student))
+
+
+def handed_in(paths: Sequence[Path]) -> tuple[dict[str, list[tuple[HandIn, Path]]], dict[str, list[str]]]:
+    """{student: what they handed in, by its name and where it is}, and {student: files beside it}.
+
+    Raises ClassError on a path that is not there.
+    """
     found: dict[str, list[tuple[HandIn, Path]]] = {}
-    twins: dict[Path, str] = {}
     beside: dict[str, list[str]] = {}
     for path in dict.fromkeys(Path(os.path.abspath(path)) for path in paths):  # two links are two students
         if not path.exists():
@@ -77,32 +86,41 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
         if packed and len(packed) < len(theirs):
             beside.setdefault(name, []).extend(one.file for one, path in theirs if (one, path) not in packed)
             found[name] = packed
+    return found, beside
+
+
+def told_apart(found: dict[str, list[tuple[HandIn, Path]]]) -> dict[Path, str]:
+    """Make files of the same name, but for their endings, those of different students; {each: the name it shared}."""
+    twins: dict[Path, str] = {}
     for name in list(found):
         if not last_is_known(found[name]) and len(found[name]) == len({path.name for _, path in found[name]}):
-            for hand_in, path in found.pop(name):  # of the same name but for their endings
+            for hand_in, path in found.pop(name):
                 own = f"{name} {student_key(path.name.removeprefix(hand_in.file).strip('.'))}".strip()
                 found.setdefault(own, []).append((replace(hand_in, student=own), path))
                 twins[path] = name
-    class_ = []
-    for name, theirs in found.items():
-        theirs.sort(key=lambda one: one[0].order)
-        hand_in, path = theirs[-1]
-        if not last_is_known(theirs):
-            (_, one), (_, other) = theirs[:2]
-            raise ClassError(f"two submissions are called {name}: {one} and {other}; rename one of them")
-        taken = Submission(path, people.called(hand_in))
-        if people.pseudonyms is None:
-            taken.about = {"name": hand_in.name, "id": hand_in.id}
-        else:
-            taken.hide = (str(path), path.name, path.stem, hand_in.file, *beside.get(name, []))
-        taken.notes += ["late, says the file's name"] * hand_in.late
-        taken.notes += [f"another submission is called {twins.get(path)} as well"] * (path in twins)
-        taken.pdfs = [other for other in beside.get(name, []) if other.lower().endswith(".pdf")]
-        left = sorted(set(beside.get(name, [])) - set(taken.pdfs))
-        taken.notes += [f"left out beside it: {', '.join(left[:3])}{' and more' * (len(left) > 3)}"] * bool(left)
-        taken.notes += [f"{len(theirs) - 1} earlier of the same student left out"] * (len(theirs) > 1)
-        class_.append(taken)
-    return sorted(class_, key=lambda one: alphabetical(one.student))
+    return twins
+
+
+def the_last(name: str, theirs: Sequence[tuple[HandIn, Path]], beside: Sequence[str], twins: Mapping[Path, str],
+             people: People) -> Submission:
+    """What is graded of a student's hand-ins, with what is to be said of them. Raises ClassError where none is last."""
+    theirs = sorted(theirs, key=lambda one: one[0].order)
+    hand_in, path = theirs[-1]
+    if not last_is_known(theirs):
+        (_, one), (_, other) = theirs[:2]
+        raise ClassError(f"two submissions are called {name}: {one} and {other}; rename one of them")
+    taken = Submission(path, people.called(hand_in))
+    if people.pseudonyms is None:
+        taken.about = {"name": hand_in.name, "id": hand_in.id}
+    else:
+        taken.hide = (str(path), path.name, path.stem, hand_in.file, *beside)
+    taken.notes += ["late, says the file's name"] * hand_in.late
+    taken.notes += [f"another submission is called {twins.get(path)} as well"] * (path in twins)
+    taken.pdfs = [other for other in beside if other.lower().endswith(".pdf")]
+    left = sorted(set(beside) - set(taken.pdfs))
+    taken.notes += [f"left out beside it: {', '.join(left[:3])}{' and more' * (len(left) > 3)}"] * bool(left)
+    taken.notes += [f"{len(theirs) - 1} earlier of the same student left out"] * (len(theirs) > 1)
+    return taken
 
 
 def last_is_known(theirs: Sequence[tuple[HandIn, Path]]) -> bool:

@@ -32,8 +32,8 @@ ENVIRONMENT = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "student", "PATH": "/usr/
                "MPLBACKEND": "Agg", "MPLCONFIGDIR": f"{HOME}/matplotlib", "PYTHONDONTWRITEBYTECODE": "1",
                "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
                "CUDA_VISIBLE_DEVICES": "",
-               # memory that a script gives back is kept for its next array, in large pages: fresh pages, which the kernel
-               # has to clear, are a quarter of the time in which the data are read
+               # memory that a script gives back is kept for its next array, in large pages: to clear fresh ones takes
+               # the kernel seconds of a run that reads all of the data
                "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=67108864:"
                                  "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"}
 INFO = "{info}"  # stands for the number of a pipe
