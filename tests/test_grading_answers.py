@@ -13,10 +13,10 @@ import test_grading_nets as nets
 from grading_help import MLP, MODULES, confined_or_skip, failures, grade, needs_confinement, reduced, submission
 from grading_mutants import FILES, copy_reference
 from grading_networks import CONV_LIST, MODULE_LIST
-from grading_quickly import found
+from grading_quickly import found_in_classes
 from test_grading_nets import CONV_SOFTMAX
 
-from grading import expected_1_2
+from grading import expected_1_2, rubric
 from grading.classroom import Classroom, class_seed, submissions
 from grading.compare import close
 from grading.inputs import Inputs
@@ -87,10 +87,9 @@ def points(record):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scripts", [False, True], ids=["modules", "scripts"])
-def test_a_table_of_recorded_replies_has_no_points_and_a_flag(tmp_path, scripts):
+def test_a_table_of_recorded_replies_has_no_points_and_a_flag(tmp_path):
     confined_or_skip()
-    rules = reduced(["1.2", "2.1", "3.1", "3.2b", "3.2c", "4a"], scripts=scripts)
+    rules = rubric.load()
     table, record = recorded(copy_reference(tmp_path / "right"), rules, tmp_path / "grades")
     assert not failures(record)
     found = graded(forged(tmp_path / "forged", table), rules, tmp_path / "others")
@@ -138,8 +137,10 @@ def test_an_invented_network_has_points_for_its_right_number_alone(tmp_path):
     (["4a"], {"right": {"convnet_pytorch": CONV_LIST}, "softmax": {"convnet_pytorch": CONV_SOFTMAX}})],
     ids=["1.2", "2.1", "3", "4a"])
 def test_no_verdict_depends_on_the_seed(numbers, hand_ins):
-    verdicts = [{name: sorted(failed) for name, failed in found(numbers, hand_ins, seed=seed).items()}
-                for seed in ("public", *(secrets.token_hex(8) for _ in range(4)))]
+    seeds = ["public", *(secrets.token_hex(8) for _ in range(4))]
+    verdicts = [{name: sorted(failed) for name, failed in of_class.items()}
+                for of_class in found_in_classes(numbers, hand_ins, seeds)]
+    assert len(verdicts) == 5
     assert not verdicts[0]["right"]
     assert all(verdict == verdicts[0] for verdict in verdicts[1:])
 
@@ -319,24 +320,28 @@ CHEATS = {  # {name: (end of custom_layernorm.py, another file, what the flag sa
 
 @pytest.fixture(scope="module")
 def cheats(tmp_path_factory):
-    folder, rules = tmp_path_factory.mktemp("cheats"), reduced(["3.1", "3.2b"])
-    paths = []
-    for name, (end, helpers, _) in CHEATS.items():
-        text = f"{layernorm.LAYER_NORM}\nimport helpers\n{IN_A_THREAD}\n"
-        if end.startswith("FORWARD"):
-            call = end.removeprefix("FORWARD = ").removesuffix("\nWRAP")
-            run = f"in_a_thread({call})" if end.endswith("WRAP") else f"({call})()"
-            text = text.replace(layernorm.VALUE, f"return {run}")
-            assert run in text
-        else:
-            text += end
-        paths.append(submission(folder / name, custom_layernorm=text, helpers=helpers))
-    paths.append(submission(folder / "honest", custom_layernorm=layernorm.LAYER_NORM))
-    return grade(paths, rules, folder / "grades")
+    folder, found = tmp_path_factory.mktemp("cheats"), {}
+    for number in ("3.1", "3.2b"):
+        paths = [submission(folder / number / "honest", custom_layernorm=layernorm.LAYER_NORM)]
+        for name, (end, helpers, flag) in CHEATS.items():
+            if not flag.startswith(number):
+                continue
+            text = f"{layernorm.LAYER_NORM}\nimport helpers\n{IN_A_THREAD}\n"
+            if end.startswith("FORWARD"):
+                call = end.removeprefix("FORWARD = ").removesuffix("\nWRAP")
+                run = f"in_a_thread({call})" if end.endswith("WRAP") else f"({call})()"
+                text = text.replace(layernorm.VALUE, f"return {run}")
+                assert run in text
+            else:
+                text += end
+            paths.append(submission(folder / number / name, custom_layernorm=text, helpers=helpers))
+        records = grade(paths, reduced([number]), folder / f"grades {number}")
+        found |= {name: record["flags"] for name, record in records.items() if name != "honest"}
+        assert not any("ready-made" in flag or "autograd" in flag for flag in records["honest"]["flags"])
+    return found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHEATS)
 def test_what_is_ready_made_is_found_by_what_ran(cheats, name):
-    assert any(flag.startswith(CHEATS[name][2]) for flag in cheats[name]["flags"]), cheats[name]["flags"]
-    assert not any("ready-made" in flag or "autograd" in flag for flag in cheats["honest"]["flags"])
+    assert any(flag.startswith(CHEATS[name][2]) for flag in cheats[name]), cheats[name]
