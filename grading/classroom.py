@@ -58,9 +58,10 @@ def submissions(paths: Sequence[Path], people: People | None = None) -> list[Sub
 
     Raises ClassError on a path that is not there and on two files of one name.
     """
+    people = people or People()
     found, beside = handed_in(paths)
     twins = told_apart(found)
-    class_ = [the_last(name, theirs, beside.get(name, []), twins, people or People()) for name, theirs in found.items()]
+    class_ = [the_last(name, theirs, beside.get(name, []), twins, people) for name, theirs in found.items()]
     return sorted(class_, key=lambda one: alphabetical(one.student))
 
 
