@@ -31,11 +31,7 @@ DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 ENVIRONMENT = {"HOME": HOME, "TMPDIR": "/tmp", "USER": "student", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8",
                "MPLBACKEND": "Agg", "MPLCONFIGDIR": f"{HOME}/matplotlib", "PYTHONDONTWRITEBYTECODE": "1",
                "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-               "CUDA_VISIBLE_DEVICES": "",
-               # memory that a script gives back is kept for its next array, in large pages: to clear fresh ones takes
-               # the kernel seconds of a run that reads all of the data
-               "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.top_pad=67108864:"
-                                 "glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"}
+               "CUDA_VISIBLE_DEVICES": ""}
 INFO = "{info}"  # stands for the number of a pipe
 NAMESPACES = ("pid", "mnt", "ipc", "uts")
 USERS = range(61_001, 65_001)  # user ids for the workers of a grader that is root
