@@ -1,6 +1,6 @@
 """The grader on hand-ins as students write them: right ones keep every point, a fault costs its own part.
 
-A selection, since each takes a quarter of a minute: two right hand-ins, and each sixth fault.
+A selection: two right hand-ins, and each sixth fault.
 `python tests/grading_handins.py` grades all of them.
 """
 
